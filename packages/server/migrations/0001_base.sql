@@ -137,6 +137,7 @@ CREATE TABLE log_records (
   kind        text NOT NULL,
   key         text NOT NULL,
   traceparent text,
+  context     text NOT NULL,                   -- of envelopes: number of the device, number and id of its zone, or ''
   body        text NOT NULL,
   PRIMARY KEY (partition, "offset")
 );

@@ -5,9 +5,17 @@
  * partition start at 1, grow by 1 in the order of commits, without gaps: whoever has read up to n has read all up to n.
  * Failure: `append` rejects as a whole (nothing was accepted) when the store is away; `LogUnavailable` says so.
  */
+import type { Sql } from './database.ts';
 
 /** What kind of record it is; the worker dispatches on it. */
 export type LogKind = 'envelope' | 'original' | 'frame' | 'finding' | 'tick';
+
+/** A device and its zone in the short form that readings carry; zone fields are null for a device without one. */
+export interface DeviceContext {
+  readonly device: number;
+  readonly zone: number | null;
+  readonly zoneId: string | null;
+}
 
 /** An envelope to append, with the identity that makes it unique. */
 export interface EnvelopeAppend {
@@ -21,6 +29,8 @@ export interface EnvelopeAppend {
   readonly receivedAt: number;
   /** W3C traceparent, or null. */
   readonly traceparent: string | null;
+  /** What was known of the device when the envelope was accepted. */
+  readonly context: DeviceContext;
   /** The bytes that the worker needs, as text (the compact JWS as it arrived, or JSON). No NUL characters. */
   readonly body: string;
 }
@@ -37,11 +47,13 @@ export interface LogRecord {
   /** The key whose detectors it concerns: device id, `zone:<id>` … */
   readonly key: string;
   readonly traceparent: string | null;
+  /** Of envelopes; null for findings and ticks. */
+  readonly context: DeviceContext | null;
   readonly body: string;
 }
 
 /** A record to append without an id of its own (findings, ticks). */
-export type KeyedAppend = Omit<LogRecord, 'offset'>;
+export type KeyedAppend = Omit<LogRecord, 'offset' | 'context'>;
 
 /** Where a partition stands. */
 export interface PartitionState {
@@ -59,20 +71,43 @@ export interface Lease {
   readonly position: number;
 }
 
+/** What a worker's transaction adds to the log and how it says that a batch is done. */
+export interface BatchCommit {
+  readonly lease: Lease;
+  /** Offset of the last record of the batch. */
+  readonly position: number;
+}
+
 /** The log's port. */
 export interface Log {
+  /** How many partitions there are. */
+  readonly partitions: number;
   /** Appends envelopes (at most a few hundred) in one transaction; outcomes in the order given. */
   append(envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]>;
-  /** Records of a partition after `after`, oldest first, at most `limit` records and about `maxBytes` of bodies. */
+  /** Appends findings and ticks in the caller's transaction; takes the heads' locks, so call it late. */
+  appendKeyed(sql: Sql, records: readonly KeyedAppend[]): Promise<void>;
+  /** Records of a partition after `after`, oldest first, at most `limit` records and, past the first, `maxBytes` of bodies. */
   read(partition: number, after: number, limit: number, maxBytes: number): Promise<LogRecord[]>;
   /** Head and position of every partition. */
   state(): Promise<PartitionState[]>;
-  /** Takes partitions whose lease is free or expired, at most `most`; raises their fence. `ttlMs` from the store's clock. */
-  acquire(owner: string, most: number, ttlMs: number): Promise<Lease[]>;
+  /** Unix ms before which every accepted record has been worked off (arrival times; with a margin for commits in flight). */
+  completeUntil(): Promise<number>;
+  /**
+   * Takes partitions, at most `most`, and raises their fence: those whose lease is free or has expired, with `seize`
+   * all (only for a process that owns the whole store). `ttlMs` by the store's clock.
+   */
+  acquire(owner: string, most: number, ttlMs: number, seize: boolean): Promise<Lease[]>;
   /** Extends the leases that `owner` still holds; answers the partitions that it still holds. */
   renew(owner: string, ttlMs: number): Promise<number[]>;
   /** Gives up all leases of `owner`. */
   release(owner: string): Promise<void>;
-  /** Deletes records that every worker has left behind. Answers how many. */
+  /**
+   * Moves the position in the caller's transaction. False: someone else owns the partition, or the batch was done
+   * already; the caller must roll back.
+   */
+  advance(sql: Sql, batch: BatchCommit): Promise<boolean>;
+  /** Deletes records that their worker has left behind. Answers how many. */
   trim(): Promise<number>;
+  /** Forgets envelope ids seen before `before`, at most a bounded number. Answers how many. */
+  forget(before: number): Promise<number>;
 }

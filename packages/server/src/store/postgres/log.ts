@@ -1,0 +1,257 @@
+/**
+ * The log in PostgreSQL (port: `store/ports/log.ts`).
+ *
+ * An append is one statement, so one round trip and one commit: ids, heads and records. Locks are always taken in the
+ * same order (ids by device and id, then heads by partition), so appends do not deadlock with each other or with
+ * workers, which take their position first and heads last.
+ */
+import type {
+  AppendOutcome,
+  BatchCommit,
+  DeviceContext,
+  EnvelopeAppend,
+  KeyedAppend,
+  Lease,
+  Log,
+  LogKind,
+  LogRecord,
+  PartitionState,
+} from '../ports/log.ts';
+import type { Database, Sql } from '../ports/database.ts';
+
+/** Partitions that the base migration makes. */
+const PARTITIONS = 16;
+/** An append is over, one way or the other, this long after its envelope had arrived (statement timeouts are shorter). */
+const COMMIT_MARGIN_MS = 60_000;
+const FORGET_ROWS = 20_000;
+const TRIM_ROWS = 20_000;
+
+const APPEND = `
+WITH input AS (
+  SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[])
+    WITH ORDINALITY AS t (device_id, envelope_id, digest, partition, kind, received_at, traceparent, context, body, n)
+), fresh AS (
+  INSERT INTO envelope_ids (device_id, envelope_id, digest, seen_at)
+  SELECT device_id, envelope_id, decode(digest, 'hex'), received_at FROM input ORDER BY n
+  ON CONFLICT DO NOTHING
+  RETURNING device_id, envelope_id
+), kept AS (
+  SELECT input.*, row_number() OVER (PARTITION BY partition ORDER BY n) AS rank FROM input JOIN fresh USING (device_id, envelope_id)
+), counts AS (
+  SELECT partition, count(*) AS n FROM kept GROUP BY partition
+), locked AS (
+  SELECT partition FROM log_heads WHERE partition IN (SELECT partition FROM counts) ORDER BY partition FOR UPDATE
+), heads AS (
+  UPDATE log_heads h SET head = h.head + c.n FROM counts c JOIN locked USING (partition)
+  WHERE h.partition = c.partition RETURNING h.partition, h.head - c.n AS base
+), written AS (
+  INSERT INTO log_records (partition, "offset", received_at, kind, key, traceparent, context, body)
+  SELECT k.partition, h.base + k.rank, k.received_at, k.kind, k.device_id, nullif(k.traceparent, ''), k.context, k.body
+  FROM kept k JOIN heads h USING (partition)
+)
+SELECT n::integer AS n FROM kept`;
+
+const APPEND_KEYED = `
+WITH input AS (
+  SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[])
+    WITH ORDINALITY AS t (partition, kind, received_at, key, traceparent, body, n)
+), ranked AS (
+  SELECT *, row_number() OVER (PARTITION BY partition ORDER BY n) AS rank FROM input
+), counts AS (
+  SELECT partition, count(*) AS n FROM input GROUP BY partition
+), locked AS (
+  SELECT partition FROM log_heads WHERE partition IN (SELECT partition FROM counts) ORDER BY partition FOR UPDATE
+), heads AS (
+  UPDATE log_heads h SET head = h.head + c.n FROM counts c JOIN locked USING (partition)
+  WHERE h.partition = c.partition RETURNING h.partition, h.head - c.n AS base
+)
+INSERT INTO log_records (partition, "offset", received_at, kind, key, traceparent, context, body)
+SELECT r.partition, h.base + r.rank, r.received_at, r.kind, r.key, nullif(r.traceparent, ''), '', r.body
+FROM ranked r JOIN heads h USING (partition)`;
+
+// The running sum stops the read once the bodies before a record exceed the bound, so the first record always comes.
+const READ = `
+SELECT "offset", kind, received_at, key, traceparent, context, body FROM (
+  SELECT *, sum(length(body)) OVER (ORDER BY "offset") - length(body) AS before FROM (
+    SELECT * FROM log_records WHERE partition = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
+  ) page
+) summed WHERE before < $4 ORDER BY "offset"`;
+
+const ACQUIRE = `
+UPDATE log_positions p SET owner = $1, fence = p.fence + 1, lease_until = now_ms() + $3
+FROM (
+  SELECT partition FROM log_positions
+  WHERE $4::boolean OR owner IS NULL OR lease_until < now_ms()
+  ORDER BY partition LIMIT $2 FOR UPDATE SKIP LOCKED
+) free WHERE p.partition = free.partition
+RETURNING p.partition, p.fence, p.position`;
+
+const RENEW = `
+UPDATE log_positions SET lease_until = now_ms() + $2 WHERE owner = $1 AND lease_until >= now_ms() RETURNING partition`;
+
+const ADVANCE = `
+UPDATE log_positions SET position = $1 WHERE partition = $2 AND fence = $3 AND position = $4`;
+
+const STATE = `
+SELECT h.partition, h.head, p.position FROM log_heads h JOIN log_positions p USING (partition) ORDER BY h.partition`;
+
+const COMPLETE_UNTIL = `
+SELECT least(now_ms(), (
+  SELECT min(r.received_at) FROM log_positions p
+  CROSS JOIN LATERAL (SELECT received_at FROM log_records l WHERE l.partition = p.partition AND l."offset" > p.position
+                      ORDER BY l."offset" LIMIT 1) r
+)) - $1::bigint AS until`;
+
+const TRIM = `
+DELETE FROM log_records l USING (
+  SELECT r.partition, r."offset" FROM log_positions p
+  CROSS JOIN LATERAL (SELECT partition, "offset" FROM log_records x WHERE x.partition = p.partition AND x."offset" <= p.position
+                      ORDER BY x."offset" LIMIT $1) r
+) gone WHERE l.partition = gone.partition AND l."offset" = gone."offset"`;
+
+const FORGET = `
+DELETE FROM envelope_ids WHERE ctid = ANY (ARRAY(SELECT ctid FROM envelope_ids WHERE seen_at < $1 LIMIT $2))`;
+
+const DIGESTS = `
+SELECT e.device_id, e.envelope_id, encode(e.digest, 'hex') AS digest
+FROM unnest($1::text[], $2::text[]) AS t (device_id, envelope_id) JOIN envelope_ids e USING (device_id, envelope_id)`;
+
+/** The log over `db`. Rejects with `store-unavailable` when PostgreSQL is away. */
+export function createLog(db: Database): Log {
+  return {
+    partitions: PARTITIONS,
+    append: (envelopes) => append(db, envelopes),
+    appendKeyed,
+    read: (partition, after, limit, maxBytes) => read(db, partition, after, limit, maxBytes),
+    state: () => db.query<PartitionState>(STATE, [], 'log-state'),
+    completeUntil: async () => (await db.query<{ until: number }>(COMPLETE_UNTIL, [COMMIT_MARGIN_MS]))[0]?.until ?? 0,
+    acquire: (owner, most, ttlMs, seize) => db.query<Lease>(ACQUIRE, [owner, most, ttlMs, seize]),
+    renew: async (owner, ttlMs) =>
+      (await db.query<{ partition: number }>(RENEW, [owner, ttlMs], 'log-renew')).map((row) => row.partition),
+    release: async (owner) => {
+      await db.execute('UPDATE log_positions SET owner = NULL, lease_until = 0 WHERE owner = $1', [owner]);
+    },
+    advance,
+    trim: () => db.execute(TRIM, [TRIM_ROWS], 'log-trim'),
+    forget: (before) => db.execute(FORGET, [before, FORGET_ROWS]),
+  };
+}
+
+async function advance(sql: Sql, batch: BatchCommit): Promise<boolean> {
+  const { lease, position } = batch;
+  return (await sql.execute(ADVANCE, [position, lease.partition, lease.fence, lease.position], 'log-advance')) === 1;
+}
+
+async function append(db: Database, envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]> {
+  const { unique, order } = distinct(envelopes);
+  const rows = await db.query<{ n: number }>(
+    APPEND,
+    [
+      unique.map((e) => e.deviceId),
+      unique.map((e) => e.envelopeId),
+      unique.map((e) => e.digest.toString('hex')),
+      unique.map((e) => e.partition),
+      unique.map((e) => e.kind),
+      unique.map((e) => e.receivedAt),
+      unique.map((e) => e.traceparent ?? ''),
+      unique.map((e) => formatContext(e.context)),
+      unique.map((e) => e.body),
+    ],
+    'log-append',
+  );
+  const accepted = new Set(rows.map((row) => unique[row.n - 1]));
+  const stored = await storedDigests(
+    db,
+    unique.filter((envelope) => !accepted.has(envelope)),
+  );
+  return order.map((first, index) => {
+    const envelope = envelopes[index];
+    if (envelope === first && accepted.has(first)) return 'accepted';
+    const digest = accepted.has(first) ? first.digest.toString('hex') : stored.get(identity(first));
+    return digest === envelope?.digest.toString('hex') ? 'replay' : 'id-conflict';
+  });
+}
+
+/** One envelope for each identity, in the order of locks; and for each input the one that stands for it. */
+function distinct(envelopes: readonly EnvelopeAppend[]): { unique: EnvelopeAppend[]; order: EnvelopeAppend[] } {
+  const first = new Map<string, EnvelopeAppend>();
+  const order = envelopes.map((envelope) => {
+    const name = identity(envelope);
+    const known = first.get(name);
+    if (known !== undefined) return known;
+    first.set(name, envelope);
+    return envelope;
+  });
+  const names = [...first.keys()].sort();
+  return { unique: names.flatMap((name) => first.get(name) ?? []), order };
+}
+
+function identity(envelope: { readonly deviceId: string; readonly envelopeId: string }): string {
+  return `${envelope.deviceId} ${envelope.envelopeId}`;
+}
+
+async function storedDigests(db: Database, envelopes: readonly EnvelopeAppend[]): Promise<Map<string, string>> {
+  if (envelopes.length === 0) return new Map();
+  const rows = await db.query<{ device_id: string; envelope_id: string; digest: string }>(DIGESTS, [
+    envelopes.map((e) => e.deviceId),
+    envelopes.map((e) => e.envelopeId),
+  ]);
+  return new Map(
+    rows.map((row) => [identity({ deviceId: row.device_id, envelopeId: row.envelope_id }), row.digest]),
+  );
+}
+
+async function appendKeyed(sql: Sql, records: readonly KeyedAppend[]): Promise<void> {
+  if (records.length === 0) return;
+  await sql.execute(
+    APPEND_KEYED,
+    [
+      records.map((r) => r.partition),
+      records.map((r) => r.kind),
+      records.map((r) => r.receivedAt),
+      records.map((r) => r.key),
+      records.map((r) => r.traceparent ?? ''),
+      records.map((r) => r.body),
+    ],
+    'log-append-keyed',
+  );
+}
+
+interface RecordRow {
+  offset: number;
+  kind: LogKind;
+  received_at: number;
+  key: string;
+  traceparent: string | null;
+  context: string;
+  body: string;
+}
+
+async function read(db: Database, partition: number, after: number, limit: number, maxBytes: number): Promise<LogRecord[]> {
+  const rows = await db.query<RecordRow>(READ, [partition, after, limit, maxBytes], 'log-read');
+  return rows.map((row) => ({
+    partition,
+    offset: row.offset,
+    kind: row.kind,
+    receivedAt: row.received_at,
+    key: row.key,
+    traceparent: row.traceparent,
+    context: parseContext(row.context),
+    body: row.body,
+  }));
+}
+
+/** `<device number> <zone number> <zone id>`, without the last two for a device without a zone. */
+function formatContext(context: DeviceContext): string {
+  return context.zone === null ? `${context.device}` : `${context.device} ${context.zone} ${context.zoneId ?? ''}`;
+}
+
+function parseContext(text: string): DeviceContext | null {
+  if (text === '') return null;
+  const [device, zone, zoneId] = text.split(' ');
+  return {
+    device: Number(device),
+    zone: zone === undefined ? null : Number(zone),
+    zoneId: zoneId === undefined || zoneId === '' ? null : zoneId,
+  };
+}
