@@ -1,0 +1,286 @@
+/**
+ * A pool of connections to PostgreSQL (over `pg`): the only implementation of `store/ports/database.ts`.
+ *
+ * Guarantees: bigint arrives as a number, by parsers of this pool alone; `transaction` resolves only after PostgreSQL
+ * has answered COMMIT with COMMIT (a swallowed error inside `work` ends in `transaction-aborted`, never in silence).
+ * A connection that failed, timed out or could not roll back is destroyed, never lent again; the pool makes new ones, so
+ * it recovers by itself once the server is back.
+ * Failure: lost connections, time limits, a full or ending server are a CodedError `store-unavailable` (after a COMMIT
+ * was sent the outcome is then unknown); every other answer of PostgreSQL arrives unchanged.
+ */
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import pg from 'pg';
+import { from as copyFrom } from 'pg-copy-streams';
+import { CodedError } from '../lib/coded-error.ts';
+import type { Database, Transaction } from './ports/database.ts';
+
+/** Where a database is: a `postgres://` URL, or its parts (`host` may be the folder of a Unix socket). */
+export type DatabaseConnection =
+  | string
+  | {
+      readonly host: string;
+      readonly port: number;
+      readonly user: string;
+      readonly password: string;
+      readonly database: string;
+    };
+
+/** Bounds of a pool. Times in milliseconds, 0 = none. */
+export interface PoolOptions {
+  /** Most connections at once, besides one for {@link Database.answers}. Default 10. */
+  readonly maxConnections?: number;
+  /** Longest statement, by the server's clock. Default 15,000. */
+  readonly statementTimeoutMs?: number;
+  /** Longest wait for a lock. Default 5,000. */
+  readonly lockTimeoutMs?: number;
+  /** Longest silence inside a transaction. Default 30,000. */
+  readonly idleInTransactionTimeoutMs?: number;
+  /** Longest wait for a connection, free or new. Default 5,000. */
+  readonly connectionTimeoutMs?: number;
+  /** Shown in pg_stat_activity. Default `tocsin`. */
+  readonly applicationName?: string;
+}
+
+/** A server that has not answered this long after its own statement timeout is frozen or unreachable. */
+const READ_GRACE_MS = 3_000;
+/** Pieces of a COPY are gathered to about this many characters, so that each is not its own protocol message. */
+const COPY_CHUNK_CHARACTERS = 64 * 1024;
+const INT8 = 20;
+const INT8_ARRAY = 1016;
+
+/** Opens a pool. Nothing is connected until the first statement. */
+export function openDatabase(connection: DatabaseConnection, options: PoolOptions = {}): Database {
+  const pool = createPool(connection, options, options.maxConnections ?? 10);
+  // Of its own, so that a busy pool does not make a healthy store look dead.
+  const probes = createPool(connection, options, 1);
+  let closing: Promise<void> | undefined;
+
+  const run = async (text: string, values?: readonly unknown[], name?: string): Promise<pg.QueryResult> => {
+    const client = await borrow(pool);
+    try {
+      const result = await send(client, text, values, name);
+      client.release();
+      return result;
+    } catch (error) {
+      client.release(breaksConnection(error));
+      throw error;
+    }
+  };
+
+  return {
+    query: async <Row extends object>(text: string, values?: readonly unknown[], name?: string) =>
+      (await run(text, values, name)).rows as Row[],
+    execute: async (text, values, name) => (await run(text, values, name)).rowCount ?? 0,
+    transaction: async (work) => transact(await borrow(pool), work),
+    answers: (timeoutMs) => probe(probes, timeoutMs),
+    close: () => {
+      closing ??= Promise.all([pool.end(), probes.end()]).then(() => undefined);
+      return closing;
+    },
+  };
+}
+
+function createPool(connection: DatabaseConnection, options: PoolOptions, max: number): pg.Pool {
+  const statementTimeout = options.statementTimeoutMs ?? 15_000;
+  const pool = new pg.Pool({
+    ...(typeof connection === 'string' ? { connectionString: connection } : connection),
+    max,
+    application_name: options.applicationName ?? 'tocsin',
+    connectionTimeoutMillis: options.connectionTimeoutMs ?? 5_000,
+    statement_timeout: statementTimeout,
+    lock_timeout: options.lockTimeoutMs ?? 5_000,
+    idle_in_transaction_session_timeout: options.idleInTransactionTimeoutMs ?? 30_000,
+    query_timeout: statementTimeout === 0 ? 0 : statementTimeout + READ_GRACE_MS,
+    idleTimeoutMillis: 30_000,
+    keepAlive: true,
+    types: { getTypeParser: typeParser },
+  });
+  // Both kinds of 'error' event say that a connection is gone; whoever uses it next, or now, is told by its own promise.
+  pool.on('error', () => undefined);
+  pool.on('connect', (client) => client.on('error', () => undefined));
+  return pool;
+}
+
+const readInt8Array = (pg.types.getTypeParser as (oid: number) => (value: string) => (string | null)[])(INT8_ARRAY);
+
+/** As `pg` does it, but int8 becomes a number (all of ours are below 2^53). */
+const typeParser = ((oid: number, format?: 'text' | 'binary'): unknown => {
+  if (format !== 'binary') {
+    if (oid === INT8) return Number;
+    if (oid === INT8_ARRAY) {
+      return (value: string) => readInt8Array(value).map((entry) => (entry === null ? null : Number(entry)));
+    }
+  }
+  return pg.types.getTypeParser(oid, format as 'text');
+}) as typeof pg.types.getTypeParser;
+
+async function borrow(pool: pg.Pool): Promise<pg.PoolClient> {
+  try {
+    return await pool.connect();
+  } catch (error) {
+    throw toStoreError(error);
+  }
+}
+
+async function send(
+  client: pg.PoolClient,
+  text: string,
+  values?: readonly unknown[],
+  name?: string,
+): Promise<pg.QueryResult> {
+  try {
+    const result: pg.QueryResult | pg.QueryResult[] = await client.query({
+      text,
+      ...(values === undefined ? {} : { values: values as unknown[] }),
+      ...(name === undefined ? {} : { name }),
+    });
+    // A text of several statements answers with a list; the last one counts.
+    return Array.isArray(result) ? (result.at(-1) as pg.QueryResult) : result;
+  } catch (error) {
+    throw toStoreError(error);
+  }
+}
+
+async function transact<Result>(client: pg.PoolClient, work: (sql: Transaction) => Promise<Result>): Promise<Result> {
+  let broken = false;
+  let tail: Promise<unknown> = Promise.resolve();
+  // One after the other, also when `work` does not wait: COMMIT and ROLLBACK come after everything that was begun.
+  const inTurn = <Answer>(step: () => Promise<Answer>): Promise<Answer> => {
+    const mine = tail.then(step);
+    tail = mine.catch((error: unknown) => {
+      broken ||= breaksConnection(error);
+    });
+    return mine;
+  };
+  const sql: Transaction = {
+    query: async <Row extends object>(text: string, values?: readonly unknown[], name?: string) =>
+      (await inTurn(() => send(client, text, values, name))).rows as Row[],
+    execute: async (text, values, name) => (await inTurn(() => send(client, text, values, name))).rowCount ?? 0,
+    copyIn: (text, chunks) => inTurn(() => copy(client, text, chunks)),
+  };
+  try {
+    await inTurn(() => send(client, 'BEGIN'));
+    const result = await work(sql);
+    const end = await inTurn(() => send(client, 'COMMIT'));
+    if (end.command !== 'COMMIT') {
+      throw new CodedError('transaction-aborted', 'a statement of the transaction had failed; nothing was committed');
+    }
+    client.release();
+    return result;
+  } catch (error) {
+    await tail;
+    if (!broken) await inTurn(() => send(client, 'ROLLBACK')).catch(() => undefined);
+    await tail;
+    client.release(broken);
+    throw error;
+  }
+}
+
+/** Runs `COPY … FROM STDIN`; waits for the socket whenever it is full. */
+async function copy(client: pg.PoolClient, text: string, chunks: Iterable<string>): Promise<void> {
+  let fromCaller: unknown;
+  const guarded = function* (): Generator<string> {
+    try {
+      yield* gather(chunks);
+    } catch (error) {
+      fromCaller = error;
+      throw error;
+    }
+  };
+  try {
+    await pipeline(Readable.from(guarded()), client.query(copyFrom(text)));
+  } catch (error) {
+    throw fromCaller ?? toStoreError(error);
+  }
+}
+
+function* gather(chunks: Iterable<string>): Generator<string> {
+  let gathered = '';
+  for (const chunk of chunks) {
+    gathered += chunk;
+    if (gathered.length >= COPY_CHUNK_CHARACTERS) {
+      yield gathered;
+      gathered = '';
+    }
+  }
+  if (gathered !== '') yield gathered;
+}
+
+async function probe(pool: pg.Pool, timeoutMs: number): Promise<boolean> {
+  let late = false;
+  let client: pg.PoolClient | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<false>((resolve) => {
+    timer = setTimeout(() => {
+      late = true;
+      // It may hang on a dead server: the next probe makes a new one.
+      client?.release(true);
+      resolve(false);
+    }, timeoutMs);
+  });
+  const ask = async (): Promise<boolean> => {
+    const lent = await pool.connect();
+    if (late) {
+      lent.release();
+      return false;
+    }
+    client = lent;
+    const answered = await lent.query('SELECT 1').then(
+      () => true,
+      () => false,
+    );
+    if (!late) lent.release(!answered);
+    return answered;
+  };
+  try {
+    return await Promise.race([ask().catch(() => false), deadline]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** SQLSTATEs (or their classes) by which PostgreSQL says that it cannot serve now, not that the statement is wrong. */
+const UNAVAILABLE_STATES = /^(08...|53...|57P0.|57014|55P03|25P03|25006|58030)$/;
+/** Of those, the ones after which the connection is still good. */
+const KEEPS_CONNECTION = /^(57014|55P03|53100|53200|58030)$/;
+const UNAVAILABLE_SYSTEM_CODES: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'ENOENT',
+  'ETIMEDOUT',
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EMFILE',
+]);
+/** Errors that `pg` and `pg-pool` make themselves carry no code, only these texts. */
+const UNAVAILABLE_MESSAGES =
+  /^(Connection terminated|timeout exceeded when trying to connect|Query read timeout|Client has encountered a connection error|Client was closed|Cannot use a pool after calling end|Connection ended unexpectedly)/;
+
+/** A CodedError `store-unavailable` where the store is away or late; everything else as it is. */
+function toStoreError(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof CodedError) return error;
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  const away =
+    error instanceof pg.DatabaseError
+      ? UNAVAILABLE_STATES.test(code)
+      : UNAVAILABLE_SYSTEM_CODES.has(code) || UNAVAILABLE_MESSAGES.test(error.message);
+  if (!away) return error;
+  // An AggregateError (several addresses tried) has an empty message.
+  const reason = error.message === '' ? code : error.message;
+  return new CodedError('store-unavailable', `the store does not answer: ${reason}`, { cause: error });
+}
+
+/** True when the connection that gave this error must not be used again. */
+function breaksConnection(error: unknown): boolean {
+  const cause = error instanceof CodedError ? error.cause : error;
+  if (!(cause instanceof pg.DatabaseError)) return true;
+  const code = cause.code ?? '';
+  return UNAVAILABLE_STATES.test(code) && !KEEPS_CONNECTION.test(code);
+}
+
