@@ -35,5 +35,5 @@ export const LIMITS = {
   passwordLeastCharacters: { value: 12, unit: 'characters', prose: 'a password, at least' },
   headlineCharacters: { value: 200, unit: 'characters', prose: 'the headline of an alert' },
   descriptionCharacters: { value: 4000, unit: 'characters', prose: 'the description of an alert' },
-  evidenceEnvelopes: { value: 1000, unit: 'envelopes', prose: 'the envelopes that the evidence of an alert names' },
+  evidenceEnvelopes: { value: 200, unit: 'envelopes', prose: 'the envelopes that the evidence of an alert names' },
 } as const;

@@ -1,0 +1,44 @@
+/**
+ * P-256 signatures over SHA-256 (ECDSA, FIPS 186-5), 64 bytes r||s (IEEE P1363) or else DER.
+ *
+ * r||s is turned into DER first: OpenSSL checks that form strictly, and on Node 24 it is the faster one.
+ */
+import { type KeyObject, verify } from 'node:crypto';
+import type { Stage } from './stage.ts';
+
+const RAW_BYTES = 64;
+const HALF = 32;
+
+/** DER (X.690) of a 64-byte r||s signature; anything of another length is answered as it is. */
+export function toDer(signature: Buffer): Buffer {
+  if (signature.length !== RAW_BYTES) return signature;
+  const r = integer(signature.subarray(0, HALF));
+  const s = integer(signature.subarray(HALF));
+  return Buffer.concat([Buffer.from([0x30, r.length + s.length]), r, s]);
+}
+
+/** DER INTEGER of an unsigned big-endian number: no leading zeros but the one that keeps it positive. */
+function integer(bytes: Buffer): Buffer {
+  let start = 0;
+  while (start < bytes.length - 1 && bytes[start] === 0) start += 1;
+  const digits = bytes.subarray(start);
+  const padding = (digits[0] ?? 0) >= 0x80 ? [0] : [];
+  return Buffer.concat([Buffer.from([0x02, digits.length + padding.length, ...padding]), digits]);
+}
+
+/** Checks a signature over `text` (ASCII) on the thread pool; false for anything that is not one. */
+export function verifySignature(text: string, key: KeyObject, signature: Buffer): Promise<boolean> {
+  return new Promise((resolve) => {
+    try {
+      verify('sha256', Buffer.from(text, 'latin1'), key, toDer(signature), (error, good) => resolve(error === null && good));
+    } catch {
+      resolve(false);
+    }
+  });
+}
+
+/** Stage: 401 unless the device's registered key made the signature. */
+export const verifyStage: Stage = async ({ signed, signature, device }) => {
+  const good = signed !== null && signature !== null && device !== null && (await verifySignature(signed, device.key, signature));
+  return good ? null : { code: 'signature-invalid', detail: 'The signature does not check against the key of the device' };
+};

@@ -1,0 +1,39 @@
+/** Computers that report how loaded they are: the frame of section 4 of the contract, with `at` for `timestamp`. */
+import type { ErrorDetail } from '@tocsin/protocol/errors';
+import type { HostReading, Reading } from '@tocsin/protocol/envelope';
+import { checkObject, numberOrNull, numberWithin, optional, required, time, type Fields } from '../fields.ts';
+import type { Measured, Profile } from '../profile.ts';
+
+const percent = numberWithin(0, 100);
+const FRAME: Fields = {
+  at: required(time),
+  cpu_percent: required(percent),
+  mem_percent: required(percent),
+  disk_percent: required(percent),
+  gpu_percent: optional(numberOrNull(0, 100)),
+  agent_cpu_percent: optional(numberOrNull(0, 1000)),
+  agent_mem_mb: optional(numberOrNull(0, Infinity)),
+};
+
+function parse(raw: unknown, _signedAt: number, pointer: string, errors: ErrorDetail[]): Reading | null {
+  if (!checkObject(raw, FRAME, pointer, errors)) return null;
+  const number = (name: string): number => raw[name] as number;
+  const orNull = (name: string): number | null => (raw[name] as number | null | undefined) ?? null;
+  return {
+    at: number('at'),
+    cpu_percent: number('cpu_percent'),
+    mem_percent: number('mem_percent'),
+    disk_percent: number('disk_percent'),
+    gpu_percent: orNull('gpu_percent'),
+    agent_cpu_percent: orNull('agent_cpu_percent'),
+    agent_mem_mb: orNull('agent_mem_mb'),
+  };
+}
+
+function measure(reading: Reading): Measured {
+  const { at: _at, ...fields } = reading as HostReading;
+  return { value: fields.cpu_percent, fields };
+}
+
+/** The host profile. */
+export const hostProfile: Profile = { name: 'host', parse, measure, notice: () => [] };
