@@ -35,6 +35,8 @@ CREATE TABLE sessions (
   revoked_reason   text
 );
 CREATE INDEX sessions_by_subject ON sessions (subject);
+CREATE INDEX sessions_by_user ON sessions (user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 
 CREATE TABLE refresh_tokens (
   hash       bytea PRIMARY KEY,                -- SHA-256 of the token
@@ -45,12 +47,15 @@ CREATE TABLE refresh_tokens (
   successor  bytea                             -- hash of the token it was exchanged for
 );
 CREATE INDEX refresh_tokens_by_session ON refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_by_expiry ON refresh_tokens (expires_at);
 
 CREATE TABLE tickets (
-  hash       bytea PRIMARY KEY,
-  session_id text NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
-  user_id    text NOT NULL,
-  expires_at bigint NOT NULL
+  hash             bytea PRIMARY KEY,          -- SHA-256 of the ticket
+  session_id       text NOT NULL,              -- the `sid` of the token it was asked with; an outside token has no row
+  user_id          text NOT NULL,
+  role             text NOT NULL,
+  token_expires_at bigint NOT NULL,            -- a ticket never outlives the token it was asked with
+  expires_at       bigint NOT NULL
 );
 
 CREATE TABLE api_keys (
