@@ -15,6 +15,7 @@ export interface ErrorRow {
 export const ERRORS = {
   'malformed-json': { status: 400, title: 'The body is not JSON' },
   'malformed-jws': { status: 400, title: 'The body is not a compact JWS of the accepted form' },
+  'malformed-request': { status: 400, title: 'The request is not HTTP that can be read' },
   'malformed-parameter': { status: 400, title: 'A parameter is malformed' },
   'device-id-missing': { status: 400, title: 'The header X-Device-Id is missing' },
   'api-key-missing': { status: 401, title: 'An API key is needed' },
@@ -39,9 +40,12 @@ export const ERRORS = {
   'origin-forbidden': { status: 403, title: 'The origin is not allowed' },
   'not-found': { status: 404, title: 'There is no such thing' },
   'method-not-allowed': { status: 405, title: 'The method is not allowed here' },
+  'request-timeout': { status: 408, title: 'The request took too long to arrive' },
   replay: { status: 409, title: 'This envelope is already durable' },
   'id-conflict': { status: 409, title: 'The id is in use with other content' },
   'already-exists': { status: 409, title: 'It exists already' },
+  'last-admin': { status: 409, title: 'The last admin cannot go' },
+  'zone-in-use': { status: 409, title: 'Devices still belong to the zone' },
   'transition-forbidden': { status: 409, title: 'The alert cannot go to that state' },
   'body-too-large': { status: 413, title: 'The body is too large' },
   'content-type': { status: 415, title: 'The content type is not accepted here' },
@@ -53,6 +57,7 @@ export const ERRORS = {
   internal: { status: 500, title: 'Something failed here; it was logged' },
   overloaded: { status: 503, title: 'Overloaded; nothing was accepted' },
   'store-unavailable': { status: 503, title: 'The store does not answer; nothing was accepted' },
+  starting: { status: 503, title: 'The server is starting; nothing was accepted' },
   draining: { status: 503, title: 'The server is ending; nothing was accepted' },
 } as const;
 
