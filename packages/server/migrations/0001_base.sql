@@ -150,6 +150,18 @@ CREATE TABLE log_records (
 INSERT INTO log_heads (partition) SELECT generate_series(0, 15);
 INSERT INTO log_positions (partition) SELECT generate_series(0, 15);
 
+-- Records that no worker could work off: kept with the reason, so that nothing accepted is lost silently.
+CREATE TABLE log_failures (
+  partition smallint NOT NULL,
+  "offset"  bigint NOT NULL,
+  kind      text NOT NULL,
+  key       text NOT NULL,
+  body      text NOT NULL,
+  reason    text NOT NULL,
+  failed_at bigint NOT NULL,
+  PRIMARY KEY (partition, "offset")
+);
+
 CREATE TABLE detector_states (
   partition  smallint NOT NULL,
   detector   text NOT NULL,

@@ -38,7 +38,7 @@ export const parseOriginal: Stage = (draft) => {
     return { code: 'schema', detail: `${errors[0]?.pointer} ${errors[0]?.detail}`, errors };
   }
   const second = Math.trunc(timestamp as number);
-  const at = Math.trunc((timestamp as number) * 1000);
+  const at = second * 1000;
   draft.deviceId = `m${sensor as number}`;
   draft.signed = `${value as number}:${second}`;
   draft.signature = Buffer.from(hex, 'hex');
@@ -47,7 +47,7 @@ export const parseOriginal: Stage = (draft) => {
   return null;
 };
 
-/** The measurement as an envelope. The fraction of the second is not signed, so it counts for nothing but order. */
+/** The measurement as an envelope. The fraction of the second is not signed, so it counts for nothing. */
 export const originalEnvelope: Stage = (draft) => {
   const { value, at } = draft.payload as { value: number; at: number };
   if (draft.device?.profile !== 'seismic') return { code: 'schema', detail: 'The device is not a seismic sensor' };

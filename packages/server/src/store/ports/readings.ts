@@ -1,0 +1,40 @@
+/** Readings as workers write them. Times are Unix ms. */
+import type { Transaction } from './database.ts';
+
+/** One reading: who, where, when, its main number and, when there are more, all of its numbers. */
+export interface ReadingRow {
+  readonly receivedAt: number;
+  readonly at: number;
+  readonly device: number;
+  readonly zone: number | null;
+  readonly value: number | null;
+  readonly envelopeId: string;
+  readonly fields: Readonly<Record<string, number | null>> | null;
+}
+
+/** A detector's state of one key. `state` is JSON, or null to forget it. */
+export interface StateRow {
+  readonly detector: string;
+  readonly key: string;
+  readonly state: string | null;
+}
+
+/** A record that a worker could not work off; kept for people to look at. */
+export interface FailedRecord {
+  readonly partition: number;
+  readonly offset: number;
+  readonly kind: string;
+  readonly key: string;
+  readonly body: string;
+  readonly reason: string;
+}
+
+/** What a worker's transaction writes. */
+export interface WorkStore {
+  /** Adds readings by COPY. Not idempotent by itself: the batch's position guards it. */
+  insertReadings(sql: Transaction, rows: readonly ReadingRow[]): Promise<void>;
+  /** All states of a partition. */
+  loadStates(partition: number): Promise<StateRow[]>;
+  saveStates(sql: Transaction, partition: number, states: readonly StateRow[], now: number): Promise<void>;
+  keepFailed(sql: Transaction, records: readonly FailedRecord[], now: number): Promise<void>;
+}

@@ -1,0 +1,77 @@
+/** What workers write (port: `store/ports/readings.ts`): readings by COPY, detector states, records that failed. */
+import type { Database, Transaction } from '../ports/database.ts';
+import type { FailedRecord, ReadingRow, StateRow, WorkStore } from '../ports/readings.ts';
+
+const COPY = 'COPY readings (received_at, at, device, zone, value, envelope_id, fields) FROM STDIN';
+/** Rows joined into one chunk for the socket: about 64 KiB. */
+const ROWS_PER_CHUNK = 1000;
+
+const SAVE = `
+INSERT INTO detector_states (partition, detector, key, state, updated_at)
+SELECT $1, detector, key, state, $2 FROM unnest($3::text[], $4::text[], $5::text[]) AS t (detector, key, state)
+ON CONFLICT (partition, detector, key) DO UPDATE SET state = excluded.state, updated_at = excluded.updated_at`;
+
+const FORGET = `
+DELETE FROM detector_states s USING unnest($2::text[], $3::text[]) AS t (detector, key)
+WHERE s.partition = $1 AND s.detector = t.detector AND s.key = t.key`;
+
+const KEEP_FAILED = `
+INSERT INTO log_failures (partition, "offset", kind, key, body, reason, failed_at)
+SELECT partition, "offset", kind, key, body, reason, $1
+FROM unnest($2::smallint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
+  AS t (partition, "offset", kind, key, body, reason)
+ON CONFLICT DO NOTHING`;
+
+/** The work store over `db`. */
+export function createWorkStore(db: Database): WorkStore {
+  return {
+    insertReadings: (sql, rows) => (rows.length === 0 ? Promise.resolve() : sql.copyIn(COPY, chunks(rows))),
+    loadStates: (partition) =>
+      db.query<StateRow>('SELECT detector, key, state FROM detector_states WHERE partition = $1', [partition]),
+    saveStates,
+    keepFailed,
+  };
+}
+
+/** Rows in COPY's text format (PostgreSQL documentation, COPY, "Text Format"). */
+function* chunks(rows: readonly ReadingRow[]): Generator<string> {
+  let chunk = '';
+  let count = 0;
+  for (const row of rows) {
+    const zone = row.zone ?? '\\N';
+    const value = row.value ?? '\\N';
+    const fields = row.fields === null ? '\\N' : JSON.stringify(row.fields).replaceAll('\\', '\\\\');
+    chunk += `${row.receivedAt}\t${row.at}\t${row.device}\t${zone}\t${value}\t${row.envelopeId}\t${fields}\n`;
+    count += 1;
+    if (count % ROWS_PER_CHUNK === 0) {
+      yield chunk;
+      chunk = '';
+    }
+  }
+  if (chunk !== '') yield chunk;
+}
+
+async function saveStates(sql: Transaction, partition: number, states: readonly StateRow[], now: number): Promise<void> {
+  const kept = states.filter((row) => row.state !== null);
+  if (kept.length > 0) {
+    const columns = [kept.map((row) => row.detector), kept.map((row) => row.key), kept.map((row) => row.state)];
+    await sql.execute(SAVE, [partition, now, ...columns], 'states-save');
+  }
+  const gone = states.filter((row) => row.state === null);
+  if (gone.length > 0) {
+    await sql.execute(FORGET, [partition, gone.map((row) => row.detector), gone.map((row) => row.key)]);
+  }
+}
+
+async function keepFailed(sql: Transaction, records: readonly FailedRecord[], now: number): Promise<void> {
+  if (records.length === 0) return;
+  await sql.execute(KEEP_FAILED, [
+    now,
+    records.map((r) => r.partition),
+    records.map((r) => r.offset),
+    records.map((r) => r.kind),
+    records.map((r) => r.key),
+    records.map((r) => r.body),
+    records.map((r) => r.reason),
+  ]);
+}

@@ -1,0 +1,142 @@
+/**
+ * What a batch of log records comes to, before anything is written: pure but for the functions it is given. Records are
+ * worked off in their order; a record that cannot be is set aside with its reason and stops nothing.
+ */
+import type { Envelope, ProfileName, Reading } from '@tocsin/protocol/envelope';
+import type { Finding, Detector } from '../detectors/detector.ts';
+import type { Measured, Notice, Origin } from '../profiles/profile.ts';
+import type { LogRecord } from '../store/ports/log.ts';
+import type { FailedRecord, ReadingRow } from '../store/ports/readings.ts';
+
+/** What the batch needs to know of profiles and detectors. */
+export interface Meaning {
+  /** Turns the body of an `envelope` or `original` record into the envelope. Throws when it is none. */
+  readonly decode: (record: LogRecord) => Envelope;
+  readonly measure: (profile: ProfileName, reading: Reading) => Measured;
+  readonly notice: (profile: ProfileName, origin: Origin, readings: readonly Reading[]) => Notice[];
+  /** The detectors of a finding's key, by the key's prefix (`zone`, `network` …). */
+  readonly detectors: (key: string) => readonly Detector<unknown, unknown>[];
+}
+
+/** A detector's states by key. */
+export type States = Map<string, StateEntry>;
+
+/** One state in memory. */
+export interface StateEntry {
+  readonly detector: Detector<unknown, unknown>;
+  readonly key: string;
+  readonly state: unknown;
+}
+
+/** Findings for the log, by key. */
+export interface KeyedNotices {
+  readonly key: string;
+  readonly receivedAt: number;
+  readonly traceparent: string | null;
+  readonly items: unknown[];
+}
+
+/** Everything that a batch comes to. */
+export interface Outcome {
+  readonly rows: ReadingRow[];
+  readonly notices: KeyedNotices[];
+  /** With the trace of the record that they came from. */
+  readonly findings: { readonly finding: Finding; readonly key: string; readonly traceparent: string | null; readonly now: number }[];
+  /** States that changed; null where one was forgotten. */
+  readonly states: Map<string, StateEntry | { readonly detector: Detector<unknown, unknown>; readonly key: string; readonly state: null }>;
+  readonly failed: FailedRecord[];
+}
+
+/** Findings of one record at most, so that no record grows beyond what a worker reads at once. */
+const ITEMS_PER_RECORD = 2000;
+
+/** The name of a state in memory. */
+export function stateName(detector: string, key: string): string {
+  return `${detector} ${key}`;
+}
+
+/** Works a batch off. `states` is read, not changed. */
+export function workOff(meaning: Meaning, states: States, records: readonly LogRecord[]): Outcome {
+  const outcome: Outcome = { rows: [], notices: [], findings: [], states: new Map(), failed: [] };
+  for (const record of records) {
+    try {
+      one(meaning, states, record, outcome);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const { partition, offset, kind, key, body } = record;
+      outcome.failed.push({ partition, offset, kind, key, body, reason: reason.slice(0, 500) });
+    }
+  }
+  return outcome;
+}
+
+function one(meaning: Meaning, states: States, record: LogRecord, outcome: Outcome): void {
+  switch (record.kind) {
+    case 'envelope':
+    case 'original':
+      return envelope(meaning, record, outcome);
+    case 'finding':
+      return finding(meaning, states, record, outcome);
+    case 'tick':
+      return tick(states, record, outcome);
+    case 'frame':
+      throw new Error('frames are not worked off in this release');
+  }
+}
+
+function envelope(meaning: Meaning, record: LogRecord, outcome: Outcome): void {
+  const { context, receivedAt, traceparent } = record;
+  if (context === null) throw new Error('the record has no device');
+  const { id, profile, readings } = meaning.decode(record);
+  const rows = readings.map((reading) => {
+    const { value, fields } = meaning.measure(profile, reading);
+    return { receivedAt, at: reading.at, device: context.device, zone: context.zone, value, envelopeId: id, fields };
+  });
+  const origin: Origin = { deviceId: record.key, zoneId: context.zoneId, envelopeId: id, now: receivedAt };
+  const notices = meaning.notice(profile, origin, readings);
+  for (const row of rows) outcome.rows.push(row);
+  for (const { key, item } of notices) collect(outcome.notices, key, receivedAt, traceparent, item);
+}
+
+/** Adds to the newest record for the key, or begins one. The record's arrival is that of its first envelope. */
+function collect(notices: KeyedNotices[], key: string, receivedAt: number, traceparent: string | null, item: unknown): void {
+  const open = notices.findLast((other) => other.key === key);
+  if (open !== undefined && open.items.length < ITEMS_PER_RECORD) open.items.push(item);
+  else notices.push({ key, receivedAt, traceparent, items: [item] });
+}
+
+function finding(meaning: Meaning, states: States, record: LogRecord, outcome: Outcome): void {
+  const items = JSON.parse(record.body) as unknown[];
+  for (const detector of meaning.detectors(record.key)) {
+    const name = stateName(detector.name, record.key);
+    const found: Finding[] = [];
+    let state = current(states, outcome, name);
+    for (const item of items) {
+      const step = detector.step(state, record.key, item, record.receivedAt);
+      state = step.state;
+      found.push(...step.findings);
+    }
+    outcome.states.set(name, { detector, key: record.key, state });
+    tell(outcome, record, record.key, found);
+  }
+}
+
+function tick(states: States, record: LogRecord, outcome: Outcome): void {
+  for (const [name, { detector, key }] of [...states]) {
+    const state = current(states, outcome, name);
+    if (state === null) continue;
+    const step = detector.tick(state, key, record.receivedAt);
+    if (step.state !== state) outcome.states.set(name, { detector, key, state: step.state });
+    tell(outcome, record, key, step.findings);
+  }
+}
+
+function current(states: States, outcome: Outcome, name: string): unknown {
+  const changed = outcome.states.get(name);
+  return changed === undefined ? (states.get(name)?.state ?? null) : changed.state;
+}
+
+function tell(outcome: Outcome, record: LogRecord, key: string, findings: readonly Finding[]): void {
+  const { traceparent, receivedAt: now } = record;
+  for (const finding of findings) outcome.findings.push({ finding, key, traceparent, now });
+}

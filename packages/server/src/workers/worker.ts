@@ -1,0 +1,299 @@
+/**
+ * A worker: owns partitions of the log by leases, works their records off in order, and commits each batch in one
+ * transaction: position (fenced), readings, detector states, findings for other keys, alerts.
+ *
+ * Guarantees: each record takes effect exactly once, whatever dies when. A worker that was frozen and wakes up finds
+ * its fence raised and changes nothing.
+ * Order of locks in the transaction: position, heads of the log, head of the channel. Ingest takes heads only.
+ * Failure: while the store is away the worker waits (back-off up to 1 s) and goes on by itself.
+ */
+import type { AlertFinding } from '@tocsin/protocol/finding';
+import { hasCode } from '../lib/coded-error.ts';
+import { partitionOf } from '../lib/partition.ts';
+import type { ChannelMessage } from '../store/ports/channels.ts';
+import type { Database, Transaction } from '../store/ports/database.ts';
+import type { KeyedAppend, Lease, Log, LogRecord } from '../store/ports/log.ts';
+import type { WorkStore } from '../store/ports/readings.ts';
+import { type Meaning, type Outcome, type StateEntry, type States, stateName, workOff } from './batch.ts';
+import { createSignal, type Signal } from './signal.ts';
+
+/** What a worker needs. */
+export interface WorkerOptions {
+  readonly owner: string;
+  readonly db: Database;
+  readonly log: Log;
+  readonly store: WorkStore;
+  readonly meaning: Meaning;
+  /** Makes a finding whole: names, place, fingerprint. */
+  readonly complete: (finding: Outcome['findings'][number]) => Promise<AlertFinding>;
+  /** Turns findings into alerts inside the transaction; answers the messages to publish after it. */
+  readonly raise: (sql: Transaction, findings: readonly AlertFinding[], now: number) => Promise<readonly ChannelMessage[]>;
+  readonly publish: (messages: readonly ChannelMessage[]) => void;
+  readonly now: () => number;
+  /** True when this process owns the whole store, so that leases of a process that died need not run out. */
+  readonly seize: boolean;
+  readonly events: WorkerEvents;
+}
+
+/** What a worker tells logs and metrics. */
+export interface WorkerEvents {
+  batch(partition: number, records: number, readings: number): void;
+  /** The batch failed and will be tried again. */
+  retry(partition: number, error: unknown): void;
+  /** Records were set aside. */
+  failed(records: Outcome['failed']): void;
+  lost(partition: number): void;
+}
+
+/** A running worker. */
+export interface Worker {
+  /** Hint that these partitions have grown. */
+  wake(partitions: Iterable<number>): void;
+  /** Resolves once everything that is in the log now has been worked off, findings included. */
+  caughtUp(signal: AbortSignal): Promise<void>;
+  /** Ends after the batches under way; gives the leases up. */
+  stop(): Promise<void>;
+}
+
+const LEASE_MS = 5000;
+const RENEW_MS = 1500;
+const POLL_MS = 500;
+const TICK_MS = 10_000;
+const BATCH_RECORDS = 2000;
+const BATCH_BYTES = 4 * 1024 * 1024;
+const MOST_BACK_OFF_MS = 1000;
+
+interface Owned {
+  lease: Lease;
+  states: States | null;
+  readonly signal: Signal;
+  /** False once the lease is gone. */
+  alive: boolean;
+}
+
+/** Starts a worker. */
+export function startWorker(options: WorkerOptions): Worker {
+  const { log, owner } = options;
+  const owned = new Map<number, Owned>();
+  const running = new Set<Promise<void>>();
+  let stopping = false;
+
+  const wake = (partitions: Iterable<number>): void => {
+    for (const partition of partitions) owned.get(partition)?.signal.raise();
+  };
+
+  const lose = (partition: number): void => {
+    const own = owned.get(partition);
+    if (own === undefined) return;
+    own.alive = false;
+    own.signal.raise();
+    owned.delete(partition);
+    options.events.lost(partition);
+  };
+
+  const take = async (seize: boolean): Promise<void> => {
+    const leases = await log.acquire(owner, log.partitions, LEASE_MS, seize);
+    for (const lease of leases) {
+      lose(lease.partition);
+      const own: Owned = { lease, states: null, signal: createSignal(), alive: true };
+      owned.set(lease.partition, own);
+      own.signal.raise();
+      const loop = runPartition(options, own, wake, () => lose(lease.partition)).finally(() => running.delete(loop));
+      running.add(loop);
+    }
+  };
+
+  const renew = async (): Promise<void> => {
+    const held = new Set(await log.renew(owner, LEASE_MS));
+    for (const partition of [...owned.keys()]) if (!held.has(partition)) lose(partition);
+    await take(false);
+  };
+
+  const poll = async (): Promise<void> => {
+    for (const { partition, head, position } of await log.state()) if (head > position) wake([partition]);
+  };
+
+  const timers = [
+    every(POLL_MS, poll),
+    every(RENEW_MS, renew),
+    every(TICK_MS, () => appendTicks(options, owned)),
+  ];
+  const ready = retrying(options, () => take(options.seize), () => stopping);
+
+  return {
+    wake,
+    caughtUp: async (signal) => {
+      await ready;
+      await caughtUp(log, signal);
+    },
+    stop: async () => {
+      stopping = true;
+      await Promise.all(timers.map((end) => end()));
+      await ready;
+      for (const own of owned.values()) {
+        own.alive = false;
+        own.signal.raise();
+      }
+      await Promise.all(running);
+      await log.release(owner).catch(() => undefined);
+    },
+  };
+}
+
+/** Calls `work` every `ms`, one at a time, whether it fails or not. Answers how to end it. */
+function every(ms: number, work: () => Promise<void>): () => Promise<void> {
+  let busy: Promise<void> | null = null;
+  const timer = setInterval(() => {
+    busy ??= work()
+      .catch(() => undefined)
+      .finally(() => {
+        busy = null;
+      });
+  }, ms);
+  return async () => {
+    clearInterval(timer);
+    await busy;
+  };
+}
+
+async function retrying(options: WorkerOptions, work: () => Promise<void>, stopped: () => boolean): Promise<void> {
+  for (let wait = 50; !stopped(); wait = Math.min(wait * 2, MOST_BACK_OFF_MS)) {
+    try {
+      return await work();
+    } catch (error) {
+      options.events.retry(-1, error);
+      await pause(wait);
+    }
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}
+
+/** Twice: what the first round leaves are findings for other keys. */
+async function caughtUp(log: Log, signal: AbortSignal): Promise<void> {
+  for (let round = 0; round < 2; round += 1) {
+    const heads = new Map((await log.state()).map((state) => [state.partition, state.head]));
+    for (;;) {
+      signal.throwIfAborted();
+      const behind = (await log.state()).some((state) => state.position < (heads.get(state.partition) ?? 0));
+      if (!behind) break;
+      await pause(20);
+    }
+  }
+}
+
+async function runPartition(
+  options: WorkerOptions,
+  own: Owned,
+  wake: (partitions: Iterable<number>) => void,
+  lost: () => void,
+): Promise<void> {
+  const { partition } = own.lease;
+  let backOff = 0;
+  while (own.alive) {
+    try {
+      own.states ??= await loadStates(options, partition);
+      const records = await options.log.read(partition, own.lease.position, BATCH_RECORDS, BATCH_BYTES);
+      if (records.length === 0) {
+        await own.signal.wait();
+        continue;
+      }
+      if (await commitBatch(options, own, records, wake)) backOff = 0;
+      else return lost();
+    } catch (error) {
+      own.states = null;
+      options.events.retry(partition, error);
+      backOff = Math.min(Math.max(50, backOff * 2), MOST_BACK_OFF_MS);
+      await pause(hasCode(error, 'store-unavailable') ? Math.min(backOff, 200) : backOff);
+      await reread(options, own).catch(() => undefined);
+    }
+  }
+}
+
+/**
+ * After a failed commit nobody knows whether it took effect (the connection may have died on its way back): the store
+ * says where the position is.
+ */
+async function reread(options: WorkerOptions, own: Owned): Promise<void> {
+  const states = await options.log.state();
+  const position = states.find((state) => state.partition === own.lease.partition)?.position;
+  if (position !== undefined) own.lease = { ...own.lease, position };
+}
+
+async function loadStates(options: WorkerOptions, partition: number): Promise<States> {
+  const states: States = new Map();
+  for (const row of await options.store.loadStates(partition)) {
+    const detector = options.meaning.detectors(row.key).find((other) => other.name === row.detector);
+    if (detector === undefined || row.state === null) continue;
+    const entry: StateEntry = { detector, key: row.key, state: JSON.parse(row.state) };
+    states.set(stateName(row.detector, row.key), entry);
+  }
+  return states;
+}
+
+/** False: the partition is someone else's. */
+async function commitBatch(
+  options: WorkerOptions,
+  own: Owned,
+  records: readonly LogRecord[],
+  wake: (partitions: Iterable<number>) => void,
+): Promise<boolean> {
+  const { db, log, store } = options;
+  const states = own.states ?? new Map<string, StateEntry>();
+  const outcome = workOff(options.meaning, states, records);
+  const position = records.at(-1)?.offset ?? own.lease.position;
+  const findings = await Promise.all(outcome.findings.map(options.complete));
+  const appended = toAppend(log, outcome);
+  const now = options.now();
+  const messages = await db.transaction(async (sql) => {
+    if (!(await log.advance(sql, { lease: own.lease, position }))) return null;
+    await store.insertReadings(sql, outcome.rows);
+    const changed = [...outcome.states.values()].map(({ detector, key, state }) => ({
+      detector: detector.name,
+      key,
+      state: state === null ? null : JSON.stringify(state),
+    }));
+    await store.saveStates(sql, own.lease.partition, changed, now);
+    await store.keepFailed(sql, outcome.failed, now);
+    await log.appendKeyed(sql, appended);
+    return findings.length === 0 ? [] : options.raise(sql, findings, now);
+  });
+  if (messages === null) return false;
+  own.lease = { ...own.lease, position };
+  for (const [name, entry] of outcome.states) {
+    if (entry.state === null) states.delete(name);
+    else states.set(name, entry);
+  }
+  if (messages.length > 0) options.publish(messages);
+  wake(appended.map((record) => record.partition));
+  if (outcome.failed.length > 0) options.events.failed(outcome.failed);
+  options.events.batch(own.lease.partition, records.length, outcome.rows.length);
+  return true;
+}
+
+function toAppend(log: Log, outcome: Outcome): KeyedAppend[] {
+  return outcome.notices.map(({ key, receivedAt, traceparent, items }) => ({
+    partition: partitionOf(key, log.partitions),
+    kind: 'finding',
+    receivedAt,
+    key,
+    traceparent,
+    body: JSON.stringify(items),
+  }));
+}
+
+/** Time passes for partitions that have something to forget. */
+async function appendTicks(options: WorkerOptions, owned: ReadonlyMap<number, Owned>): Promise<void> {
+  const due = [...owned.values()].filter((own) => own.states !== null && own.states.size > 0);
+  if (due.length === 0) return;
+  const receivedAt = options.now();
+  const records = due.map(
+    ({ lease }): KeyedAppend => ({ partition: lease.partition, kind: 'tick', receivedAt, key: '', traceparent: null, body: '' }),
+  );
+  await options.log.appendKeyed(options.db, records);
+  for (const own of due) own.signal.raise();
+}
