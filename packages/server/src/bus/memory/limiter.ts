@@ -1,0 +1,45 @@
+/**
+ * Token buckets in memory. A bucket that is full again is forgotten (a new one starts full, so nothing changes); above
+ * the bound the longest unused one goes.
+ */
+import type { Clock } from '../../lib/clock.ts';
+import { type BucketLevel, type BucketUnits, bucketUnits, takeFrom } from '../bucket.ts';
+import type { BucketShape, Limiter } from '../ports/bus.ts';
+import { createExpiringMap } from './expiring-map.ts';
+
+/** The most buckets that are kept. */
+export const BUCKETS_MOST = 500_000;
+
+/** A limiter with the means to drop full buckets in quiet times; `take` answers at once. */
+export interface MemoryLimiter extends Limiter {
+  readonly size: number;
+  sweep(steps: number): void;
+}
+
+/** Creates a limiter whose times come from `clock.monotonic`. */
+export function createMemoryLimiter(clock: Clock, most: number = BUCKETS_MOST): MemoryLimiter {
+  const buckets = createExpiringMap<BucketLevel>(most);
+  const units = new WeakMap<BucketShape, BucketUnits>();
+  const now = (): number => Math.floor(clock.monotonic());
+
+  function unitsOf(shape: BucketShape): BucketUnits {
+    const known = units.get(shape);
+    if (known !== undefined) return known;
+    const made = bucketUnits(shape);
+    units.set(shape, made);
+    return made;
+  }
+
+  return {
+    get size(): number {
+      return buckets.size;
+    },
+    sweep: (steps) => buckets.sweep(steps, now()),
+    take(key, shape, cost = 1) {
+      const at = now();
+      const step = takeFrom(buckets.get(key, at), unitsOf(shape), cost, at);
+      buckets.set(key, step.kept, step.fullAt, at);
+      return step.answer;
+    },
+  };
+}
