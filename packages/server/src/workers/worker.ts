@@ -8,7 +8,6 @@
  * Failure: while the store is away the worker waits (back-off up to 1 s) and goes on by itself.
  */
 import type { AlertFinding } from '@tocsin/protocol/finding';
-import { hasCode } from '../lib/coded-error.ts';
 import { partitionOf } from '../lib/partition.ts';
 import type { ChannelMessage } from '../store/ports/channels.ts';
 import type { Database, Transaction } from '../store/ports/database.ts';
@@ -63,8 +62,16 @@ const BATCH_RECORDS = 2000;
 const BATCH_BYTES = 4 * 1024 * 1024;
 const MOST_BACK_OFF_MS = 1000;
 
+/** A batch that fails this often for its own sake is taken apart, and a record that does is set aside. */
+const MOST_FAILURES = 3;
+
 interface Owned {
   lease: Lease;
+  /** Records of a batch at most: one while a batch is taken apart to find the record that it fails for. */
+  limit: number;
+  /** Batches still to go before the limit is lifted again. */
+  apart: number;
+  failures: number;
   states: States | null;
   readonly signal: Signal;
   /** False once the lease is gone. */
@@ -92,10 +99,11 @@ export function startWorker(options: WorkerOptions): Worker {
   };
 
   const take = async (seize: boolean): Promise<void> => {
-    const leases = await log.acquire(owner, log.partitions, LEASE_MS, seize);
+    const leases = await log.acquire(owner, [...owned.keys()], LEASE_MS, seize);
     for (const lease of leases) {
       lose(lease.partition);
-      const own: Owned = { lease, states: null, signal: createSignal(), alive: true };
+      const signal = createSignal();
+      const own: Owned = { lease, limit: BATCH_RECORDS, apart: 0, failures: 0, states: null, signal, alive: true };
       owned.set(lease.partition, own);
       own.signal.raise();
       const loop = runPartition(options, own, wake, () => lose(lease.partition)).finally(() => running.delete(loop));
@@ -195,23 +203,54 @@ async function runPartition(
   const { partition } = own.lease;
   let backOff = 0;
   while (own.alive) {
+    let records: LogRecord[] = [];
     try {
       own.states ??= await loadStates(options, partition);
-      const records = await options.log.read(partition, own.lease.position, BATCH_RECORDS, BATCH_BYTES);
+      records = await options.log.read(partition, own.lease.position, own.limit, BATCH_BYTES);
       if (records.length === 0) {
         await own.signal.wait();
         continue;
       }
-      if (await commitBatch(options, own, records, wake)) backOff = 0;
-      else return lost();
+      if (!(await commitBatch(options, own, records, wake))) return lost();
+      backOff = 0;
+      succeeded(own);
     } catch (error) {
       own.states = null;
       options.events.retry(partition, error);
+      if (isDataError(error)) own.failures += 1;
       backOff = Math.min(Math.max(50, backOff * 2), MOST_BACK_OFF_MS);
-      await pause(hasCode(error, 'store-unavailable') ? Math.min(backOff, 200) : backOff);
+      await pause(backOff);
       await reread(options, own).catch(() => undefined);
     }
   }
+}
+
+function succeeded(own: Owned): void {
+  own.failures = 0;
+  own.apart = Math.max(0, own.apart - 1);
+  if (own.apart === 0) own.limit = BATCH_RECORDS;
+}
+
+/** True for what the records themselves may cause; everything else (store away, disk full, deadlock) is only waited for. */
+function isDataError(error: unknown): boolean {
+  if (error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError) return true;
+  const state = (error as { code?: unknown } | null)?.code;
+  return typeof state === 'string' && /^2[23][0-9A-Z]{3}$/.test(state);
+}
+
+/** What a batch comes to; after repeated failures in smaller batches, at last with the record set aside. */
+function decide(options: WorkerOptions, own: Owned, states: States, records: readonly LogRecord[]): Outcome {
+  if (own.failures < MOST_FAILURES) return workOff(options.meaning, states, records);
+  own.failures = 0;
+  const first = records[0];
+  if (own.limit > 1 || first === undefined) {
+    own.limit = 1;
+    own.apart = records.length;
+    return workOff(options.meaning, states, records);
+  }
+  const { partition, offset, kind, key, body } = first;
+  const failed = [{ partition, offset, kind, key, body, reason: 'its batch failed again and again' }];
+  return { rows: [], notices: [], findings: [], states: new Map(), failed };
 }
 
 /**
@@ -244,7 +283,7 @@ async function commitBatch(
 ): Promise<boolean> {
   const { db, log, store } = options;
   const states = own.states ?? new Map<string, StateEntry>();
-  const outcome = workOff(options.meaning, states, records);
+  const outcome = decide(options, own, states, records);
   const position = records.at(-1)?.offset ?? own.lease.position;
   const findings = await Promise.all(outcome.findings.map(options.complete));
   const appended = toAppend(log, outcome);

@@ -93,10 +93,11 @@ export interface Log {
   /** Unix ms before which every accepted record has been worked off (arrival times; with a margin for commits in flight). */
   completeUntil(): Promise<number>;
   /**
-   * Takes partitions, at most `most`, and raises their fence: those whose lease is free or has expired, with `seize`
-   * all (only for a process that owns the whole store). `ttlMs` by the store's clock.
+   * Takes partitions beside those that the owner is `holding`, and raises their fence: those whose lease is free, has
+   * expired or is in the owner's name already; with `seize` all (only for a process that owns the whole store).
+   * `ttlMs` by the store's clock.
    */
-  acquire(owner: string, most: number, ttlMs: number, seize: boolean): Promise<Lease[]>;
+  acquire(owner: string, holding: readonly number[], ttlMs: number, seize: boolean): Promise<Lease[]>;
   /** Extends the leases that `owner` still holds; answers the partitions that it still holds. */
   renew(owner: string, ttlMs: number): Promise<number[]>;
   /** Gives up all leases of `owner`. */

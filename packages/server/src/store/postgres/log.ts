@@ -81,8 +81,8 @@ const ACQUIRE = `
 UPDATE log_positions p SET owner = $1, fence = p.fence + 1, lease_until = now_ms() + $3
 FROM (
   SELECT partition FROM log_positions
-  WHERE $4::boolean OR owner IS NULL OR lease_until < now_ms()
-  ORDER BY partition LIMIT $2 FOR UPDATE SKIP LOCKED
+  WHERE partition <> ALL ($2::smallint[]) AND ($4::boolean OR owner IS NULL OR owner = $1 OR lease_until < now_ms())
+  ORDER BY partition FOR UPDATE SKIP LOCKED
 ) free WHERE p.partition = free.partition
 RETURNING p.partition, p.fence, p.position`;
 
@@ -125,7 +125,7 @@ export function createLog(db: Database): Log {
     read: (partition, after, limit, maxBytes) => read(db, partition, after, limit, maxBytes),
     state: () => db.query<PartitionState>(STATE, [], 'log-state'),
     completeUntil: async () => (await db.query<{ until: number }>(COMPLETE_UNTIL, [COMMIT_MARGIN_MS]))[0]?.until ?? 0,
-    acquire: (owner, most, ttlMs, seize) => db.query<Lease>(ACQUIRE, [owner, most, ttlMs, seize]),
+    acquire: (owner, holding, ttlMs, seize) => db.query<Lease>(ACQUIRE, [owner, holding, ttlMs, seize]),
     renew: async (owner, ttlMs) =>
       (await db.query<{ partition: number }>(RENEW, [owner, ttlMs], 'log-renew')).map((row) => row.partition),
     release: async (owner) => {

@@ -1,0 +1,161 @@
+/** The contract of the log's port, for every implementation. */
+import { createHash } from 'node:crypto';
+import { beforeEach, expect, test } from 'vitest';
+import type { Database } from '../ports/database.ts';
+import type { EnvelopeAppend, Lease, Log } from '../ports/log.ts';
+
+/** What the suite runs on: an empty log, and the database that its transactions live in. */
+export interface LogUnderTest {
+  readonly log: Log;
+  readonly db: Database;
+}
+
+const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+
+/** An envelope for tests. */
+export function sample(device: string, id: string, partition = 3, content = 'same'): EnvelopeAppend {
+  return {
+    deviceId: device,
+    envelopeId: id,
+    digest: digest(content),
+    partition,
+    kind: 'envelope',
+    receivedAt: 1_700_000_000_000,
+    traceparent: null,
+    context: { device: 7, zone: 2, zoneId: 'z-1' },
+    body: `body of ${device} ${id} with "quotes", {braces}, \\ and ö`,
+  };
+}
+
+/** Runs the contract. */
+export function logContract(fresh: () => Promise<LogUnderTest>): void {
+  let log: Log;
+  let db: Database;
+  beforeEach(async () => {
+    ({ log, db } = await fresh());
+  });
+  const only = async (partition: number): Promise<Lease> => {
+    const lease = (await log.acquire('me', [], 60_000, true)).find((other) => other.partition === partition);
+    if (lease === undefined) throw new Error('no lease');
+    return lease;
+  };
+
+  test('records come back whole, in the order of their commits, without gaps', async () => {
+    await log.append([sample('a', '1'), sample('b', '1'), sample('a', '2', 4)]);
+    await log.append([sample('c', '1')]);
+    const records = await log.read(3, 0, 100, 1e6);
+    expect(records.map((record) => record.offset)).toEqual([1, 2, 3]);
+    expect(records[0]).toEqual({
+      partition: 3,
+      offset: 1,
+      kind: 'envelope',
+      receivedAt: 1_700_000_000_000,
+      key: 'a',
+      traceparent: null,
+      context: { device: 7, zone: 2, zoneId: 'z-1' },
+      body: sample('a', '1').body,
+    });
+    expect((await log.read(4, 0, 100, 1e6)).map((record) => record.key)).toEqual(['a']);
+  });
+
+  test('an id is accepted once; equal content is a replay, other content a conflict', async () => {
+    expect(await log.append([sample('a', '1')])).toEqual(['accepted']);
+    expect(await log.append([sample('a', '1'), sample('a', '1', 3, 'other'), sample('b', '1')])).toEqual([
+      'replay',
+      'id-conflict',
+      'accepted',
+    ]);
+    expect(await log.append([sample('c', '1'), sample('c', '1'), sample('c', '1', 3, 'other')])).toEqual([
+      'accepted',
+      'replay',
+      'id-conflict',
+    ]);
+    expect((await log.read(3, 0, 100, 1e6)).map((record) => record.key)).toEqual(['a', 'b', 'c']);
+  });
+
+  test('the same ids from many sides at once are accepted once each, and offsets have no gaps', async () => {
+    const sides = Array.from({ length: 8 }, (_, side) =>
+      Array.from({ length: 40 }, (_, i) => sample(`d${(i * 7 + side) % 40}`, 'x', (i * 7 + side) % 16)),
+    );
+    const outcomes = (await Promise.all(sides.map((envelopes) => log.append(envelopes)))).flat();
+    expect(outcomes.filter((outcome) => outcome === 'accepted')).toHaveLength(40);
+    expect(outcomes.filter((outcome) => outcome === 'replay')).toHaveLength(280);
+    for (const { partition, head } of await log.state()) {
+      const offsets = (await log.read(partition, 0, 100, 1e6)).map((record) => record.offset);
+      expect(offsets).toEqual(Array.from({ length: head }, (_, i) => i + 1));
+    }
+  });
+
+  test('a read stops at its limits but always brings one record', async () => {
+    await log.append([sample('a', '1'), sample('b', '1'), sample('c', '1')]);
+    expect(await log.read(3, 0, 2, 1e6)).toHaveLength(2);
+    expect(await log.read(3, 1, 10, 1)).toHaveLength(1);
+    expect(await log.read(3, 3, 10, 1e6)).toEqual([]);
+  });
+
+  test('a batch counts once, and only for the owner with the newest fence', async () => {
+    await log.append([sample('a', '1'), sample('b', '1')]);
+    const old = await only(3);
+    const newer = (await log.acquire('other', [], 60_000, true)).find((lease) => lease.partition === 3);
+    if (newer === undefined) throw new Error('no lease');
+    expect(newer.fence).toBeGreaterThan(old.fence);
+    expect(await log.advance(db, { lease: old, position: 2 })).toBe(false);
+    expect(await log.advance(db, { lease: newer, position: 2 })).toBe(true);
+    expect(await log.advance(db, { lease: newer, position: 2 })).toBe(false);
+    expect((await log.state())[3]).toEqual({ partition: 3, head: 2, position: 2 });
+  });
+
+  test('leases are held by one owner until they run out, are given up, or are seized', async () => {
+    expect(await log.acquire('a', [], 60_000, false)).toHaveLength(log.partitions);
+    expect(await log.acquire('b', [], 60_000, false)).toEqual([]);
+    expect(await log.renew('a', 60_000)).toHaveLength(log.partitions);
+    expect(await log.renew('b', 60_000)).toEqual([]);
+    await log.release('a');
+    expect(await log.acquire('b', [], -1, false)).toHaveLength(log.partitions);
+    expect(await log.renew('b', 60_000)).toEqual([]);
+    expect(await log.acquire('c', [0, 1], 60_000, false)).toHaveLength(log.partitions - 2);
+  });
+
+  test('an owner takes back a partition in its name that it no longer works on', async () => {
+    await log.acquire('a', [], 60_000, false);
+    const held = Array.from({ length: log.partitions - 1 }, (_, i) => i);
+    expect((await log.acquire('a', held, 60_000, false)).map((lease) => lease.partition)).toEqual([log.partitions - 1]);
+  });
+
+  test('findings enter the log in the caller’s transaction', async () => {
+    const finding = { partition: 5, kind: 'finding', receivedAt: 1, key: 'zone:z', traceparent: null, body: '[]' } as const;
+    const failed = db.transaction(async (sql) => {
+      await log.appendKeyed(sql, [finding]);
+      throw new Error('no');
+    });
+    await expect(failed).rejects.toThrow('no');
+    expect(await log.read(5, 0, 10, 1e6)).toEqual([]);
+    await db.transaction((sql) => log.appendKeyed(sql, [finding, { ...finding, key: 'zone:y' }]));
+    expect((await log.read(5, 0, 10, 1e6)).map(({ offset, key, context }) => [offset, key, context])).toEqual([
+      [1, 'zone:z', null],
+      [2, 'zone:y', null],
+    ]);
+  });
+
+  test('only what was worked off is trimmed', async () => {
+    await log.append([sample('a', '1'), sample('b', '1'), sample('c', '1')]);
+    await log.advance(db, { lease: await only(3), position: 2 });
+    expect(await log.trim()).toBe(2);
+    expect((await log.read(3, 0, 10, 1e6)).map((record) => record.offset)).toEqual([3]);
+    await log.append([sample('d', '1')]);
+    expect((await log.read(3, 3, 10, 1e6)).map((record) => record.offset)).toEqual([4]);
+  });
+
+  test('old ids are forgotten, new ones are not', async () => {
+    await log.append([{ ...sample('a', 'old'), receivedAt: 1000 }, { ...sample('a', 'new'), receivedAt: 3000 }]);
+    expect(await log.forget(2000)).toBe(1);
+    expect(await log.append([sample('a', 'old'), sample('a', 'new')])).toEqual(['accepted', 'replay']);
+  });
+
+  test('nothing counts as complete that arrived no earlier than a record not worked off', async () => {
+    const before = Date.now() - 60_000;
+    expect(await log.completeUntil()).toBeGreaterThanOrEqual(before);
+    await log.append([sample('a', '1')]);
+    expect(await log.completeUntil()).toBe(1_700_000_000_000 - 60_000);
+  });
+}
