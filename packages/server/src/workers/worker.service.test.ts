@@ -1,0 +1,168 @@
+import { createHash } from 'node:crypto';
+import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
+import type { AlertFinding } from '@tocsin/protocol/finding';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Detector } from '../detectors/detector.ts';
+import { swarmDetector } from '../detectors/swarm.ts';
+import { partitionOf } from '../lib/partition.ts';
+import { decodeEnvelope } from '../profiles/decode.ts';
+import { hostProfile } from '../profiles/host/host.ts';
+import { mobileProfile } from '../profiles/mobile/mobile.ts';
+import { seismicProfile } from '../profiles/seismic/seismic.ts';
+import type { EnvelopeAppend, Log } from '../store/ports/log.ts';
+import { createLog } from '../store/postgres/log.ts';
+import { createWorkStore } from '../store/postgres/readings.ts';
+import { startWorker, type Worker, type WorkerOptions } from './worker.ts';
+
+const profiles = { seismic: seismicProfile({ windowMs: 10_000, liveMs: 60_000 }), host: hostProfile, mobile: mobileProfile };
+const swarm = swarmDetector({ sensors: 50, windowMs: 10_000, cooldownMs: 60_000, liveMs: 60_000 }) as Detector<unknown, unknown>;
+
+describe('workers', () => {
+  let database: TestDatabase;
+  let log: Log;
+  const workers: Worker[] = [];
+  beforeEach(async () => {
+    database = await openTestDatabase();
+    log = createLog(database.db);
+    await database.db.execute('CREATE TABLE raised (fingerprint text, sensors integer)');
+  });
+  afterEach(async () => {
+    await Promise.all(workers.splice(0).map((worker) => worker.stop()));
+    await database.close();
+  });
+
+  function start(owner: string, change: Partial<WorkerOptions> = {}): Worker {
+    const worker = startWorker({
+      owner,
+      db: database.db,
+      log,
+      store: createWorkStore(database.db),
+      meaning: {
+        decode: (record) => decodeEnvelope(profiles, record.kind as 'original', record.body),
+        measure: (profile, reading) => profiles[profile].measure(reading),
+        notice: (profile, origin, readings) => profiles[profile].notice(origin, readings),
+        detectors: (key) => (key.startsWith('zone:') ? [swarm] : []),
+      },
+      complete: async ({ finding, key }) => ({ ...finding, fingerprint: `${key} ${finding.onset}` }) as AlertFinding,
+      raise: async (sql, findings) => {
+        for (const finding of findings) {
+          await sql.execute('INSERT INTO raised VALUES ($1, $2)', [finding.fingerprint, finding.evidence['sensors']]);
+        }
+        return [];
+      },
+      publish: () => undefined,
+      now: () => Date.now(),
+      seize: false,
+      events: { batch: () => undefined, retry: () => undefined, failed: () => undefined, lost: () => undefined },
+      ...change,
+    });
+    workers.push(worker);
+    return worker;
+  }
+
+  function envelope(device: number, id: string, body?: string): EnvelopeAppend {
+    const at = Date.now();
+    return {
+      deviceId: `d${device}`,
+      envelopeId: id,
+      digest: createHash('sha256').update(id).digest(),
+      partition: partitionOf(`d${device}`, log.partitions),
+      kind: 'original',
+      receivedAt: at,
+      traceparent: null,
+      context: { device, zone: 1, zoneId: 'z' },
+      body: body ?? JSON.stringify({ id, at, profile: 'seismic', readings: [{ at, value: 5 }] }),
+    };
+  }
+
+  const stored = async (): Promise<number> =>
+    (await database.db.query<{ n: number }>('SELECT count(*) AS n FROM readings'))[0]?.n ?? -1;
+  const raised = (): Promise<{ fingerprint: string; sensors: number }[]> => database.db.query('SELECT * FROM raised');
+  const done = (worker: Worker): Promise<void> => worker.caughtUp(AbortSignal.timeout(15_000));
+
+  test('what is in the log is stored once, and a swarm across partitions is raised once', async () => {
+    await log.append(Array.from({ length: 60 }, (_, i) => envelope(i, 'a')));
+    const worker = start('one');
+    await done(worker);
+    expect(await stored()).toBe(60);
+    expect((await raised()).map((row) => row.sensors)).toEqual([50]);
+  });
+
+  test('eight workers that take partitions from each other in mid-work store everything once and raise once', async () => {
+    const all = Array.from({ length: 8 }, (_, i) => start(`w${i}`));
+    let sent = 0;
+    for (let round = 0; round < 15; round += 1) {
+      await log.append(Array.from({ length: 60 }, (_, i) => envelope(i, `r${round}`)));
+      sent += 60;
+      await log.acquire(`thief${round}`, [], -1, true);
+      for (const worker of all) worker.wake(Array.from({ length: 16 }, (_, i) => i));
+    }
+    await done(all[0] ?? start('none'));
+    expect(await stored()).toBe(sent);
+    expect(await raised()).toHaveLength(1);
+  });
+
+  test('connections that die in mid-commit lose nothing and store nothing twice', async () => {
+    const worker = start('one');
+    let sent = 0;
+    for (let round = 0; round < 20; round += 1) {
+      const batch = Array.from({ length: 30 }, (_, i) => envelope(i, `r${round}`));
+      for (;;) {
+        const accepted = await log.append(batch).catch(() => null);
+        if (accepted !== null) break;
+      }
+      sent += 30;
+      worker.wake([1, 2, 3, 4, 5]);
+      await database.db
+        .query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()')
+        .catch(() => undefined);
+    }
+    await done(worker);
+    expect(await stored()).toBe(sent);
+  });
+
+  test('a record that cannot be worked off is set aside with its reason and stops nothing', async () => {
+    const failed: string[] = [];
+    await log.append([envelope(1, 'a', 'no json'), envelope(1, 'b'), envelope(1, 'c')]);
+    const worker = start('one', {
+      events: {
+        batch: () => undefined,
+        retry: () => undefined,
+        failed: (records) => void failed.push(...records.map((record) => record.body)),
+        lost: () => undefined,
+      },
+    });
+    await done(worker);
+    expect(await stored()).toBe(2);
+    expect(failed).toEqual(['no json']);
+    expect(await database.db.query('SELECT body FROM log_failures')).toEqual([{ body: 'no json' }]);
+  });
+
+  test('a record that fails its whole batch is found and set aside, the others are stored', async () => {
+    await log.append(Array.from({ length: 5 }, (_, i) => envelope(1, `e${i}`)));
+    const store = createWorkStore(database.db);
+    const worker = start('one', {
+      store: {
+        ...store,
+        insertReadings: async (sql, rows) => {
+          if (rows.some((row) => row.envelopeId === 'e2')) throw new RangeError('cannot');
+          await store.insertReadings(sql, rows);
+        },
+      },
+    });
+    await done(worker);
+    expect(await stored()).toBe(4);
+    expect((await database.db.query<{ key: string }>('SELECT key FROM log_failures')).length).toBe(1);
+  });
+
+  test('a swarm is one alarm when the worker changes in the middle of it', async () => {
+    const first = start('one');
+    await log.append(Array.from({ length: 30 }, (_, i) => envelope(i, 'a')));
+    await done(first);
+    await first.stop();
+    const second = start('two');
+    await log.append(Array.from({ length: 30 }, (_, i) => envelope(30 + i, 'a')));
+    await done(second);
+    expect((await raised()).map((row) => row.sensors)).toEqual([50]);
+  });
+});
