@@ -1,0 +1,162 @@
+/**
+ * What settings must be together. Each check names its variables and runs only when all of them are well-formed.
+ * Also the table of what this release cannot do yet: such a setting stops the start or is said in a warning, never
+ * ignored in silence.
+ */
+import { X509Certificate, createPrivateKey } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import type { Settings } from './settings-shape.ts';
+
+/** A rule over several settings; answers what is wrong. */
+interface Check {
+  readonly about: readonly (keyof Settings)[];
+  readonly mistake: (settings: Settings) => string | null;
+}
+
+function together(one: keyof Settings, oneName: string, other: keyof Settings, otherName: string): Check {
+  return {
+    about: [one, other],
+    mistake: (settings) => {
+      if ((settings[one] === null) === (settings[other] === null)) return null;
+      const [given, missing] = settings[one] === null ? [otherName, oneName] : [oneName, otherName];
+      return `${missing} must be given with ${given}`;
+    },
+  };
+}
+
+function needs(one: keyof Settings, oneName: string, other: keyof Settings, otherName: string): Check {
+  return {
+    about: [one, other],
+    mistake: (settings) =>
+      settings[one] !== null && settings[other] === null ? `${otherName} must be given with ${oneName}` : null,
+  };
+}
+
+const CHECKS: readonly Check[] = [
+  together('tlsCertFile', 'TLS_CERT', 'tlsKeyFile', 'TLS_KEY'),
+  needs('tlsClientCaFile', 'TLS_CLIENT_CA', 'tlsCertFile', 'TLS_CERT'),
+  needs('databaseUrl', 'DATABASE_URL', 'clusterSecret', 'CLUSTER_SECRET'),
+  together('redisSentinels', 'REDIS_SENTINELS', 'redisSentinelName', 'REDIS_SENTINEL_NAME'),
+  together('adminEmail', 'ADMIN_EMAIL', 'adminPassword', 'ADMIN_PASSWORD'),
+  together('mqttClientCertFile', 'CLIENT_CERT', 'mqttClientKeyFile', 'CLIENT_KEY'),
+  {
+    about: ['tlsCertFile', 'tlsKeyFile'],
+    mistake: ({ tlsCertFile, tlsKeyFile }) => keyMistake('TLS_CERT', tlsCertFile, 'TLS_KEY', tlsKeyFile),
+  },
+  {
+    about: ['mqttClientCertFile', 'mqttClientKeyFile'],
+    mistake: (settings) =>
+      keyMistake('CLIENT_CERT', settings.mqttClientCertFile, 'CLIENT_KEY', settings.mqttClientKeyFile),
+  },
+  {
+    about: ['mqttBackoffMinSeconds', 'mqttBackoffMaxSeconds'],
+    mistake: ({ mqttBackoffMinSeconds: least, mqttBackoffMaxSeconds: most }) =>
+      least > most ? `MQTT_BACKOFF_MIN must be at most MQTT_BACKOFF_MAX (${most}), not ${least}` : null,
+  },
+  {
+    about: ['redisUrl', 'redisClusterNodes', 'redisSentinels'],
+    mistake: ({ redisUrl, redisClusterNodes, redisSentinels }) =>
+      [redisUrl, redisClusterNodes, redisSentinels].filter((given) => given !== null).length > 1
+        ? 'REDIS_URL, REDIS_CLUSTER_NODES and REDIS_SENTINELS exclude one another'
+        : null,
+  },
+  {
+    about: ['production', 'grpcPort', 'tlsClientCaFile'],
+    mistake: ({ production, grpcPort, tlsClientCaFile }) =>
+      production && grpcPort !== null && tlsClientCaFile === null
+        ? 'GRPC_PORT must be off, or TLS_CLIENT_CA be given, with NODE_ENV=production'
+        : null,
+  },
+  { about: ['port', 'wsPort', 'grpcPort', 'mqttEmbeddedPort', 'mqttBroker'], mistake: portClash },
+];
+
+function keyMistake(certName: string, certFile: string | null, keyName: string, keyFile: string | null): string | null {
+  if (certFile === null || keyFile === null) return null;
+  try {
+    const key = createPrivateKey(readFileSync(keyFile));
+    if (new X509Certificate(readFileSync(certFile)).checkPrivateKey(key)) return null;
+    return `${keyName} must be the private key of ${certName}; it belongs to another certificate`;
+  } catch {
+    return `${certName} must hold a certificate and ${keyName} its private key, without a passphrase`;
+  }
+}
+
+function portClash(settings: Settings): string | null {
+  const ports = new Map<number, string>();
+  const used: readonly (readonly [string, number | null])[] = [
+    ['PORT', settings.port],
+    ['WS_PORT', settings.wsPort],
+    ['GRPC_PORT', settings.grpcPort],
+    ['MQTT_EMBEDDED_PORT', settings.mqttBroker === null ? settings.mqttEmbeddedPort : null],
+  ];
+  for (const [name, port] of used) {
+    if (port === null || port === 0) continue;
+    const before = ports.get(port);
+    if (before !== undefined) return `${before} and ${name} must differ; both are ${port}`;
+    ports.set(port, name);
+  }
+  return null;
+}
+
+/** What is wrong with well-formed settings, one line each. `bad`: fields whose own text was a mistake. */
+export function checkTogether(settings: Settings, bad: ReadonlySet<keyof Settings>): string[] {
+  return CHECKS.filter((check) => !check.about.some((field) => bad.has(field))).flatMap(
+    (check) => check.mistake(settings) ?? [],
+  );
+}
+
+const REDIS_YET = 'must be absent: this release has no Redis yet and runs as one process';
+
+/** Settings that would change what the operator relies on, and that this release cannot honour: they stop the start. */
+const REFUSED_YET: readonly (readonly [keyof Settings, string])[] = [
+  ['redisUrl', `REDIS_URL ${REDIS_YET}`],
+  ['redisClusterNodes', `REDIS_CLUSTER_NODES ${REDIS_YET}`],
+  ['redisSentinels', `REDIS_SENTINELS ${REDIS_YET}`],
+  ['redisSentinelName', `REDIS_SENTINEL_NAME ${REDIS_YET}`],
+  ['logBackend', 'LOG_BACKEND must be store: this release has no Redis yet'],
+];
+
+/** Settings whose part of the program is not in this release: said once, when they were given. */
+const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
+  ['mqttBroker', 'MQTT_BROKER has no effect: MQTT is not in this release'],
+  ['grpcPort', 'GRPC_PORT has no effect: gRPC is not in this release'],
+  ['wsPort', 'WS_PORT has no effect: the raw WebSocket listener is not in this release'],
+  ['wsAuthToken', 'WS_AUTH_TOKEN has no effect: /ws/devices is not in this release'],
+  ['jwksUrl', 'JWKS_URL has no effect: outside identity providers are not in this release'],
+  ['slackWebhookUrl', 'SLACK_WEBHOOK_URL has no effect: Slack is not in this release'],
+  ['billingWebhookSecrets', 'BILLING_WEBHOOK_SECRET has no effect: billing is not in this release'],
+  ['otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT has no effect: export of traces is not in this release'],
+];
+
+/** What this release cannot do: `refused` stops the start, `warnings` are logged. `given`: fields that were set. */
+export function checkRelease(
+  settings: Settings,
+  given: ReadonlySet<keyof Settings>,
+): { readonly refused: string[]; readonly warnings: string[] } {
+  const asksForRedis = (field: keyof Settings): boolean => field !== 'logBackend' || settings.logBackend === 'redis';
+  return {
+    refused: REFUSED_YET.filter(([field]) => given.has(field) && asksForRedis(field)).map(([, line]) => line),
+    warnings: WITHOUT_EFFECT_YET.filter(([field]) => given.has(field) && settings[field] !== null).map(([, line]) => line),
+  };
+}
+
+/** How the outside calls us once the listener has its port. */
+export interface OutsideAddress {
+  /** An origin, without a slash at the end. */
+  readonly publicUrl: string;
+  readonly jwtIssuer: string;
+  readonly wsAllowedOrigins: readonly string[];
+}
+
+/** Fills in the settings that derive from `PUBLIC_URL`. `port` is the one that the listener got. */
+export function outsideAddress(settings: Settings, port: number): OutsideAddress {
+  const scheme = settings.tlsCertFile === null ? 'http' : 'https';
+  const host = isIP(settings.host) === 6 ? `[${settings.host}]` : settings.host;
+  const publicUrl = settings.publicUrl ?? new URL(`${scheme}://${host}:${port}`).origin;
+  return {
+    publicUrl,
+    jwtIssuer: settings.jwtIssuer ?? publicUrl,
+    wsAllowedOrigins: settings.wsAllowedOrigins ?? [publicUrl],
+  };
+}
