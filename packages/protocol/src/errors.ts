@@ -44,6 +44,7 @@ export const ERRORS = {
   replay: { status: 409, title: 'This envelope is already durable' },
   'id-conflict': { status: 409, title: 'The id is in use with other content' },
   'already-exists': { status: 409, title: 'It exists already' },
+  'limit-reached': { status: 409, title: 'There are as many as there may be' },
   'last-admin': { status: 409, title: 'The last admin cannot go' },
   'zone-in-use': { status: 409, title: 'Devices still belong to the zone' },
   'transition-forbidden': { status: 409, title: 'The alert cannot go to that state' },

@@ -1,0 +1,89 @@
+/**
+ * Passwords: argon2id (RFC 9106) with the parameters that OWASP names (19 MiB, 2 passes, 1 lane).
+ *
+ * Guarantees: at most two are worked on at once (19 MiB each, and half of the runtime's four worker threads), 256 more
+ * wait; the work takes the same time whether there is a hash to compare with or not.
+ * Failure: a RefusalError `overloaded` when the line is full.
+ */
+import { randomBytes } from 'node:crypto';
+import { LIMITS } from '@tocsin/protocol/limits';
+import { RefusalError, refuse } from '@tocsin/protocol/refusal-error';
+import { hash, verify, type Options } from '@node-rs/argon2';
+
+/** argon2id is the library's default; its enum cannot be named under `isolatedModules`. */
+const PARAMETERS: Options = { algorithm: 2, memoryCost: 19_456, timeCost: 2, parallelism: 1, outputLen: 32 };
+
+/** How many are hashed at once, and how many more may wait. */
+export interface PasswordBounds {
+  readonly atOnce: number;
+  readonly waiting: number;
+}
+
+/** The bounds of the product. */
+export const PASSWORD_BOUNDS: PasswordBounds = { atOnce: 2, waiting: 256 };
+
+/** Hashes and checks passwords. */
+export interface Passwords {
+  /** The PHC string of a password. */
+  hash(password: string): Promise<string>;
+  /** Whether `password` is that of `phc`. Null (no such user): false, after as much work. */
+  verify(phc: string | null, password: string): Promise<boolean>;
+}
+
+/** One form for passwords that look alike (NIST SP 800-63B section 5.1.1.2). */
+const normalise = (password: string): string => password.normalize('NFKC');
+
+/** What is wrong with a new password, null when nothing is. Pure. */
+export function passwordProblem(password: string, email: string): string | null {
+  const least = LIMITS.passwordLeastCharacters.value;
+  const most = LIMITS.passwordCharacters.value;
+  if ([...password].length < least) return `needs at least ${least} characters`;
+  if (password.length > most) return `has more than ${most} characters`;
+  if (new Set(normalise(password)).size < 4) return 'needs at least 4 different characters';
+  return normalise(password).toLowerCase() === email ? 'must not be the e-mail address' : null;
+}
+
+/** A new password for a first start: 144 random bits. */
+export function newPassword(): string {
+  return randomBytes(18).toString('base64url');
+}
+
+/** Builds the service; makes the hash that unknown users are compared with. */
+export async function createPasswords(bounds: PasswordBounds = PASSWORD_BOUNDS): Promise<Passwords> {
+  const line: (() => void)[] = [];
+  let working = 0;
+
+  const enter = (): Promise<void> | undefined => {
+    if (working < bounds.atOnce) {
+      working += 1;
+      return undefined;
+    }
+    if (line.length >= bounds.waiting) {
+      throw new RefusalError({ ...refuse('overloaded', 'Too many sign-ins at once').refusal, retryAfterMs: 2000 });
+    }
+    return new Promise((resolve) => line.push(resolve));
+  };
+  const leave = (): void => {
+    // The place goes to the next one in line without being given back.
+    const next = line.shift();
+    if (next === undefined) working -= 1;
+    else next();
+  };
+  const inTurn = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    await enter();
+    try {
+      return await work();
+    } finally {
+      leave();
+    }
+  };
+
+  const nobody = await hash(randomBytes(32), PARAMETERS);
+  return {
+    hash: (password) => inTurn(() => hash(normalise(password), PARAMETERS)),
+    async verify(phc, password) {
+      const fits = await inTurn(() => verify(phc ?? nobody, normalise(password)));
+      return phc !== null && fits;
+    },
+  };
+}
