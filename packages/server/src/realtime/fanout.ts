@@ -1,0 +1,175 @@
+/**
+ * Hands messages to all live viewers.
+ *
+ * Guarantees: each viewer gets the messages in the order of `push`, each once (its cursor says what it has); viewers
+ * with equal filters share the same bytes; what was pushed in one turn of the event loop leaves in one write.
+ * It works in slices of a few milliseconds and lets the event loop turn in between, so that ingest stays prompt.
+ */
+import type { Clock } from '../lib/clock.ts';
+import { type Entry, type Filter, filterKey, passes } from './entry.ts';
+import type { Viewer } from './viewer.ts';
+
+/** How long one slice may take, in ms. */
+export const FANOUT_SLICE_MS = 3;
+/** Frames are joined up to this many bytes, so that what is joined always fits a socket with room. */
+export const FANOUT_JOIN_BYTES = 32_768;
+/** The clock is looked at once for this many viewers. */
+const VIEWERS_PER_LOOK = 32;
+
+/** A message of the channel, or a frame for everybody that has no offset (a watermark). */
+type Item = { readonly kind: 'entry'; readonly entry: Entry } | { readonly kind: 'control'; readonly frame: Buffer };
+
+interface Group {
+  readonly filter: Filter;
+  readonly viewers: Set<Viewer>;
+}
+
+interface Chunk {
+  readonly bytes: Buffer;
+  readonly messages: number;
+}
+
+/** The fan-out of one channel. */
+export interface Fanout {
+  /** Live viewers. */
+  readonly viewers: number;
+  /** Messages whose turn has not come. */
+  readonly backlog: number;
+  /** Resolves when everything pushed so far was handed out. */
+  settled(): Promise<void>;
+  add(viewer: Viewer): void;
+  remove(viewer: Viewer): void;
+  push(entry: Entry): void;
+  /** A frame without an offset, in its place in the order. */
+  control(frame: Buffer): void;
+  /** Forgets what was not handed out yet. */
+  clear(): void;
+}
+
+/** What the fan-out needs. `onBatch`: seconds from the first push to the last viewer, and messages queued. */
+export interface FanoutOptions {
+  readonly clock: Clock;
+  readonly onBatch?: (seconds: number, messages: number) => void;
+}
+
+/** Joins the frames that the filter lets through. */
+function chunksFor(items: readonly Item[], filter: Filter, after: number): Chunk[] {
+  const chunks: Chunk[] = [];
+  let frames: Buffer[] = [];
+  let size = 0;
+  const close = (): void => {
+    const [only] = frames;
+    if (only === undefined) return;
+    chunks.push({ bytes: frames.length === 1 ? only : Buffer.concat(frames, size), messages: frames.length });
+    frames = [];
+    size = 0;
+  };
+  for (const item of items) {
+    if (item.kind === 'entry' && (item.entry.offset <= after || !passes(filter, item.entry))) continue;
+    const frame = item.kind === 'entry' ? item.entry.frame : item.frame;
+    if (size + frame.length > FANOUT_JOIN_BYTES) close();
+    frames.push(frame);
+    size += frame.length;
+  }
+  close();
+  return chunks;
+}
+
+function queueChunks(viewer: Viewer, chunks: readonly Chunk[]): number {
+  let messages = 0;
+  for (const chunk of chunks) {
+    if (!viewer.queue.push('alerts', chunk.bytes, chunk.messages)) break;
+    messages += chunk.messages;
+  }
+  return messages;
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Creates the fan-out of one channel. */
+export function createFanout(options: FanoutOptions): Fanout {
+  const { clock } = options;
+  const groups = new Map<string, Group>();
+  let waiting: Item[] = [];
+  let firstPushAt = 0;
+  let running: Promise<void> | null = null;
+  let generation = 0;
+  let size = 0;
+
+  async function runGroup(group: Group, items: readonly Item[], slice: { endsAt: number }, run: number): Promise<number> {
+    const offsets = items.flatMap((item) => (item.kind === 'entry' ? [item.entry.offset] : []));
+    const first = offsets[0] ?? Number.POSITIVE_INFINITY;
+    const last = offsets.at(-1) ?? 0;
+    const shared = chunksFor(items, group.filter, 0);
+    let messages = 0;
+    let sinceLook = 0;
+    // A Set may change while it is walked: who leaves is skipped, who joins has its cursor behind these items.
+    for (const viewer of group.viewers) {
+      const chunks = viewer.cursor < first ? shared : chunksFor(items, group.filter, viewer.cursor);
+      viewer.cursor = Math.max(viewer.cursor, last);
+      messages += queueChunks(viewer, chunks);
+      if (++sinceLook < VIEWERS_PER_LOOK) continue;
+      sinceLook = 0;
+      if (clock.monotonic() < slice.endsAt) continue;
+      await turn();
+      if (run !== generation) break;
+      slice.endsAt = clock.monotonic() + FANOUT_SLICE_MS;
+    }
+    return messages;
+  }
+
+  async function run(): Promise<void> {
+    await turn();
+    while (waiting.length > 0) {
+      const items = waiting;
+      const startedAt = firstPushAt;
+      waiting = [];
+      const now = generation;
+      const slice = { endsAt: clock.monotonic() + FANOUT_SLICE_MS };
+      let messages = 0;
+      for (const group of [...groups.values()]) {
+        if (now !== generation) break;
+        messages += await runGroup(group, items, slice, now);
+      }
+      options.onBatch?.((clock.monotonic() - startedAt) / 1000, messages);
+    }
+    running = null;
+  }
+
+  function enqueue(item: Item): void {
+    if (size === 0) return;
+    if (waiting.length === 0) firstPushAt = clock.monotonic();
+    waiting.push(item);
+    running ??= run();
+  }
+
+  return {
+    get viewers(): number {
+      return size;
+    },
+    get backlog(): number {
+      return waiting.length;
+    },
+    settled: async () => running ?? undefined,
+    add(viewer) {
+      const key = filterKey(viewer.filter);
+      const group = groups.get(key) ?? { filter: viewer.filter, viewers: new Set() };
+      groups.set(key, group);
+      group.viewers.add(viewer);
+      size++;
+    },
+    remove(viewer) {
+      const key = filterKey(viewer.filter);
+      const group = groups.get(key);
+      if (group?.viewers.delete(viewer) !== true) return;
+      size--;
+      if (group.viewers.size === 0) groups.delete(key);
+    },
+    push: (entry) => enqueue({ kind: 'entry', entry }),
+    control: (frame) => enqueue({ kind: 'control', frame }),
+    clear() {
+      waiting = [];
+      generation++;
+    },
+  };
+}

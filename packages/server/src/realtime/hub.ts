@@ -1,0 +1,267 @@
+/**
+ * The viewers of one channel that are connected to this process.
+ *
+ * Guarantees: a viewer's first message is `welcome`; after it come the messages after `welcome.offset` that its filter
+ * lets through, in order, once. A watermark says that everything up to its offset was sent on that connection, as read
+ * from the store at its time; while the store does not answer there is none.
+ * `welcome.offset` is the offset that was asked for when the resume succeeds (what was missed follows), else the head.
+ * Failure: a viewer whose queue overflows is closed with 4008, one whose history cannot be read with 1013, all of them
+ * with 1012 when the channel's history began anew; each may resume.
+ */
+import type { KeyObject } from 'node:crypto';
+import { CLOSE_CODES, type CloseName } from '@tocsin/protocol/close-codes';
+import type { Refusal } from '@tocsin/protocol/errors';
+import { LIMITS } from '@tocsin/protocol/limits';
+import type { PublishSubscribe } from '../bus/ports/bus.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { ChannelMessage, ChannelStore } from '../store/ports/channels.ts';
+import type { DropReason } from './channel.ts';
+import { type Entry, entryOf, type Filter } from './entry.ts';
+import { createFanout } from './fanout.ts';
+import { createFeed } from './feed.ts';
+import { textFrame } from './frame.ts';
+import { createQueue, type QueueLimits } from './queue.ts';
+import { createPageReader, createRecovery } from './recovery.ts';
+import { createRing } from './ring.ts';
+import type { Sink } from './sink.ts';
+import { step, type Viewer } from './viewer.ts';
+
+/** Where a viewer wants to go on. */
+export interface ResumePoint {
+  readonly epoch: string;
+  readonly offset: number;
+}
+
+/** What {@link Hub.plan} found; only good for `attach` of the same hub, soon. */
+export type Plan =
+  | { readonly kind: 'fresh' }
+  | { readonly kind: 'resume'; readonly epoch: string; readonly offset: number; readonly page: readonly Entry[] }
+  | { readonly kind: 'unrecovered' };
+
+/** The parts of `welcome` that the transport knows. Times are Unix ms. */
+export interface WelcomePart {
+  readonly connection: string;
+  readonly heartbeatSeconds: number;
+  readonly reauthenticateBy: number;
+}
+
+/** One viewer, as its transport holds it. */
+export interface ViewerHandle {
+  /** The offset up to which everything for this viewer was queued. */
+  offset(): number;
+  /** Sends a message of the connection's own, ahead of waiting alerts. */
+  send(message: object): void;
+  /** Ends: nothing more is sent. `name` undefined: the socket is gone already. */
+  close(name?: CloseName): void;
+}
+
+/** What happens, for metrics and logs. */
+export interface HubEvents {
+  /** Time from the first message of a batch to the last viewer (s), and messages queued. */
+  fanout(seconds: number, messages: number): void;
+  /** Messages queued for viewers. */
+  sent(messages: number): void;
+  dropped(reason: DropReason): void;
+  lag(ms: number): void;
+  failure(part: 'store' | 'bus', error: unknown): void;
+  /** The channel's history began anew. */
+  restarted(): void;
+}
+
+/** What a hub needs. */
+export interface HubOptions {
+  readonly channel: string;
+  readonly store: ChannelStore;
+  readonly pubsub: PublishSubscribe;
+  /** Authenticates bus messages (from `CLUSTER_SECRET`). */
+  readonly key: KeyObject;
+  readonly clock: Clock;
+  readonly watermarkSeconds: number;
+  /** Time between two reads of the head, in ms; 1000 when absent. */
+  readonly pollMs?: number;
+  readonly queue?: QueueLimits;
+  readonly ringMessages?: number;
+  readonly events?: Partial<HubEvents>;
+}
+
+/** The viewers of one channel. */
+export interface Hub {
+  /** Resolves after the first try to reach store and bus; keeps trying after that. */
+  start(): Promise<void>;
+  /** True once the store has told where the channel stands. */
+  ready(): boolean;
+  /** Viewers that are not closing. */
+  viewers(): number;
+  /** The offset up to which this process has every message. */
+  offset(): number;
+  /** Reads the head from the store now; answers whether that worked. */
+  refresh(): Promise<boolean>;
+  /** Decides before the upgrade how a viewer begins. `null`: a fresh one. Refuses when the store does not answer. */
+  plan(resume: ResumePoint | null): Promise<Plan | Refusal>;
+  /** Adds a viewer whose socket is open and untouched: writes `welcome` at once. */
+  attach(sink: Sink, plan: Plan, filter: Filter, welcome: WelcomePart): ViewerHandle;
+  /** Ends timers and the subscription; closes who is left with 1001. */
+  stop(): Promise<void>;
+}
+
+const RING_MESSAGES = 2048;
+const RING_BYTES = 8_388_608;
+/** Viewers that must come back after a restart of the history are spread over this time, in ms. */
+const RESTART_SPREAD_MS = 3000;
+/** Above this backlog bus messages are left to the store. */
+const BACKLOG_MOST = 5000;
+
+const NOT_READY: Refusal = { code: 'store-unavailable', detail: 'The channel cannot be read', retryAfterMs: 1000 };
+
+/** Creates the hub of a channel. */
+export function createHub(options: HubOptions): Hub {
+  const { channel, clock, events = {} } = options;
+  const limits: QueueLimits = options.queue ?? {
+    socketBytes: LIMITS.socketBufferBytes.value,
+    messages: LIMITS.viewerQueueMessages.value,
+    bytes: LIMITS.viewerQueueBytes.value,
+  };
+  const ringMessages = options.ringMessages ?? RING_MESSAGES;
+  const pollMs = options.pollMs ?? 1000;
+  const viewers = new Set<Viewer>();
+  const ring = createRing(ringMessages, RING_BYTES);
+  const pages = createPageReader(options.store, channel);
+  let nextWatermarkAt = 0;
+
+  const fanout = createFanout({
+    clock,
+    onBatch(seconds, messages) {
+      events.fanout?.(seconds, messages);
+      events.sent?.(messages);
+    },
+  });
+
+  const feed = createFeed({
+    channel,
+    store: options.store,
+    pubsub: options.pubsub,
+    key: options.key,
+    clock,
+    pollMs,
+    preload: Math.min(ringMessages, 500),
+    onMessages: deliver,
+    onChecked: watermark,
+    onRestart: restart,
+    settled: () => fanout.settled(),
+    hasRoom: () => fanout.backlog < BACKLOG_MOST,
+    onDropped: (reason) => events.dropped?.(reason),
+    onLag: (ms) => events.lag?.(ms),
+    onFailure: (part, error) => events.failure?.(part, error),
+  });
+
+  const recovery = createRecovery({
+    ring,
+    pages,
+    delivered: () => feed.delivered,
+    onSent: (messages) => events.sent?.(messages),
+    onCaughtUp(viewer) {
+      if (step(viewer, 'caught-up')) fanout.add(viewer);
+    },
+    onLost: (viewer) => close(viewer, 'overloaded'),
+  });
+
+  function deliver(messages: readonly ChannelMessage[]): void {
+    for (const message of messages) {
+      const entry = entryOf(message);
+      ring.push(entry);
+      fanout.push(entry);
+    }
+  }
+
+  function watermark(head: number, at: number): void {
+    const now = clock.monotonic();
+    // Half a poll early rather than one late.
+    if (now < nextWatermarkAt - pollMs / 2) return;
+    const period = options.watermarkSeconds * 1000;
+    nextWatermarkAt = Math.max(nextWatermarkAt + period, now + period / 2);
+    fanout.control(textFrame(JSON.stringify({ type: 'watermark', offset: head, at })));
+  }
+
+  function restart(): void {
+    fanout.clear();
+    ring.clear();
+    events.restarted?.();
+    for (const viewer of [...viewers]) {
+      const retryAfterMs = Math.floor(Math.random() * RESTART_SPREAD_MS);
+      viewer.queue.push('commands', textFrame(JSON.stringify({ type: 'moving', retryAfterMs })));
+      close(viewer, 'restart');
+    }
+  }
+
+  function close(viewer: Viewer, name?: CloseName): void {
+    if (!step(viewer, 'close')) return;
+    viewers.delete(viewer);
+    fanout.remove(viewer);
+    viewer.queue.end();
+    if (name === undefined) return;
+    const row = CLOSE_CODES[name];
+    viewer.sink.close(row.code, row.meaning);
+  }
+
+  function judge(resume: ResumePoint): boolean {
+    const gap = feed.delivered - resume.offset;
+    return resume.epoch === feed.epoch && gap >= 0 && gap <= LIMITS.resumeMessages.value;
+  }
+
+  async function plan(resume: ResumePoint | null): Promise<Plan | Refusal> {
+    if (feed.epoch === null && !(await feed.refresh())) return NOT_READY;
+    if (resume === null) return { kind: 'fresh' };
+    // Another process may have shown this viewer more than this one has seen: ask before saying no.
+    if ((resume.offset > feed.delivered || resume.epoch !== feed.epoch) && !(await feed.refresh())) return NOT_READY;
+    if (!judge(resume)) return { kind: 'unrecovered' };
+    if (resume.offset === feed.delivered || ring.get(resume.offset + 1) !== undefined) {
+      return { kind: 'resume', ...resume, page: [] };
+    }
+    try {
+      const page = await pages.page(resume.offset);
+      return page[0]?.offset === resume.offset + 1 ? { kind: 'resume', ...resume, page } : { kind: 'unrecovered' };
+    } catch (error) {
+      events.failure?.('store', error);
+      return NOT_READY;
+    }
+  }
+
+  function attach(sink: Sink, planned: Plan, filter: Filter, part: WelcomePart): ViewerHandle {
+    const resume = planned.kind === 'resume' && judge(planned) ? planned : null;
+    const recovered = resume !== null || planned.kind === 'fresh';
+    const offset = resume?.offset ?? feed.delivered;
+    const queue = createQueue(sink, limits, () => close(viewer, 'slow'));
+    const viewer: Viewer = { state: { kind: 'catching-up' }, cursor: offset, filter, sink, queue };
+    viewers.add(viewer);
+    const send = (message: object): void => {
+      queue.push('commands', textFrame(JSON.stringify(message)));
+    };
+    send({
+      type: 'welcome',
+      connection: part.connection,
+      channel,
+      epoch: feed.epoch,
+      offset,
+      recovered,
+      heartbeatSeconds: part.heartbeatSeconds,
+      watermarkSeconds: options.watermarkSeconds,
+      reauthenticateBy: part.reauthenticateBy,
+    });
+    recovery.start(viewer, resume?.page);
+    return { offset: () => viewer.cursor, send, close: (name) => close(viewer, name) };
+  }
+
+  return {
+    start: () => feed.start(),
+    ready: () => feed.epoch !== null,
+    viewers: () => viewers.size,
+    offset: () => feed.delivered,
+    refresh: () => feed.refresh(),
+    plan,
+    attach,
+    async stop() {
+      for (const viewer of [...viewers]) close(viewer, 'end');
+      await feed.stop();
+    },
+  };
+}
