@@ -1,0 +1,122 @@
+/** A server process and a registered fleet for benchmarks, and the generator's process. */
+import { fork } from 'node:child_process';
+import { Agent } from 'node:http';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { call, createDevice, type ScriptedDevice } from '@tocsin/testkit/device';
+import { CREDENTIALS, freePort, type ServerProcess, signIn, startServer } from '@tocsin/testkit/server-process';
+import type { Load, LoadReport } from './generator.ts';
+
+/** A server that is ready, with limits out of the way. */
+export interface BenchServer {
+  readonly server: ServerProcess;
+  readonly port: number;
+  readonly token: string;
+  stop(): Promise<void>;
+}
+
+/** Starts the server as users do: embedded PostgreSQL, fsync on. Only limits and freshness are widened. */
+export async function startBenchServer(environment: Readonly<Record<string, string>> = {}): Promise<BenchServer> {
+  const folder = await mkdtemp(join(tmpdir(), 'tocsin-bench-'));
+  const port = await freePort();
+  const server = startServer(folder, port, {
+    LOG_LEVEL: 'warn',
+    RATE_LIMIT_PER_KEY: '1000000',
+    RATE_LIMIT_PER_DEVICE: '1000000',
+    TIMESTAMP_TOLERANCE_SECONDS: '300',
+    ...environment,
+  });
+  await server.ready();
+  const token = await signIn(server.base);
+  return {
+    server,
+    port,
+    token,
+    stop: async () => {
+      server.child.kill('SIGTERM');
+      await server.exited;
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Registers zones `bench-<n>` and `perZone` devices in each. */
+export async function registerFleet(bench: BenchServer, zones: number, perZone: number): Promise<ScriptedDevice[][]> {
+  const { base } = bench.server;
+  const agent = new Agent({ keepAlive: true, maxSockets: 8 });
+  const headers = { 'content-type': 'application/json', authorization: `Bearer ${bench.token}` };
+  const create = async (path: string, body: unknown): Promise<void> => {
+    const answer = await call(base + path, { method: 'POST', headers, body: JSON.stringify(body), agent });
+    if (answer.status !== 201) throw new Error(`${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+  };
+  const fleet: ScriptedDevice[][] = [];
+  for (let zone = 0; zone < zones; zone += 1) {
+    const zoneId = `bench-${zone}`;
+    await create('/v1/zones', { id: zoneId, name: `Bench ${zone}` });
+    const devices = Array.from({ length: perZone }, (_, i) => createDevice(`bench-${zone}-${i}`));
+    await Promise.all(
+      devices.map(({ id, publicKeyPem }, i) =>
+        create('/v1/devices', { id, profile: 'seismic', zoneId, publicKey: publicKeyPem, latitude: 19 + i / 1000, longitude: -99 }),
+      ),
+    );
+    fleet.push(devices);
+  }
+  agent.destroy();
+  return fleet;
+}
+
+/** A generator that has signed everything and waits for `go`. */
+export interface Generator {
+  go(): Promise<LoadReport>;
+}
+
+/** Prepares a generator in a process of its own. */
+export async function prepareGenerator(
+  bench: BenchServer,
+  devices: readonly ScriptedDevice[],
+  load: Pick<Load, 'envelopes' | 'readings' | 'connections' | 'seconds' | 'ratePerSecond' | 'run'>,
+): Promise<Generator> {
+  const child = fork(fileURLToPath(new URL('generator.js', import.meta.url)), { stdio: 'inherit' });
+  const message: Load = {
+    ...load,
+    port: bench.port,
+    apiKey: CREDENTIALS.apiKey,
+    devices: devices.map(({ id, privateKey }) => ({ id, privateKeyPem: String(privateKey.export({ type: 'pkcs8', format: 'pem' })) })),
+  };
+  const next = <T>(): Promise<T> =>
+    new Promise((resolve, reject) => {
+      child.once('message', (answer) => resolve(answer as T));
+      child.once('exit', (code) => reject(new Error(`the generator ended (${code})`)));
+    });
+  const prepared = next<'prepared'>();
+  child.send(message);
+  await prepared;
+  return {
+    go: () => {
+      const report = next<LoadReport>();
+      child.send('go');
+      return report;
+    },
+  };
+}
+
+/** User and system seconds that the processes `pids` and their children have used so far, from /proc. */
+export async function cpuSeconds(rootPid: number): Promise<number> {
+  const { readdir, readFile } = await import('node:fs/promises');
+  const children = new Map<number, number[]>();
+  const used = new Map<number, number>();
+  for (const name of await readdir('/proc')) {
+    if (!/^\d+$/.test(name)) continue;
+    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => null);
+    if (stat === null) continue;
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    const parent = Number(fields[1]);
+    children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
+    used.set(Number(name), (Number(fields[11]) + Number(fields[12])) / 100);
+  }
+  const sum = (pid: number): number => (used.get(pid) ?? 0) + (children.get(pid) ?? []).reduce((all, child) => all + sum(child), 0);
+  return sum(rootPid);
+}
+
