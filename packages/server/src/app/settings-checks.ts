@@ -123,7 +123,6 @@ const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
   ['grpcPort', 'GRPC_PORT has no effect: gRPC is not in this release'],
   ['wsPort', 'WS_PORT has no effect: the raw WebSocket listener is not in this release'],
   ['wsAuthToken', 'WS_AUTH_TOKEN has no effect: /ws/devices is not in this release'],
-  ['jwksUrl', 'JWKS_URL has no effect: outside identity providers are not in this release'],
   ['slackWebhookUrl', 'SLACK_WEBHOOK_URL has no effect: Slack is not in this release'],
   ['billingWebhookSecrets', 'BILLING_WEBHOOK_SECRET has no effect: billing is not in this release'],
   ['otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT has no effect: export of traces is not in this release'],

@@ -1,0 +1,66 @@
+import { describe, expect, it } from 'vitest';
+import { MOST_SERIES, createMetrics } from './metrics.ts';
+
+describe('metrics', () => {
+  it('have the names of the contract', async () => {
+    const metrics = createMetrics('0.0.0');
+    const text = await metrics.text();
+    metrics.close();
+    for (const name of [
+      'tocsin_accepted_total',
+      'tocsin_rejected_total',
+      'tocsin_alerts_total',
+      'tocsin_websocket_connections',
+      'tocsin_websocket_closed_total',
+      'tocsin_websocket_connection_duration_seconds',
+      'tocsin_websocket_messages_total',
+      'tocsin_handshake_seconds',
+      'tocsin_scoring_seconds',
+      'tocsin_redis_seconds',
+      'tocsin_refresh_total',
+      'tocsin_fanout_seconds',
+      'tocsin_bus_lag_seconds',
+      'tocsin_log_backlog',
+    ]) {
+      expect(text).toContain(`# TYPE ${name} `);
+    }
+    expect(metrics.contentType).toMatch(/^text\/plain/);
+  });
+
+  it('count by their labels', async () => {
+    const metrics = createMetrics('0.0.0');
+    metrics.accepted.add({ transport: 'http', profile: 'seismic' }, 2);
+    metrics.rejected.add({ transport: 'http', reason: 'replay' });
+    metrics.handshake.observe({ path: '/ws/alerts' }, 0.02);
+    metrics.busLag.set({}, 1.5);
+    let collected = 0;
+    metrics.beforeText(() => {
+      collected += 1;
+    });
+    const text = await metrics.text();
+    metrics.close();
+    expect(text).toContain('tocsin_accepted_total{transport="http",profile="seismic"} 2');
+    expect(text).toContain('tocsin_rejected_total{transport="http",reason="replay"} 1');
+    expect(text).toContain('tocsin_handshake_seconds_count{path="/ws/alerts"} 1');
+    expect(text).toContain('tocsin_bus_lag_seconds 1.5');
+    expect(text).toMatch(/process_resident_memory_bytes [1-9]/);
+    expect(collected).toBe(1);
+  });
+
+  it('belong to their app alone', async () => {
+    const [one, other] = [createMetrics('1'), createMetrics('2')];
+    one.alerts.add({ kind: 'host.cpu', severity: 'minor' });
+    expect(await other.text()).not.toContain('host.cpu');
+    one.close();
+    other.close();
+  });
+
+  it('do not grow with what a peer sends', async () => {
+    const metrics = createMetrics('0');
+    for (let n = 0; n < MOST_SERIES + 100; n += 1) metrics.rejected.add({ transport: 'http', reason: `r${n}` });
+    const text = await metrics.text();
+    metrics.close();
+    expect(text.match(/^tocsin_rejected_total\{/gm)).toHaveLength(MOST_SERIES + 1);
+    expect(text).toContain('tocsin_rejected_total{transport="other",reason="other"} 100');
+  });
+});

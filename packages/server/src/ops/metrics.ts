@@ -1,0 +1,171 @@
+/**
+ * The metrics of one app, by the names of the contract (section 7), in Prometheus text format. Nothing outside `ops`
+ * knows that it is prom-client; there are no globals, so several apps may live in one process.
+ *
+ * Guarantees: label values come from closed sets (codes, kinds, paths of the program's own tables). As a last bound, a
+ * label value beyond the first {@link MOST_SERIES} series of a metric is counted as `other`: memory cannot grow by it.
+ */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/** Labels of a metric by name. */
+export type Labels<Name extends string> = Readonly<Record<Name, string>>;
+
+/** Counts up. */
+export interface CounterMetric<Name extends string> {
+  add(labels: Labels<Name>, n?: number): void;
+}
+
+/** A value that rises and falls. */
+export interface GaugeMetric<Name extends string> {
+  set(labels: Labels<Name>, value: number): void;
+  add(labels: Labels<Name>, n: number): void;
+}
+
+/** Durations, in seconds. */
+export interface HistogramMetric<Name extends string> {
+  observe(labels: Labels<Name>, seconds: number): void;
+}
+
+/** Every metric of the app, and its text. */
+export interface Metrics {
+  /** Envelopes accepted (durable). */
+  readonly accepted: CounterMetric<'transport' | 'profile'>;
+  /** Readings in them. */
+  readonly readings: CounterMetric<'transport' | 'profile'>;
+  /** Envelopes refused, by the code of the refusal. */
+  readonly rejected: CounterMetric<'transport' | 'reason'>;
+  readonly alerts: CounterMetric<'kind' | 'severity'>;
+  readonly websocketConnections: GaugeMetric<'path'>;
+  readonly websocketClosed: CounterMetric<'path' | 'code'>;
+  readonly websocketConnectionDuration: HistogramMetric<'path'>;
+  /** `direction`: in, out. */
+  readonly websocketMessages: CounterMetric<'direction'>;
+  readonly handshake: HistogramMetric<'path'>;
+  readonly scoring: HistogramMetric<'profile'>;
+  readonly redis: HistogramMetric<'command'>;
+  /** Refreshes of tokens, by what came of them. */
+  readonly refresh: CounterMetric<'result'>;
+  /** From the commit of a message to its last viewer of this process. */
+  readonly fanout: HistogramMetric<'path'>;
+  /** Age of the last probe that came back through the bus. */
+  readonly busLag: GaugeMetric<never>;
+  /** Records that no worker has processed yet. */
+  readonly logBacklog: GaugeMetric<'partition'>;
+  /** Requests refused because of load, by its reason. */
+  readonly shed: CounterMetric<'reason'>;
+  readonly http: HistogramMetric<'method' | 'route' | 'status'>;
+  /** Everything as text; `contentType` belongs to it. */
+  text(): Promise<string>;
+  readonly contentType: string;
+  /** Called before each text, for values that are looked up. */
+  beforeText(collect: () => void): void;
+  close(): void;
+}
+
+/** Most series of one metric. */
+export const MOST_SERIES = 500;
+const OTHER = 'other';
+/** From 1 ms to 10 s, seconds. */
+const BUCKETS: readonly number[] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
+/** From 1 s to a day, seconds: lives of connections. */
+const LONG_BUCKETS: readonly number[] = [1, 10, 60, 300, 900, 3600, 14_400, 43_200, 86_400];
+
+/** Builds the metrics of one app. `version` is shown in `tocsin_build_info`. */
+export function createMetrics(version: string): Metrics {
+  const registry = new Registry();
+  const collectors: (() => void)[] = [];
+  const stopProcess = addProcessMetrics(registry, collectors, version);
+  const counter = <Name extends string>(name: string, help: string, ...labels: Name[]): CounterMetric<Name> => {
+    const metric = new Counter({ name, help, labelNames: labels, registers: [registry] });
+    const bound = boundSeries(labels);
+    return { add: (values, n = 1) => metric.inc(bound(values), n) };
+  };
+  const gauge = <Name extends string = never>(name: string, help: string, ...labels: Name[]): GaugeMetric<Name> => {
+    const metric = new Gauge({ name, help, labelNames: labels, registers: [registry] });
+    const bound = boundSeries(labels);
+    return { set: (values, value) => metric.set(bound(values), value), add: (values, n) => metric.inc(bound(values), n) };
+  };
+  const histogram = <Name extends string>(
+    name: string,
+    help: string,
+    buckets: readonly number[],
+    ...labels: Name[]
+  ): HistogramMetric<Name> => {
+    const metric = new Histogram({ name, help, labelNames: labels, buckets: [...buckets], registers: [registry] });
+    const bound = boundSeries(labels);
+    return { observe: (values, seconds) => metric.observe(bound(values), seconds) };
+  };
+  return {
+    accepted: counter('tocsin_accepted_total', 'Envelopes accepted', 'transport', 'profile'),
+    readings: counter('tocsin_readings_total', 'Readings accepted', 'transport', 'profile'),
+    rejected: counter('tocsin_rejected_total', 'Envelopes refused, by code', 'transport', 'reason'),
+    alerts: counter('tocsin_alerts_total', 'Alerts raised', 'kind', 'severity'),
+    websocketConnections: gauge('tocsin_websocket_connections', 'Open WebSocket connections', 'path'),
+    websocketClosed: counter('tocsin_websocket_closed_total', 'WebSocket connections closed', 'path', 'code'),
+    websocketConnectionDuration: histogram('tocsin_websocket_connection_duration_seconds', 'Life of WebSocket connections', LONG_BUCKETS, 'path'),
+    websocketMessages: counter('tocsin_websocket_messages_total', 'WebSocket messages', 'direction'),
+    handshake: histogram('tocsin_handshake_seconds', 'WebSocket handshakes', BUCKETS, 'path'),
+    scoring: histogram('tocsin_scoring_seconds', 'Scoring of a reading', BUCKETS, 'profile'),
+    redis: histogram('tocsin_redis_seconds', 'Commands to Redis', BUCKETS, 'command'),
+    refresh: counter('tocsin_refresh_total', 'Refreshes of tokens', 'result'),
+    fanout: histogram('tocsin_fanout_seconds', 'From commit to the last viewer here', BUCKETS, 'path'),
+    busLag: gauge('tocsin_bus_lag_seconds', 'Age of the last probe that came back through the bus'),
+    logBacklog: gauge('tocsin_log_backlog', 'Records of the log not processed yet', 'partition'),
+    shed: counter('tocsin_shed_total', 'Requests refused because of load', 'reason'),
+    http: histogram('tocsin_http_seconds', 'HTTP requests', BUCKETS, 'method', 'route', 'status'),
+    async text() {
+      for (const collect of collectors) collect();
+      return registry.metrics();
+    },
+    contentType: registry.contentType,
+    beforeText: (collect) => void collectors.push(collect),
+    close: stopProcess,
+  };
+}
+
+/** Answers the labels as they are, or `other` for all of them once there are too many series. */
+function boundSeries<Name extends string>(names: readonly Name[]): (labels: Labels<Name>) => Labels<Name> {
+  const known = new Set<string>();
+  const other = Object.fromEntries(names.map((name) => [name, OTHER])) as Labels<Name>;
+  return (labels) => {
+    let key = '';
+    for (const name of names) key += `${labels[name]}\n`;
+    if (known.has(key)) return labels;
+    if (known.size >= MOST_SERIES) return other;
+    known.add(key);
+    return labels;
+  };
+}
+
+/** Process and event loop, by prom-client's usual names; its own collector cannot be stopped, so this one is ours. */
+function addProcessMetrics(registry: Registry, collectors: (() => void)[], version: string): () => void {
+  const delay = monitorEventLoopDelay({ resolution: 10 });
+  delay.enable();
+  const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
+  const cpu = new Counter({ name: 'process_cpu_seconds_total', help: 'Processor time, seconds', registers: [registry] });
+  const resident = gauge('process_resident_memory_bytes', 'Resident memory');
+  const heapUsed = gauge('nodejs_heap_size_used_bytes', 'Used heap');
+  const heapTotal = gauge('nodejs_heap_size_total_bytes', 'Heap');
+  const external = gauge('nodejs_external_memory_bytes', 'Memory outside the heap');
+  const mean = gauge('nodejs_eventloop_lag_mean_seconds', 'Mean delay of the event loop since the last look');
+  const p99 = gauge('nodejs_eventloop_lag_p99_seconds', 'Its 99th percentile');
+  gauge('process_start_time_seconds', 'Start of the process, Unix seconds').set(Math.round(performance.timeOrigin / 1000));
+  new Gauge({ name: 'tocsin_build_info', help: 'Version', labelNames: ['version', 'node'], registers: [registry] }).set({ version, node: process.version }, 1);
+  let counted = 0;
+  collectors.push(() => {
+    const { user, system } = process.cpuUsage();
+    const total = (user + system) / 1e6;
+    cpu.inc(Math.max(0, total - counted));
+    counted = total;
+    const memory = process.memoryUsage();
+    resident.set(memory.rss);
+    heapUsed.set(memory.heapUsed);
+    heapTotal.set(memory.heapTotal);
+    external.set(memory.external);
+    mean.set(Number.isNaN(delay.mean) ? 0 : delay.mean / 1e9);
+    p99.set(delay.percentile(99) / 1e9);
+    delay.reset();
+  });
+  return () => void delay.disable();
+}
