@@ -1,7 +1,6 @@
 /**
  * What the claims of an access token must say (RFC 9068, RFC 8725). Pure: the decision is a value with a named reason.
  */
-import type { ErrorCode } from '@tocsin/protocol/errors';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
 import type { UserRole } from '../store/ports/identity.ts';
 import { OUTSIDE_SESSION, toRole, type Principal } from './principal.ts';
@@ -27,7 +26,7 @@ export const CLAIM_REFUSALS = {
   session: 'token-invalid',
   role: 'token-invalid',
   device: 'token-invalid',
-} as const satisfies Record<string, ErrorCode>;
+} as const;
 
 /** The outcome of {@link checkClaims}. */
 export type ClaimDecision =

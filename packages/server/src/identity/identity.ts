@@ -5,12 +5,13 @@
  * requests. `close` ends timers and subscriptions. Several processes on one store need the same CLUSTER_SECRET.
  */
 import type { KeyObject } from 'node:crypto';
-import type { Bus } from '../bus/ports/bus.ts';
+import { RefusalError } from '@tocsin/protocol/refusal-error';
+import type { BucketShape, Bus } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Database } from '../store/ports/database.ts';
 import type { IdentityStores, KeyPurpose } from '../store/ports/identity.ts';
 import { openApiKeys, type ApiKeys } from './api-keys.ts';
-import { createAuthenticators, type HttpAuthenticators } from './authenticators.ts';
+import { bearerToken, createAuthenticators, type HttpAuthenticators } from './authenticators.ts';
 import { cleanup, type CleanupCounts } from './cleanup.ts';
 import type { IdentityEvent } from './events.ts';
 import { createFirstStart, type Announce, type GivenCredentials } from './first-start.ts';
@@ -56,6 +57,16 @@ export interface IdentityOptions {
   readonly onEvent: (event: IdentityEvent) => void;
 }
 
+/** Refreshes of one address: a whole site of devices behind it may come back at once. */
+const REFRESHES: BucketShape = { ratePerSecond: 20, burst: 1200 };
+
+/** A refresh. `address`: what limits count the address by. */
+export interface RefreshRequest {
+  readonly refreshToken: string;
+  readonly fingerprint: string | null;
+  readonly address: string;
+}
+
 /** Identity as a whole. */
 export interface Identity {
   readonly authenticators: HttpAuthenticators;
@@ -69,7 +80,11 @@ export interface Identity {
   readonly busMac: KeyObject;
   /** Checks an access token and its session; throws a RefusalError. */
   verifyAccessToken(jwt: string): Promise<Principal>;
+  /** The same from the text of a header `Authorization`. */
+  holder(authorization: string | undefined): Promise<Principal>;
   signIn(request: SignInRequest): Promise<TokenPair>;
+  refresh(request: RefreshRequest): Promise<TokenPair>;
+  signOut(sessionId: string): Promise<void>;
   /** First operator and first API key; idempotent. */
   ensureFirst(given: GivenCredentials, announce: Announce): Promise<void>;
   /** New signing keys; answers kids. */
@@ -145,7 +160,17 @@ export async function createIdentity(options: IdentityOptions): Promise<Identity
     tickets: createTickets({ store: stores.tickets, state: sessionState, limiter: bus.limiter, clock }),
     busMac: ground.keys.busMac,
     verifyAccessToken: (jwt) => tokens.verify(jwt),
+    holder: async (authorization) => tokens.verify(bearerToken(authorization)),
     signIn: createSignIn({ users: stores.users, passwords, sessions, limits, onEvent }),
+    async refresh({ refreshToken, fingerprint, address }) {
+      const { allowed, retryAfterMs } = await bus.limiter.take(`refresh:address:${address}`, REFRESHES);
+      if (!allowed) throw new RefusalError({ code: 'rate-limited', detail: 'Too many refreshes from this address', retryAfterMs });
+      return sessions.refresh(refreshToken, fingerprint);
+    },
+    async signOut(sessionId) {
+      await sessions.end(sessionId, 'logout');
+      onEvent({ kind: 'sign-out', sessionId });
+    },
     ensureFirst: createFirstStart({ db, stores, passwords, apiKeys, clock }),
     async rotateKeys(purposes) {
       const kids: string[] = [];

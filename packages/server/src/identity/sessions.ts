@@ -19,9 +19,9 @@ import type { SessionState } from './session-state.ts';
 import type { Tokens } from './tokens.ts';
 
 /** Longest life of a session, ms. */
-export const SESSION_MS = 90 * 86_400_000;
+export const SESSION_MS: number = 90 * 86_400_000;
 /** Life of a refresh token, ms. */
-export const REFRESH_TOKEN_MS = 7 * 86_400_000;
+export const REFRESH_TOKEN_MS: number = 7 * 86_400_000;
 
 /** Tokens on their way to a client. Times are Unix ms. */
 export interface TokenPair {
