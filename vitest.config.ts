@@ -1,10 +1,45 @@
+/** Three rings: `pure` runs anywhere, `service` against real PostgreSQL, Redis, processes, `browser` in Chromium. */
 import { defineConfig } from 'vitest/config';
 
+const FOLDERS = ['packages/*/{src,bin,test}', 'tools/src', 'bench/src'];
+const files = (suffix: string): string[] => FOLDERS.map((folder) => `${folder}/**/*.${suffix}.ts`);
+const OTHERS = ['**/node_modules/**', '**/dist/**'];
+
 export default defineConfig({
-  ssr: { resolve: { conditions: ['source', 'node'] } },
+  ssr: { resolve: { conditions: ['source', 'node', 'import', 'default'] } },
   test: {
-    include: ['packages/*/{src,bin,test}/**/*.test.ts', 'tools/src/**/*.test.ts', 'bench/src/**/*.test.ts'],
-    testTimeout: 20_000,
-    hookTimeout: 60_000,
+    maxWorkers: 2,
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'pure',
+          include: files('test'),
+          exclude: [...OTHERS, '**/*.service.test.ts', '**/*.browser.test.ts'],
+          testTimeout: 20_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'service',
+          include: files('service.test'),
+          exclude: OTHERS,
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'browser',
+          include: files('browser.test'),
+          exclude: OTHERS,
+          testTimeout: 120_000,
+          hookTimeout: 180_000,
+        },
+      },
+    ],
   },
 });

@@ -1,0 +1,23 @@
+/**
+ * `npm start [-- arguments]`: makes the checkout ready, then becomes the server: `tocsin serve <arguments>` runs in this
+ * very process, so signals reach it directly and its exit code is ours.
+ *
+ * Failure: 78 when the folder or Node does not fit, 1 when installing or building fails, 128 + n after a signal.
+ */
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Interrupted, PrepareError, ROOT, prepare, say } from './prepare.mjs';
+
+const SERVER = join(ROOT, 'packages/server/dist/bin/tocsin.js');
+
+try {
+  await prepare({ projects: ['packages/server'] });
+} catch (error) {
+  if (error instanceof Interrupted) process.exit(128 + constants.signals[error.signal]);
+  if (!(error instanceof PrepareError)) throw error;
+  say(error.message);
+  process.exit(error.exitCode);
+}
+process.argv = [process.argv[0] ?? 'node', SERVER, 'serve', ...process.argv.slice(2)];
+await import(pathToFileURL(SERVER).href);
