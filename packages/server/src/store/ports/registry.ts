@@ -27,3 +27,94 @@ export interface DeviceRow {
   readonly createdAt: number;
   readonly updatedAt: number;
 }
+
+/** What a query of zones may narrow down. Newest first, after the zone with the number `before`. */
+export interface ZoneQuery {
+  readonly before: number | null;
+  readonly limit: number;
+}
+
+/** What became of a zone to delete. */
+export type ZoneRemoval = 'removed' | 'unknown' | 'in-use';
+
+/** What alerts and workers want to know of a zone; the place is the mean of its devices that are not revoked. */
+export interface ZoneFacts {
+  readonly id: string;
+  readonly number: number;
+  readonly name: string;
+  readonly place: { readonly latitude: number; readonly longitude: number } | null;
+}
+
+/** Zones. */
+export interface ZoneStore {
+  /** Null when the id is in use. */
+  insert(zone: Pick<ZoneRow, 'id' | 'name' | 'createdAt'>): Promise<ZoneRow | null>;
+  find(id: string): Promise<ZoneRow | null>;
+  list(query: ZoneQuery): Promise<ZoneRow[]>;
+  /** Null when there is no such zone. */
+  rename(id: string, name: string): Promise<ZoneRow | null>;
+  /** Deletes a zone without devices; revoked ones are let go of. */
+  remove(id: string): Promise<ZoneRemoval>;
+  facts(id: string): Promise<ZoneFacts | null>;
+  /** The zone of the original client with this name, made when there is none (id `z<n>`); serialised in the store. */
+  findOrInsertOriginal(name: string, createdAt: number): Promise<{ readonly row: ZoneRow; readonly created: boolean }>;
+  /** Zones whose id is `z<n>`, by number. */
+  listOriginal(limit: number): Promise<ZoneRow[]>;
+}
+
+/** A device to make. */
+export type DeviceInsert = Omit<DeviceRow, 'number' | 'zoneNumber' | 'updatedAt'>;
+
+/** What may change of a device; absent members stay. */
+export interface DeviceChange {
+  readonly zoneId?: string | null;
+  readonly place?: { readonly latitude: number; readonly longitude: number } | null;
+  readonly publicKey?: Buffer;
+  readonly ownerId?: string | null;
+  readonly standing?: Standing;
+}
+
+/** A circle or a box; degrees and metres. West > east crosses the antimeridian. */
+export type DeviceArea =
+  | { readonly kind: 'near'; readonly latitude: number; readonly longitude: number; readonly radius: number }
+  | { readonly kind: 'box'; readonly west: number; readonly south: number; readonly east: number; readonly north: number };
+
+/** What a query of devices may narrow down. Newest first, after the device with the number `before`. */
+export interface DeviceQuery {
+  readonly zoneId: string | null;
+  readonly profile: ProfileName | null;
+  /** Null: every standing but `revoked`. */
+  readonly standing: Standing | null;
+  readonly area: DeviceArea | null;
+  readonly before: number | null;
+  readonly limit: number;
+}
+
+/** What became of a device to write. */
+export type DeviceWrite =
+  | { readonly outcome: 'written'; readonly row: DeviceRow }
+  | { readonly outcome: 'exists' | 'unknown' | 'revoked' | 'zone-unknown' };
+
+/** What became of a device of the original client. */
+export type OriginalDeviceWrite =
+  | { readonly outcome: 'created' | 'found'; readonly row: DeviceRow }
+  | { readonly outcome: 'zone-unknown' };
+
+/** Devices. */
+export interface DeviceStore {
+  /** `exists` for any id that was ever in use, revoked ones too. */
+  insert(device: DeviceInsert): Promise<DeviceWrite>;
+  find(id: string): Promise<DeviceRow | null>;
+  findMany(ids: readonly string[]): Promise<DeviceRow[]>;
+  list(query: DeviceQuery): Promise<DeviceRow[]>;
+  /** Changes a device that is not revoked. */
+  update(id: string, change: DeviceChange, updatedAt: number): Promise<DeviceWrite>;
+  /** Revokes a device, for good; true when there is one (revoked before or now). */
+  revoke(id: string, updatedAt: number): Promise<boolean>;
+  /** Devices that are not revoked. */
+  countRegistered(): Promise<number>;
+  /** The device of the original client with this key, made when there is none (id `m<n>`); serialised in the store. */
+  findOrInsertOriginal(device: Omit<DeviceInsert, 'id'>): Promise<OriginalDeviceWrite>;
+  /** Devices whose id is `m<n>`, revoked ones not, by number. */
+  listOriginal(limit: number): Promise<DeviceRow[]>;
+}

@@ -1,0 +1,63 @@
+/**
+ * News of the registry between processes, on the bus topic `registry`: which zone or device changed, never how. Sent
+ * after the commit, heard by every process; the sender hears it at once, without the bus.
+ * A message that is lost costs the 5 s (devices) or 10 s (zones) after which everybody reads anew anyway.
+ */
+import type { PublishSubscribe } from '../bus/ports/bus.ts';
+import { isIdentifier } from '@tocsin/protocol/identifiers';
+
+/** The topic. */
+export const REGISTRY_TOPIC = 'registry';
+
+/** What changed. `counts`: the number of registered devices too. */
+export interface RegistryChange {
+  readonly noun: 'zone' | 'device';
+  readonly id: string;
+  readonly counts: boolean;
+}
+
+/** The log's part that is written to. */
+export interface RegistryLog {
+  warn(fields: object, message: string): void;
+}
+
+/** Announces changes and hears those of others. */
+export interface Changes {
+  announce(change: RegistryChange): void;
+  close(): Promise<void>;
+}
+
+/** Reads a message; null when it is none of ours. Pure. */
+export function parseChange(payload: string): RegistryChange | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(payload);
+  } catch {
+    return null;
+  }
+  if (typeof value !== 'object' || value === null) return null;
+  const { noun, id, counts } = value as Record<string, unknown>;
+  if ((noun !== 'zone' && noun !== 'device') || !isIdentifier(id)) return null;
+  return { noun, id, counts: counts === true };
+}
+
+/** Subscribes; `heard` is called for every change, own ones included (twice, then: at once and by the bus). */
+export async function openChanges(
+  pubsub: PublishSubscribe,
+  heard: (change: RegistryChange) => void,
+  log: RegistryLog,
+): Promise<Changes> {
+  const unsubscribe = await pubsub.subscribe(REGISTRY_TOPIC, (payload) => {
+    const change = parseChange(payload);
+    if (change !== null) heard(change);
+  });
+  return {
+    announce(change) {
+      heard(change);
+      pubsub.publish(REGISTRY_TOPIC, JSON.stringify(change)).catch((error: unknown) => {
+        log.warn({ err: error, noun: change.noun, id: change.id }, 'a change of the registry was not published');
+      });
+    },
+    close: unsubscribe,
+  };
+}
