@@ -4,6 +4,7 @@
  * The package ships its libraries' symbolic links as a list that its post-install script makes; where npm did not run
  * it, they are made here, or, in a folder that cannot be written, in a copy.
  */
+import { spawnSync } from 'node:child_process';
 import { cp, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
@@ -73,6 +74,8 @@ export async function copyBinaries(binaries: Binaries, parent: string): Promise<
   await rm(half, { recursive: true, force: true });
   await cp(binaries.folder, half, { recursive: true, verbatimSymlinks: true });
   await completeLinks({ folder: half, version: binaries.version });
+  // npm may have unpacked them under a umask that closes them to others.
+  spawnSync('chmod', ['-R', 'a+rX', half]);
   await writeFile(join(half, 'complete'), '');
   try {
     await rm(copy.folder, { recursive: true, force: true });
