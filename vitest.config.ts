@@ -6,7 +6,8 @@ const files = (suffix: string): string[] => FOLDERS.map((folder) => `${folder}/*
 const OTHERS = ['**/node_modules/**', '**/dist/**'];
 
 export default defineConfig({
-  ssr: { resolve: { conditions: ['source', 'node', 'import', 'default'] } },
+  // Not 'import': vitest hands these to node as --conditions, and require() would then load ES modules (pg breaks).
+  ssr: { resolve: { conditions: ['source', 'node'] } },
   test: {
     maxWorkers: 2,
     projects: [
