@@ -11,6 +11,12 @@ CREATE TABLE installation (
   value text NOT NULL
 );
 
+-- Processes that work on this database, by leases.
+CREATE TABLE instances (
+  id          text PRIMARY KEY,
+  lease_until bigint NOT NULL
+);
+
 -- People ------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE users (
@@ -225,6 +231,7 @@ CREATE TABLE alerts (
   onset       bigint NOT NULL,
   sent_at     bigint NOT NULL,
   updated_at  bigint NOT NULL,
+  revised_at  bigint[] NOT NULL,               -- updated_at of the newest revisions, oldest first (CAP refers to them)
   fingerprint text NOT NULL UNIQUE,
   evidence    jsonb NOT NULL,
   signature   text NOT NULL
