@@ -22,6 +22,7 @@ export const LIMITS = {
   envelopeIdKeptMs: { value: 604_800_000, unit: 'ms', prose: 'how long an envelope id is remembered' },
   listDefault: { value: 50, unit: 'items', prose: 'a page of a list when `limit` is absent' },
   listMost: { value: 500, unit: 'items', prose: 'a page of a list' },
+  statisticsBuckets: { value: 3000, unit: 'buckets', prose: 'the buckets of an answer of statistics' },
   resumeMessages: { value: 10_000, unit: 'messages', prose: 'the gap that a viewer may resume over' },
   socketBufferBytes: { value: 65_536, unit: 'bytes', prose: 'what waits in the socket of a viewer; the rest waits in its queue' },
   viewerQueueMessages: { value: 1000, unit: 'messages', prose: 'what waits in the queue of a viewer before it is closed with 4008' },
