@@ -1,0 +1,203 @@
+/**
+ * WebSocket on an HTTP server: handshakes in `upgrade`, then connections.
+ *
+ * Guarantees: whatever is wrong before the upgrade is answered as an HTTP problem within 5 s and the socket is gone soon
+ * after; an open socket always belongs to a registered connection; `welcome` is its first message.
+ * Order: `attachWebSocket` before `listen`, `start`, …, `drain`, `stop`. While draining, handshakes get 503 and alerts flow
+ * until the last connection is closed.
+ */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, Server } from 'node:http';
+import { Server as TlsServer } from 'node:tls';
+import type { Duplex } from 'node:stream';
+import type { Refusal } from '@tocsin/protocol/errors';
+import { LIMITS } from '@tocsin/protocol/limits';
+import { type WebSocket, WebSocketServer } from 'ws';
+import { type Admission, createAdmission } from './admission.ts';
+import { answerProtocol } from './carrier.ts';
+import { type Connection, createConnection } from './connection.ts';
+import { type Connections, createConnections } from './connections.ts';
+import { type Admitted, createHandshakes, type Handshakes, isRefusal, pathLabel } from './handshake.ts';
+import type { WebSocketOptions } from './options.ts';
+import { refuseUpgrade } from './refuse-upgrade.ts';
+import { createSocketSink } from './socket-sink.ts';
+
+/** Handshakes that may be decided at the same time in this process. */
+const HANDSHAKES_MOST = 1000;
+/** Fragments of one message, and chunks of the socket that may wait to be parsed. */
+const FRAGMENTS_MOST = 64;
+const CHUNKS_MOST = 1024;
+/** The name of the channel behind the one path so far. */
+const CHANNEL = 'alerts';
+
+const TIMED_OUT: Refusal = { code: 'request-timeout', detail: 'The handshake took too long' };
+const CROWDED: Refusal = { code: 'overloaded', detail: 'Too many handshakes at once', retryAfterMs: 1000 };
+
+/** The transport, attached to its server. */
+export interface WebSocketTransport {
+  /** Open connections. */
+  connections(): number;
+  start(): Promise<void>;
+  /** Ends all connections in an orderly way within `deadlineMs`; new handshakes get 503 from now on. */
+  drain(deadlineMs: number): Promise<void>;
+  /** Cuts what is left, ends the timer and lets go of the server. */
+  stop(): Promise<void>;
+}
+
+interface Parts {
+  readonly options: WebSocketOptions;
+  readonly admission: Admission;
+  readonly connections: Connections;
+  readonly handshakes: Handshakes;
+  readonly wss: WebSocketServer;
+}
+
+/** Makes the open socket a connection with a viewer. */
+function openConnection(parts: Parts, ws: WebSocket, socket: Duplex, id: string, admitted: Admitted): void {
+  const { options, admission, connections } = parts;
+  const { path, holder, principal } = admitted;
+  let entered: Promise<void> = Promise.resolve();
+  const connection: Connection = createConnection({
+    id,
+    path,
+    channel: CHANNEL,
+    ws,
+    address: admitted.address,
+    principal,
+    options,
+    onEnd(ended) {
+      connections.remove(ended);
+      admission.leaveAddress(admitted.addressKey, id);
+      // After the join, however long that takes, or the place would stay taken.
+      if (holder !== null) void entered.then(() => admission.leaveUser(path, holder, id));
+    },
+  });
+  connections.add(connection);
+  const sink = createSocketSink(ws, socket, (code) => {
+    connection.noteClose(code);
+    if (holder !== null) admission.noteClose(path, holder, code);
+  });
+  const { heartbeatSeconds } = options.settings;
+  const welcome = { connection: id, heartbeatSeconds, reauthenticateBy: connection.reauthenticateBy };
+  connection.begin(options.alerts.attach(sink, admitted.plan, admitted.filter, welcome));
+  if (holder !== null) entered = admission.enterUser(path, holder, id);
+}
+
+/** Upgrades an admitted handshake; a socket that ended meanwhile leaves nothing behind. */
+function upgrade(parts: Parts, request: IncomingMessage, socket: Duplex, head: Buffer, id: string, admitted: Admitted): boolean {
+  let opened = false;
+  parts.wss.handleUpgrade(request, socket, head, (ws) => {
+    opened = true;
+    openConnection(parts, ws, socket, id, admitted);
+  });
+  if (!opened) {
+    parts.admission.leaveAddress(admitted.addressKey, id);
+    socket.destroy();
+  }
+  return opened;
+}
+
+/** When each socket opened, until its first request: what is left of its handshake's time. */
+function watchSockets(server: Server): { readonly startedAt: WeakMap<Duplex, number>; stop(): void } {
+  const startedAt = new WeakMap<Duplex, number>();
+  const event = server instanceof TlsServer ? 'secureConnection' : 'connection';
+  const onSocket = (socket: Duplex): void => void startedAt.set(socket, performance.now());
+  const onRequest = (request: IncomingMessage): void => void startedAt.delete(request.socket);
+  server.on(event, onSocket);
+  server.on('request', onRequest);
+  return {
+    startedAt,
+    stop() {
+      server.off(event, onSocket);
+      server.off('request', onRequest);
+    },
+  };
+}
+
+/** Attaches the transport to a server. Lowers the server's `headersTimeout` to 5 s, so that slow headers end too. */
+export function attachWebSocket(server: Server, options: WebSocketOptions): WebSocketTransport {
+  const { settings, metrics, log } = options;
+  const connections = createConnections(options);
+  const admission = createAdmission({
+    ...options.bus,
+    maxConnectionsPerUser: settings.maxConnectionsPerUser,
+    maxConnectionsPerAddress: settings.maxConnectionsPerAddress,
+    reconnectsPerMinute: settings.reconnectsPerMinute,
+    replace: (id) => connections.get(id)?.close('replaced'),
+    onFailure: (error) => log.error({ err: error }, 'connection limits are not reachable'),
+  });
+  const wss = new WebSocketServer({
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    maxPayload: settings.maxMessageBytes,
+    maxFragments: FRAGMENTS_MOST,
+    maxBufferedChunks: CHUNKS_MOST,
+    handleProtocols: answerProtocol,
+  });
+  const parts: Parts = { options, admission, connections, handshakes: createHandshakes(options, admission), wss };
+  const sockets = watchSockets(server);
+  const handshakeMs = LIMITS.handshakeMs.value;
+  server.headersTimeout = Math.min(server.headersTimeout || handshakeMs, handshakeMs);
+  let inFlight = 0;
+  let draining = false;
+
+  function answer(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
+    metrics?.refused?.(pathLabel(request.url), refusal.code);
+    refuseUpgrade(socket, refusal);
+  }
+
+  async function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const begun = performance.now();
+    const onError = (): void => void socket.destroy();
+    socket.on('error', onError);
+    const left = handshakeMs - (begun - (sockets.startedAt.get(socket) ?? begun));
+    if (left <= 0) return answer(request, socket, TIMED_OUT);
+    if (inFlight >= HANDSHAKES_MOST) return answer(request, socket, CROWDED);
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      answer(request, socket, { code: 'overloaded', detail: 'The handshake took too long', retryAfterMs: 1000 });
+    }, left);
+    const id = randomUUID();
+    inFlight++;
+    const decided = await parts.handshakes.decide(request, id, draining);
+    inFlight--;
+    clearTimeout(timer);
+    if (late || (draining && !isRefusal(decided))) {
+      if (!isRefusal(decided)) admission.leaveAddress(decided.addressKey, id);
+      if (!late) answer(request, socket, { code: 'draining', detail: 'The server is ending' });
+      return;
+    }
+    if (isRefusal(decided)) return answer(request, socket, decided);
+    socket.off('error', onError);
+    if (upgrade(parts, request, socket, head, id, decided)) metrics?.handshake?.((performance.now() - begun) / 1000);
+  }
+
+  const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+    onUpgrade(request, socket, head).catch((error: unknown) => {
+      log.error({ err: error }, 'handshake failed');
+      socket.destroy();
+    });
+  };
+  server.on('upgrade', listener);
+
+  return {
+    connections: () => connections.size,
+    async start() {
+      connections.start();
+      await admission.start();
+    },
+    drain(deadlineMs) {
+      draining = true;
+      return connections.drain(deadlineMs);
+    },
+    async stop() {
+      draining = true;
+      server.off('upgrade', listener);
+      sockets.stop();
+      connections.stop();
+      await admission.stop();
+    },
+  };
+}

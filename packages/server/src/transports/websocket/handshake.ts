@@ -1,0 +1,128 @@
+/**
+ * Decides about a handshake before the upgrade: who it is, what they ask for, or why not.
+ *
+ * Order, cheap refusals first: path (404), form (405, 426, 400), draining (503), origin (403), address limit (429),
+ * parameters (400), credential (401, 403), reconnects (429), channel (503). A refusal leaves no place taken.
+ */
+import { ERRORS, type Refusal } from '@tocsin/protocol/errors';
+import type { IncomingMessage } from 'node:http';
+import { addressKey, createAddressReader } from '../http/address.ts';
+import { refusalOf } from '../http/problem.ts';
+import type { Admission } from './admission.ts';
+import { type Carrier, type CarrierRules, chooseCarrier } from './carrier.ts';
+import type { HubPlan, ViewerFilter, WebSocketOptions, WebSocketPrincipal } from './options.ts';
+import { ALERTS_PATH, originAllowed, originOf, readParameters, readTarget, refuseForm } from './request.ts';
+
+/** A handshake that may go on. */
+export interface Admitted {
+  readonly path: string;
+  readonly address: string;
+  readonly addressKey: string;
+  readonly principal: WebSocketPrincipal | null;
+  /** Whom the limits of users count: the device when the token has one; null for anybody. */
+  readonly holder: string | null;
+  readonly filter: ViewerFilter;
+  readonly plan: HubPlan;
+}
+
+/** Decides about handshakes. Never rejects. */
+export interface Handshakes {
+  /** `connection`: the id that takes the places. */
+  decide(request: IncomingMessage, connection: string, draining: boolean): Promise<Admitted | Refusal>;
+}
+
+/** True for a refusal. */
+export function isRefusal(value: Admitted | Refusal | HubPlan): value is Refusal {
+  return 'code' in value;
+}
+
+/** Whom per-user limits count. */
+function holderOf(principal: WebSocketPrincipal | null): string | null {
+  if (principal === null) return null;
+  return principal.deviceId === null ? `user:${principal.subject}` : `device:${principal.deviceId}`;
+}
+
+/** The path as metrics may name it. */
+export function pathLabel(target: string | undefined): string {
+  return readTarget(target)?.pathname === ALERTS_PATH ? ALERTS_PATH : 'other';
+}
+
+/** Creates the decisions. Throws when `publicUrl` is no URL. */
+export function createHandshakes(options: WebSocketOptions, admission: Admission): Handshakes {
+  const { settings } = options;
+  const publicOrigin = originOf(settings.publicUrl);
+  if (publicOrigin === null) throw new TypeError('publicUrl has no origin');
+  const rules: CarrierRules = { publicOrigin, allowQueryToken: settings.allowQueryToken };
+  const origins: ReadonlySet<string> = new Set(settings.allowedOrigins.flatMap((origin) => originOf(origin) ?? []));
+  const readAddress = createAddressReader(settings.trustedProxies);
+
+  function verify(carrier: Exclude<Carrier, { kind: 'none' | 'foreign-cookie' }>): Promise<WebSocketPrincipal> {
+    if (carrier.kind === 'ticket') return options.redeemTicket(carrier.secret);
+    if (carrier.kind === 'cookie') return (options.verifySessionCookie ?? options.verifyAccessToken)(carrier.secret);
+    return options.verifyAccessToken(carrier.secret);
+  }
+
+  async function identify(request: IncomingMessage, query: URLSearchParams): Promise<WebSocketPrincipal | null | Refusal> {
+    const carrier = chooseCarrier(request.headers, query, rules);
+    if (carrier.kind === 'none') {
+      return settings.publicAlerts ? null : { code: 'credentials-missing', detail: 'A token is needed' };
+    }
+    if (carrier.kind === 'foreign-cookie') {
+      if (settings.publicAlerts) return null;
+      return { code: 'origin-forbidden', detail: 'The session cookie counts only with our own origin' };
+    }
+    const principal = await verify(carrier);
+    if (principal.role !== null) return principal;
+    return { code: 'role-insufficient', detail: 'This path is for people' };
+  }
+
+  function early(request: IncomingMessage, draining: boolean): URL | Refusal {
+    const target = readTarget(request.url);
+    if (target?.pathname !== ALERTS_PATH) return { code: 'not-found', detail: 'There is no WebSocket at this path' };
+    const form = refuseForm(request);
+    if (form !== null) return form;
+    if (draining) return { code: 'draining', detail: ERRORS.draining.title };
+    if (originAllowed(request.headers.origin, origins)) return target;
+    return { code: 'origin-forbidden', detail: ERRORS['origin-forbidden'].title };
+  }
+
+  async function decideWithPlace(
+    request: IncomingMessage,
+    target: URL,
+    address: string,
+  ): Promise<Omit<Admitted, 'addressKey'> | Refusal> {
+    const asked = readParameters(target.searchParams);
+    if ('code' in asked) return asked;
+    const principal = await identify(request, target.searchParams);
+    if (principal !== null && 'code' in principal) return principal;
+    const holder = holderOf(principal);
+    const path = target.pathname;
+    const refusal = holder === null ? null : await admission.countConnect(path, holder);
+    if (refusal !== null) return refusal;
+    const plan = await options.alerts.plan(asked.resume);
+    if (isRefusal(plan)) return plan;
+    return { path, address, principal, holder, filter: asked.filter, plan };
+  }
+
+  return {
+    async decide(request, connection, draining) {
+      const target = early(request, draining);
+      if ('code' in target) return target;
+      const address = readAddress(request.socket.remoteAddress, request.headers['x-forwarded-for']);
+      const key = addressKey(address);
+      const full = await admission.enterAddress(key, connection);
+      if (full !== null) return full;
+      let decided: Omit<Admitted, 'addressKey'> | Refusal;
+      try {
+        decided = await decideWithPlace(request, target, address);
+      } catch (error) {
+        const known = refusalOf(error);
+        if (known === null) options.log.error({ err: error }, 'handshake failed');
+        decided = known ?? { code: 'internal', detail: ERRORS.internal.title };
+      }
+      if (!('code' in decided)) return { ...decided, addressKey: key };
+      admission.leaveAddress(key, connection);
+      return decided;
+    },
+  };
+}

@@ -1,0 +1,44 @@
+/**
+ * Answers a handshake with an HTTP error: a problem document (RFC 9457), then the end of the connection.
+ * Guarantee: the socket is gone a second later, whatever the peer does.
+ */
+import { STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type Refusal, toProblem } from '@tocsin/protocol/errors';
+import { PROBLEM_TYPE, retryAfterSeconds } from '../http/problem.ts';
+
+/** How long the peer has to read the answer, in ms. */
+const READ_MS = 1000;
+
+/** The whole answer as text. Pure. */
+export function refusalText(refusal: Refusal): string {
+  const problem = toProblem(refusal);
+  const body = JSON.stringify(problem);
+  const retry = retryAfterSeconds(refusal);
+  const lines = [
+    `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? 'Error'}`,
+    `Content-Type: ${PROBLEM_TYPE}`,
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Cache-Control: no-store',
+    'Connection: close',
+  ];
+  if (retry !== null) lines.push(`Retry-After: ${retry}`);
+  if (problem.status === 401) lines.push('WWW-Authenticate: Bearer realm="tocsin"');
+  if (problem.status === 405) lines.push('Allow: GET');
+  if (problem.status === 426) lines.push('Upgrade: websocket', 'Sec-WebSocket-Version: 13');
+  return `${lines.join('\r\n')}\r\n\r\n${body}`;
+}
+
+/** Sends the answer and ends the socket. */
+export function refuseUpgrade(socket: Duplex, refusal: Refusal): void {
+  if (socket.destroyed || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  socket.end(refusalText(refusal));
+  // Unread bytes at the end would turn the answer into a reset on the peer's side.
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), READ_MS);
+  socket.once('end', () => socket.destroy());
+  socket.once('close', () => clearTimeout(timer));
+}

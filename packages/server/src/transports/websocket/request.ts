@@ -1,0 +1,77 @@
+/** Reads a handshake: its form (RFC 6455 section 4.2.1), its path, its parameters, its origin. Pure; nothing is echoed. */
+import type { IncomingMessage } from 'node:http';
+import { SEVERITIES } from '@tocsin/protocol/alert';
+import type { Refusal } from '@tocsin/protocol/errors';
+import { isIdentifier } from '@tocsin/protocol/identifiers';
+import type { ViewerFilter } from './options.ts';
+
+/** The path of the channel of alerts. */
+export const ALERTS_PATH = '/ws/alerts';
+
+/** The longest epoch that is looked at. */
+const EPOCH_CHARACTERS = 64;
+const KEY = /^[+/0-9A-Za-z]{22}==$/;
+const INTEGER = /^(0|[1-9][0-9]{0,15})$/;
+
+/** What a viewer asks for. */
+export interface ViewerRequest {
+  readonly filter: ViewerFilter;
+  readonly resume: { readonly epoch: string; readonly offset: number } | null;
+}
+
+const malformed = (detail: string): Refusal => ({ code: 'malformed-parameter', detail });
+
+/** Path and parameters of a request target; null when it is none. */
+export function readTarget(target: string | undefined): URL | null {
+  if (target === undefined || !target.startsWith('/') || target.startsWith('//')) return null;
+  try {
+    return new URL(target, 'http://server');
+  } catch {
+    return null;
+  }
+}
+
+/** Why this is no handshake of WebSocket version 13, or null. */
+export function refuseForm(request: Pick<IncomingMessage, 'method' | 'headers'>): Refusal | null {
+  const { headers } = request;
+  if (request.method !== 'GET') return { code: 'method-not-allowed', detail: 'A WebSocket handshake is a GET' };
+  if (headers.upgrade?.toLowerCase() !== 'websocket' || headers['sec-websocket-version'] !== '13') {
+    return { code: 'upgrade-required', detail: 'This path speaks WebSocket version 13 only' };
+  }
+  if (!KEY.test(headers['sec-websocket-key'] ?? '')) return malformed('The header Sec-WebSocket-Key is malformed');
+  return null;
+}
+
+/** What the parameters ask for, or why they are refused. */
+export function readParameters(query: URLSearchParams): ViewerRequest | Refusal {
+  const zone = query.get('zone');
+  if (zone !== null && !isIdentifier(zone)) return malformed('zone is not an identifier');
+  const severity = query.get('minSeverity');
+  const minSeverity = SEVERITIES.find((known) => known === severity) ?? null;
+  if (severity !== null && minSeverity === null) return malformed(`minSeverity is one of ${SEVERITIES.join(', ')}`);
+  const epoch = query.get('epoch');
+  const offset = query.get('offset');
+  const filter: ViewerFilter = { zone, minSeverity };
+  if (epoch === null && offset === null) return { filter, resume: null };
+  if (epoch === null || offset === null) return malformed('epoch and offset belong together');
+  if (epoch.length > EPOCH_CHARACTERS) return malformed('epoch is too long');
+  if (!INTEGER.test(offset) || !Number.isSafeInteger(Number(offset))) return malformed('offset is not an integer from 0 on');
+  return { filter, resume: { epoch, offset: Number(offset) } };
+}
+
+/** The origin of a URL, or null when it has none. */
+export function originOf(url: string): string | null {
+  try {
+    const { origin } = new URL(url);
+    return origin === 'null' ? null : origin;
+  } catch {
+    return null;
+  }
+}
+
+/** True when there is no origin, or it is one of `allowed` (origins as {@link originOf} gives them). */
+export function originAllowed(origin: string | undefined, allowed: ReadonlySet<string>): boolean {
+  if (origin === undefined) return true;
+  const normal = originOf(origin);
+  return normal !== null && allowed.has(normal);
+}
