@@ -49,13 +49,14 @@ export function parseInteger(text: string, name: string, least: number, most: nu
   return value;
 }
 
-/** A time: Unix milliseconds or ISO 8601 (with a zone, or a bare date that means UTC); refuses `malformed-parameter`. */
+const ISO = /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(Z|[+-]\d{2}:\d{2})?)?$/i;
+
+/** A time in Unix milliseconds: written so, or as ISO 8601 (UTC where no zone is given); refuses `malformed-parameter`. */
 export function parseTime(text: string, name: string): number {
   if (/^-?\d{1,15}$/.test(text)) return Number(text);
-  const iso = /^\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:Z|[+-]\d{2}:?\d{2})?)?$/i;
-  // A time without a zone would be read in the machine's own; ours are UTC. A "+" in a query arrives as a space.
-  const zoned = /T.*(?:Z|[+-]\d{2}:?\d{2})$/i.test(text) || text.length === 10 ? text : `${text}Z`;
-  const value = iso.test(text) ? Date.parse(zoned.replace(' ', 'T')) : Number.NaN;
+  // A "+" that nobody encoded arrives as a space.
+  const [, day, clock = '00:00', zone = 'Z'] = ISO.exec(text.replace(/(T.*) (\d{2}:?\d{2})$/i, '$1+$2')) ?? [];
+  const value = day === undefined ? Number.NaN : Date.parse(`${day}T${clock}${zone.toUpperCase()}`);
   if (Number.isNaN(value)) throw refuse('malformed-parameter', `${name} must be Unix milliseconds or ISO 8601`);
   return value;
 }
