@@ -2,6 +2,8 @@
  * The table of settings: every environment variable with its type, default and prose. `docs/settings.md` shows exactly
  * these rows (a test compares them). Order: as in the document.
  */
+import { LIMITS } from '@tocsin/protocol/limits';
+import { CLUSTER_SECRET_LEAST_CHARACTERS } from '../identity/secrets.ts';
 import {
   type SettingType,
   addressOrRange,
@@ -66,7 +68,7 @@ export const SETTINGS: SettingsTable = {
   tlsClientCaFile: optional('TLS_CLIENT_CA', pemFile, 'absent', 'The CA of client certificates: welcome on HTTP, required on gRPC. Needs `TLS_CERT`.'),
   dataDir: row('DATA_DIR', folder, './data', 'The private database and the first-start secrets. Relative to the working directory.'),
   databaseUrl: optional('DATABASE_URL', url('postgres', 'postgresql'), 'absent', 'PostgreSQL 15 or later with PostGIS. Absent: a private PostgreSQL in `DATA_DIR`.'),
-  clusterSecret: optional('CLUSTER_SECRET', secret(16, 1024), 'generated into `DATA_DIR`', 'From it (HKDF) come the key that encrypts signing keys in the store and the key that authenticates bus messages. The same for every process of an installation; required with `DATABASE_URL`.'),
+  clusterSecret: optional('CLUSTER_SECRET', secret(CLUSTER_SECRET_LEAST_CHARACTERS, 1024), 'generated into `DATA_DIR`', 'From it (HKDF) come the key that encrypts signing keys in the store and the key that authenticates bus messages. The same for every process of an installation; required with `DATABASE_URL`.'),
   redisUrl: optional('REDIS_URL', url('redis', 'rediss'), 'absent', 'A Redis as the bus of several processes. Absent: the bus lives in this process.'),
   redisClusterNodes: optional('REDIS_CLUSTER_NODES', listOf(hostAndPort), 'absent', 'Instead of `REDIS_URL`: nodes of a Redis Cluster.'),
   redisSentinels: optional('REDIS_SENTINELS', listOf(hostAndPort), 'absent', 'Instead of `REDIS_URL`: Sentinels. Needs `REDIS_SENTINEL_NAME`.'),
@@ -75,8 +77,8 @@ export const SETTINGS: SettingsTable = {
   roles: row('ROLES', listOf(oneOf(['gateway', 'worker', 'bridge'])), 'gateway,worker,bridge', 'Which parts this process runs.'),
   drainSeconds: row('DRAIN_SECONDS', decimal(0, 3600), '20', 'Longest graceful end.'),
   adminEmail: optional('ADMIN_EMAIL', eMail, 'generated on first start', 'The first operator (role `admin`). Given later it adds, it never overwrites. Comes with `ADMIN_PASSWORD`.'),
-  adminPassword: optional('ADMIN_PASSWORD', secret(12, 256), 'generated on first start', 'The password of the first operator. Stored hashed.'),
-  apiKey: optional('API_KEY', token(8, 256), 'generated on first start', 'The first API key (all scopes). Given later it adds. Stored hashed.'),
+  adminPassword: optional('ADMIN_PASSWORD', secret(LIMITS.passwordLeastCharacters.value, LIMITS.passwordCharacters.value), 'generated on first start', 'The password of the first operator. Stored hashed.'),
+  apiKey: optional('API_KEY', token(LIMITS.apiKeyLeastCharacters.value, LIMITS.apiKeyCharacters.value), 'generated on first start', 'The first API key (all scopes). Given later it adds. Stored hashed.'),
   rateLimitPerKey: row('RATE_LIMIT_PER_KEY', perSecond, '50', 'HTTP ingest: requests a second for each API key.'),
   rateLimitBurst: optional('RATE_LIMIT_BURST', count, '`max(2 x rate, devices registered)`', 'How many requests a key may send at once, so that a whole network can speak when the ground shakes.'),
   rateLimitPerDevice: row('RATE_LIMIT_PER_DEVICE', perSecond, '20', 'Requests a second for each device.'),

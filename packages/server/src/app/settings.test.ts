@@ -151,7 +151,7 @@ describe('settings', () => {
       TRUSTED_PROXIES: '10.0.0.0/8, 2001:db8::/32,127.0.0.1',
       PUBLIC_URL: 'https://Tocsin.example.org:443/',
       PORT: '0',
-      API_KEY: 'test-key-1',
+      API_KEY: 'test-key-0123456',
       ACCESS_TOKEN_MINUTES: '0.05',
     });
     expect(settings).toMatchObject({

@@ -60,7 +60,8 @@ const SECRET_QUERY =
   /([?&](?:access_token|api_key|apikey|auth|authorization|code|key|nonce|password|refresh_token|secret|session|sig|signature|ticket|token)=)[^&#\s"']*/gi;
 const BEARER = /\b(Bearer[ .,]\s*|Basic )[A-Za-z0-9._~+/=-]{4,}/gi;
 const URL_USER = /(:\/\/)[^\s/?#@"']+@/g;
-const KEY_OF_OURS = /\btsk_[A-Za-z0-9_-]{8,}/g;
+/** Keys that we make: a prefix and 43 characters of base64url. */
+const KEY_OF_OURS = /\b(?:tsk|tocsin)_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])/g;
 const COMPACT_JWS = /\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?/g;
 
 /** True when a member of this name holds a secret. */

@@ -1,0 +1,74 @@
+/**
+ * The command line: which command, its help, and what errors become. Exit codes: 0 done, 1 failed, 64 wrong use, 69 a
+ * server cannot be reached, 78 bad settings.
+ */
+import { VERSION } from '../version.ts';
+import { createApiKeyCommand, listApiKeysCommand, revokeApiKeyCommand } from './api-keys.ts';
+import type { Command, CommandContext } from './command.ts';
+import { EXIT, type ExitCode, endingOf } from './exit-codes.ts';
+import { rotateKeysCommand } from './keys.ts';
+import { migrateCommand } from './migrate.ts';
+import { serveCommand } from './serve.ts';
+import { createUserCommand } from './users.ts';
+
+/** Every command, in the order of the help. */
+export const COMMANDS: readonly Command[] = [
+  serveCommand,
+  migrateCommand,
+  createUserCommand,
+  createApiKeyCommand,
+  listApiKeysCommand,
+  revokeApiKeyCommand,
+  rotateKeysCommand,
+];
+
+/** Runs the command that `args` name; answers the exit code and never rejects. */
+export async function runCommandLine(args: readonly string[], context: CommandContext): Promise<ExitCode> {
+  const { terminal } = context;
+  const [first = 'help'] = args;
+  if (['--version', '-v', 'version'].includes(first)) {
+    terminal.out(`${VERSION}\n`);
+    return EXIT.done;
+  }
+  const command = COMMANDS.find(({ name }) => name === args.slice(0, name.split(' ').length).join(' '));
+  const wantsHelp = ['help', '--help', '-h'].includes(first);
+  if (command === undefined) {
+    if (!wantsHelp) terminal.err(`tocsin: there is no command "${clean(args.slice(0, 2).join(' '))}"\n\n`);
+    (wantsHelp ? terminal.out : terminal.err)(describeAll(wantsHelp && args.length > 1 ? args.slice(1).join(' ') : ''));
+    return wantsHelp ? EXIT.done : EXIT.usage;
+  }
+  const rest = args.slice(command.name.split(' ').length);
+  if (rest.includes('--help') || rest.includes('-h')) {
+    terminal.out(describeOne(command));
+    return EXIT.done;
+  }
+  return run(command, rest, context);
+}
+
+async function run(command: Command, args: readonly string[], context: CommandContext): Promise<ExitCode> {
+  try {
+    return await command.run(args, context);
+  } catch (error) {
+    const ending = endingOf(error);
+    for (const line of ending.lines) context.terminal.err(`${line}\n`);
+    if (!ending.expected && error instanceof Error) context.terminal.err(`${error.stack ?? ''}\n`);
+    if (ending.code === EXIT.usage) context.terminal.err(describeOne(command));
+    return ending.code;
+  }
+}
+
+function describeOne({ name, usage, summary }: Command): string {
+  return `usage: tocsin ${name}${usage === '' ? '' : ` ${usage}`}\n  ${summary}\n`;
+}
+
+/** The help; of the commands that begin with `prefix`. */
+function describeAll(prefix: string): string {
+  const matching = COMMANDS.filter(({ name }) => name.startsWith(prefix));
+  const shown = matching.length === 0 ? COMMANDS : matching;
+  const lines = shown.map(({ name, usage, summary }) => `  tocsin ${name} ${usage}`.trimEnd() + `\n      ${summary}\n`);
+  return `usage: tocsin <command> [options]\n\n${lines.join('')}\nSettings come from the environment and from .env: see docs/settings.md.\n`;
+}
+
+function clean(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?').slice(0, 60);
+}

@@ -1,0 +1,51 @@
+/**
+ * Why a server should end: the first signal, or the first error that nobody caught. Later signals change nothing; later
+ * errors are logged.
+ */
+import type { ProcessEvents } from './command.ts';
+
+/** The cause of an end. */
+export type EndingCause =
+  | { readonly kind: 'signal'; readonly signal: string }
+  | { readonly kind: 'crash'; readonly error: unknown };
+
+/** Waits for a cause. */
+export interface EndingWatch {
+  /** Resolves with the first cause; never rejects. */
+  readonly cause: Promise<EndingCause>;
+  /** Stops listening: the process's own behaviour is back. */
+  close(): void;
+}
+
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+const CRASHES = ['uncaughtException', 'unhandledRejection'] as const;
+
+/** Listens from now on. `onCrash` hears every uncaught error. */
+export function watchEnding(events: ProcessEvents, onCrash: (error: unknown) => void): EndingWatch {
+  const { promise, resolve } = withResolvers<EndingCause>();
+  const listeners: (readonly [string, (...values: unknown[]) => void])[] = [
+    ...SIGNALS.map((signal) => [signal, () => resolve({ kind: 'signal', signal })] as const),
+    ...CRASHES.map((event) => {
+      const listener = (error: unknown): void => {
+        onCrash(error);
+        resolve({ kind: 'crash', error });
+      };
+      return [event, listener] as const;
+    }),
+  ];
+  for (const [event, listener] of listeners) events.on(event, listener);
+  return {
+    cause: promise,
+    close() {
+      for (const [event, listener] of listeners) events.off(event, listener);
+    },
+  };
+}
+
+function withResolvers<Value>(): { promise: Promise<Value>; resolve: (value: Value) => void } {
+  let resolve: (value: Value) => void = () => undefined;
+  const promise = new Promise<Value>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}

@@ -1,0 +1,131 @@
+/**
+ * `tocsin serve`: starts the app, waits for a reason to end, ends it.
+ *
+ * Guarantees: SIGTERM, SIGINT and SIGHUP drain and stop within DRAIN_SECONDS (exit 0); a second one changes nothing. An
+ * error that nobody caught is logged as fatal, then the same way with at most 5 s (exit 1). A signal during the start
+ * waits for the start, then ends it. An end that takes longer than it may is logged and cut (exit 1).
+ */
+import type { Logger } from '../../ops/logging.ts';
+import { createLogger } from '../../ops/logging.ts';
+import type { Settings } from '../settings.ts';
+import { VERSION } from '../version.ts';
+import { type Command, type CommandContext, type ProcessEvents, readArguments, requireSettings } from './command.ts';
+import { type EndingCause, type EndingWatch, watchEnding } from './ending.ts';
+import { EXIT, type ExitCode, endingOf } from './exit-codes.ts';
+import { startScreen } from './start-screen.ts';
+import type { Terminal } from './terminal.ts';
+
+/** The app as this command sees it. */
+export interface RunningApp {
+  /** The origin that it listens at. */
+  readonly address: string;
+  drain(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** Starts the app. `terminal` writes to a person, absent when there is none. */
+export type StartApp = (
+  settings: Settings,
+  options: { readonly log: Logger; readonly terminal?: (text: string) => void },
+) => Promise<RunningApp>;
+
+/** What {@link serve} works with. */
+export interface ServeOptions {
+  readonly settings: Settings;
+  readonly log: Logger;
+  readonly terminal: Terminal;
+  readonly events: ProcessEvents;
+  readonly startApp: StartApp;
+}
+
+/** Of DRAIN_SECONDS, so much is kept for stopping what is left after the drain (at most a quarter). */
+const STOP_RESERVE_MS = 3000;
+const CRASH_MS = 5000;
+
+/** The command. */
+export const serveCommand: Command = {
+  name: 'serve',
+  usage: '',
+  summary: 'run the server',
+  async run(args, context) {
+    readArguments(args, {});
+    const { settings, log } = readSettingsAndLog(context);
+    // Loaded only here: the other commands need not wait for the whole server.
+    const { startApp } = await import('../app.ts');
+    return serve({ settings, log, startApp, terminal: context.terminal, events: context.events });
+  },
+};
+
+function readSettingsAndLog(context: CommandContext): { settings: Settings; log: Logger } {
+  const warnings: string[] = [];
+  const settings = requireSettings(context, (line) => warnings.push(line));
+  const log = createLogger({ level: settings.logLevel });
+  for (const line of warnings) log.warn(line);
+  return { settings, log };
+}
+
+/** Runs a server until it should end; answers the exit code. */
+export async function serve(options: ServeOptions): Promise<ExitCode> {
+  const { settings, log, terminal, events, startApp } = options;
+  const watch = watchEnding(events, (error) => log.fatal({ err: error }, 'uncaught error'));
+  const starting = startApp(settings, { log, ...(terminal.readable ? { terminal: terminal.out } : {}) });
+  try {
+    const first = await Promise.race([starting.then(() => 'started' as const), watch.cause]);
+    const cause = first === 'started' ? await run(await starting, options, watch) : first;
+    return await end(starting, cause, options);
+  } catch (error) {
+    return reportFailedStart(error, options);
+  } finally {
+    watch.close();
+  }
+}
+
+async function run(app: RunningApp, { settings, log, terminal }: ServeOptions, watch: EndingWatch): Promise<EndingCause> {
+  log.info({ version: VERSION, node: process.version, address: app.address, roles: settings.roles }, 'ready');
+  if (terminal.readable) terminal.out(startScreen(settings, app.address));
+  return watch.cause;
+}
+
+async function end(
+  starting: Promise<RunningApp>,
+  cause: EndingCause,
+  { settings, log }: ServeOptions,
+): Promise<ExitCode> {
+  const crashed = cause.kind === 'crash';
+  const whole = crashed ? Math.min(CRASH_MS, settings.drainSeconds * 1000) : settings.drainSeconds * 1000;
+  log.info({ cause: crashed ? 'uncaught error' : cause.signal, withinMs: whole }, 'ending');
+  const begin = performance.now();
+  const left = (reserve: number): number => Math.max(0, whole - reserve - (performance.now() - begin));
+  const app = await within(starting, left(0));
+  if (app === 'late') return cut(log, 'the start did not end in time');
+  const drained = await within(app.drain(), left(Math.min(STOP_RESERVE_MS, whole / 4)));
+  if (drained === 'late') log.warn('not everything in flight ended in time');
+  if ((await within(app.stop(), left(0) + (whole === 0 ? STOP_RESERVE_MS : 0))) === 'late') return cut(log, 'stopping did not end in time');
+  log.info({ ms: Math.round(performance.now() - begin) }, 'ended');
+  return crashed ? EXIT.failed : EXIT.done;
+}
+
+function cut(log: Logger, why: string): ExitCode {
+  log.error(why);
+  return EXIT.failed;
+}
+
+/** `late` when `work` takes longer than `ms`. Rejects as `work` does. */
+async function within<Value>(work: Promise<Value>, ms: number): Promise<Value | 'late'> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<'late'>((resolve) => {
+    timer = setTimeout(() => resolve('late'), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function reportFailedStart(error: unknown, { log, terminal }: ServeOptions): ExitCode {
+  const ending = endingOf(error);
+  if (!ending.expected) log.fatal({ err: error }, 'the server failed');
+  for (const line of ending.lines) terminal.err(`${line}\n`);
+  return ending.code;
+}

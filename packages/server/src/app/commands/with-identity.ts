@@ -1,0 +1,91 @@
+/**
+ * The store and identity for the time of one command, beside a running server or alone. Progress and warnings go to
+ * stderr, so that stdout is the command's answer only.
+ */
+import { createMemoryBus } from '../../bus/memory/bus.ts';
+import { createIdentity, type Identity } from '../../identity/identity.ts';
+import { systemClock } from '../../lib/clock.ts';
+import { createLogger } from '../../ops/logging.ts';
+import { openStore, type Store } from '../../store/open.ts';
+import { createApiKeyStore } from '../../store/postgres/api-keys.ts';
+import { createSessionStore } from '../../store/postgres/sessions.ts';
+import { createSigningKeyStore } from '../../store/postgres/signing-keys.ts';
+import { createTicketStore } from '../../store/postgres/tickets.ts';
+import { createUserStore } from '../../store/postgres/users.ts';
+import { ensureClusterSecret } from '../first-start.ts';
+import { outsideAddress } from '../settings-checks.ts';
+import type { Settings } from '../settings.ts';
+import { type CommandContext, requireSettings } from './command.ts';
+
+const EXIT_SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
+
+/** Opens the store (migrated) for `work`, and closes it whatever happens. */
+export async function withStore<Result>(
+  context: CommandContext,
+  work: (store: Store, settings: Settings) => Promise<Result>,
+): Promise<Result> {
+  const settings = requireSettings(context);
+  const log = createLogger({ level: 'warn', pretty: context.terminal.readable, destination: { write: context.terminal.err } });
+  const interrupted = Object.entries(EXIT_SIGNALS).map(([signal, code]) => {
+    // `exit` runs the hook that ends a private PostgreSQL of ours.
+    const listener = (): void => process.exit(code);
+    context.events.on(signal, listener);
+    return () => context.events.off(signal, listener);
+  });
+  try {
+    const store = await openStore({
+      databaseUrl: settings.databaseUrl ?? undefined,
+      dataDir: settings.dataDir,
+      log,
+      as: 'command',
+      maxConnections: 2,
+    });
+    try {
+      return await work(store, settings);
+    } finally {
+      await store.close();
+    }
+  } finally {
+    for (const restore of interrupted) restore();
+  }
+}
+
+/** Opens identity over the store for `work`. Other processes learn of changes from the store, within 10 s. */
+export function withIdentity<Result>(
+  context: CommandContext,
+  work: (identity: Identity) => Promise<Result>,
+): Promise<Result> {
+  return withStore(context, async ({ db }, settings) => {
+    const bus = createMemoryBus({ clock: systemClock });
+    try {
+      const identity = await createIdentity({
+        db,
+        stores: {
+          users: createUserStore(db),
+          sessions: createSessionStore(db),
+          tickets: createTicketStore(db),
+          apiKeys: createApiKeyStore(db),
+          signingKeys: createSigningKeyStore(db),
+        },
+        bus,
+        clock: systemClock,
+        settings: {
+          clusterSecret: await ensureClusterSecret(settings),
+          tokenAlgorithm: settings.jwtAlgorithm,
+          issuer: outsideAddress(settings, settings.port).jwtIssuer,
+          audience: settings.jwtAudience,
+          skewSeconds: settings.jwtClockSkewSeconds,
+          accessTokenMinutes: settings.accessTokenMinutes,
+        },
+        onEvent: () => undefined,
+      });
+      try {
+        return await work(identity);
+      } finally {
+        await identity.close();
+      }
+    } finally {
+      await bus.close();
+    }
+  });
+}
