@@ -42,8 +42,8 @@ export async function startBenchServer(environment: Readonly<Record<string, stri
   };
 }
 
-/** Registers zones `bench-<n>` and `perZone` devices in each. */
-export async function registerFleet(bench: BenchServer, zones: number, perZone: number): Promise<ScriptedDevice[][]> {
+/** Registers zones `<name>-<n>` and `perZone` devices in each. */
+export async function registerFleet(bench: BenchServer, zones: number, perZone: number, name = 'bench'): Promise<ScriptedDevice[][]> {
   const { base } = bench.server;
   const agent = new Agent({ keepAlive: true, maxSockets: 8 });
   const headers = { 'content-type': 'application/json', authorization: `Bearer ${bench.token}` };
@@ -53,9 +53,9 @@ export async function registerFleet(bench: BenchServer, zones: number, perZone: 
   };
   const fleet: ScriptedDevice[][] = [];
   for (let zone = 0; zone < zones; zone += 1) {
-    const zoneId = `bench-${zone}`;
-    await create('/v1/zones', { id: zoneId, name: `Bench ${zone}` });
-    const devices = Array.from({ length: perZone }, (_, i) => createDevice(`bench-${zone}-${i}`));
+    const zoneId = `${name}-${zone}`;
+    await create('/v1/zones', { id: zoneId, name: zoneId });
+    const devices = Array.from({ length: perZone }, (_, i) => createDevice(`${zoneId}-${i}`));
     await Promise.all(
       devices.map(({ id, publicKeyPem }, i) =>
         create('/v1/devices', { id, profile: 'seismic', zoneId, publicKey: publicKeyPem, latitude: 19 + i / 1000, longitude: -99 }),

@@ -31,7 +31,7 @@ describe('workers', () => {
     await database.close();
   });
 
-  function start(owner: string, change: Partial<WorkerOptions> = {}): Worker {
+  function start(owner: string, change: Partial<WorkerOptions<unknown>> = {}): Worker {
     const worker = startWorker({
       owner,
       db: database.db,

@@ -9,15 +9,15 @@
  */
 import type { AlertFinding } from '@tocsin/protocol/finding';
 import { partitionOf } from '../lib/partition.ts';
-import type { ChannelMessage } from '../store/ports/channels.ts';
+import { repeat } from '../lib/repeat.ts';
 import type { Database, Transaction } from '../store/ports/database.ts';
 import type { KeyedAppend, Lease, Log, LogRecord } from '../store/ports/log.ts';
 import type { WorkStore } from '../store/ports/readings.ts';
 import { type Meaning, type Outcome, type StateEntry, type States, stateName, workOff } from './batch.ts';
 import { createSignal, type Signal } from './signal.ts';
 
-/** What a worker needs. */
-export interface WorkerOptions {
+/** What a worker needs. `Message` is what raising an alert leaves to publish. */
+export interface WorkerOptions<Message> {
   readonly owner: string;
   readonly db: Database;
   readonly log: Log;
@@ -26,8 +26,8 @@ export interface WorkerOptions {
   /** Makes a finding whole: names, place, fingerprint. */
   readonly complete: (finding: Outcome['findings'][number]) => Promise<AlertFinding>;
   /** Turns findings into alerts inside the transaction; answers the messages to publish after it. */
-  readonly raise: (sql: Transaction, findings: readonly AlertFinding[], now: number) => Promise<readonly ChannelMessage[]>;
-  readonly publish: (messages: readonly ChannelMessage[]) => void;
+  readonly raise: (sql: Transaction, findings: readonly AlertFinding[], now: number) => Promise<readonly Message[]>;
+  readonly publish: (messages: readonly Message[]) => void;
   readonly now: () => number;
   /** True when this process owns the whole store, so that leases of a process that died need not run out. */
   readonly seize: boolean;
@@ -79,7 +79,7 @@ interface Owned {
 }
 
 /** Starts a worker. */
-export function startWorker(options: WorkerOptions): Worker {
+export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
   const { log, owner } = options;
   const owned = new Map<number, Owned>();
   const running = new Set<Promise<void>>();
@@ -121,11 +121,14 @@ export function startWorker(options: WorkerOptions): Worker {
     for (const { partition, head, position } of await log.state()) if (head > position) wake([partition]);
   };
 
-  const timers = [
-    every(POLL_MS, poll),
-    every(RENEW_MS, renew),
-    every(TICK_MS, () => appendTicks(options, owned)),
-  ];
+  const endTimers = repeat(
+    [
+      { name: 'poll', everyMs: POLL_MS, work: poll },
+      { name: 'renew', everyMs: RENEW_MS, work: renew },
+      { name: 'tick', everyMs: TICK_MS, work: () => appendTicks(options, owned) },
+    ],
+    (_name, error) => options.events.retry(-1, error),
+  );
   const ready = retrying(options, () => take(options.seize), () => stopping);
 
   return {
@@ -136,7 +139,7 @@ export function startWorker(options: WorkerOptions): Worker {
     },
     stop: async () => {
       stopping = true;
-      await Promise.all(timers.map((end) => end()));
+      await endTimers();
       await ready;
       for (const own of owned.values()) {
         own.alive = false;
@@ -148,23 +151,7 @@ export function startWorker(options: WorkerOptions): Worker {
   };
 }
 
-/** Calls `work` every `ms`, one at a time, whether it fails or not. Answers how to end it. */
-function every(ms: number, work: () => Promise<void>): () => Promise<void> {
-  let busy: Promise<void> | null = null;
-  const timer = setInterval(() => {
-    busy ??= work()
-      .catch(() => undefined)
-      .finally(() => {
-        busy = null;
-      });
-  }, ms);
-  return async () => {
-    clearInterval(timer);
-    await busy;
-  };
-}
-
-async function retrying(options: WorkerOptions, work: () => Promise<void>, stopped: () => boolean): Promise<void> {
+async function retrying(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, work: () => Promise<void>, stopped: () => boolean): Promise<void> {
   for (let wait = 50; !stopped(); wait = Math.min(wait * 2, MOST_BACK_OFF_MS)) {
     try {
       return await work();
@@ -194,8 +181,8 @@ async function caughtUp(log: Log, signal: AbortSignal): Promise<void> {
   }
 }
 
-async function runPartition(
-  options: WorkerOptions,
+async function runPartition<Message>(
+  options: WorkerOptions<Message>,
   own: Owned,
   wake: (partitions: Iterable<number>) => void,
   lost: () => void,
@@ -239,7 +226,7 @@ function isDataError(error: unknown): boolean {
 }
 
 /** What a batch comes to; after repeated failures in smaller batches, at last with the record set aside. */
-function decide(options: WorkerOptions, own: Owned, states: States, records: readonly LogRecord[]): Outcome {
+function decide(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, own: Owned, states: States, records: readonly LogRecord[]): Outcome {
   if (own.failures < MOST_FAILURES) return workOff(options.meaning, states, records);
   own.failures = 0;
   const first = records[0];
@@ -257,13 +244,13 @@ function decide(options: WorkerOptions, own: Owned, states: States, records: rea
  * After a failed commit nobody knows whether it took effect (the connection may have died on its way back): the store
  * says where the position is.
  */
-async function reread(options: WorkerOptions, own: Owned): Promise<void> {
+async function reread(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, own: Owned): Promise<void> {
   const states = await options.log.state();
   const position = states.find((state) => state.partition === own.lease.partition)?.position;
   if (position !== undefined) own.lease = { ...own.lease, position };
 }
 
-async function loadStates(options: WorkerOptions, partition: number): Promise<States> {
+async function loadStates(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, partition: number): Promise<States> {
   const states: States = new Map();
   for (const row of await options.store.loadStates(partition)) {
     const detector = options.meaning.detectors(row.key).find((other) => other.name === row.detector);
@@ -275,8 +262,8 @@ async function loadStates(options: WorkerOptions, partition: number): Promise<St
 }
 
 /** False: the partition is someone else's. */
-async function commitBatch(
-  options: WorkerOptions,
+async function commitBatch<Message>(
+  options: WorkerOptions<Message>,
   own: Owned,
   records: readonly LogRecord[],
   wake: (partitions: Iterable<number>) => void,
@@ -326,7 +313,7 @@ function toAppend(log: Log, outcome: Outcome): KeyedAppend[] {
 }
 
 /** Time passes for partitions that have something to forget. */
-async function appendTicks(options: WorkerOptions, owned: ReadonlyMap<number, Owned>): Promise<void> {
+async function appendTicks(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, owned: ReadonlyMap<number, Owned>): Promise<void> {
   const due = [...owned.values()].filter((own) => own.states !== null && own.states.size > 0);
   if (due.length === 0) return;
   const receivedAt = options.now();

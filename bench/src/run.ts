@@ -1,0 +1,19 @@
+/** `npm run bench -- <name> [--json]`. */
+import { benchAlert } from './alert.ts';
+import { benchIngest } from './ingest.ts';
+import { benchPersist } from './persist.ts';
+import { type BenchResult, toJson, toTable } from './table.ts';
+
+const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = { ingest: benchIngest, persist: benchPersist, alert: benchAlert };
+
+const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
+const json = process.argv.includes('--json');
+const unknown = names.filter((name) => !(name in BENCHES));
+if (names.length === 0 || unknown.length > 0) {
+  process.stderr.write(`usage: npm run bench -- <name>… [--json]; names: ${Object.keys(BENCHES).join(', ')}\n`);
+  process.exit(64);
+}
+for (const name of names) {
+  const result = await BENCHES[name]?.();
+  if (result !== undefined) process.stdout.write(`${json ? toJson(result) : toTable(result)}\n`);
+}

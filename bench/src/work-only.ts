@@ -1,0 +1,25 @@
+/** A worker by itself, without gateway, alerts or metrics: for benchmarks of the way from the log into the store. */
+import { systemClock } from '@tocsin/server/lib/clock';
+import type { Database } from '@tocsin/server/store/ports/database';
+import { createLog } from '@tocsin/server/store/postgres/log';
+import { createWorkStore } from '@tocsin/server/store/postgres/readings';
+import { startWorker, type Worker } from '@tocsin/server/workers/worker';
+import { createMeaning } from '@tocsin/server/app/meaning';
+
+/** Starts it with the default parameters. */
+export function createWorkOnly(db: Database): Worker {
+  const settings = { swarmSensors: 50, swarmWindowSeconds: 10, swarmCooldownSeconds: 60, liveReadingSeconds: 60 };
+  return startWorker({
+    owner: 'bench',
+    db,
+    log: createLog(db),
+    store: createWorkStore(db),
+    meaning: createMeaning(settings).meaning,
+    complete: async ({ finding, key }) => ({ ...finding, fingerprint: `${key} ${finding.onset}` }),
+    raise: async () => [],
+    publish: () => undefined,
+    now: () => systemClock.now(),
+    seize: true,
+    events: { batch: () => undefined, retry: () => undefined, failed: () => undefined, lost: () => undefined },
+  });
+}

@@ -1,0 +1,175 @@
+/**
+ * The program as a value: started, addressed, drained, stopped; three of them may live in one process.
+ *
+ * Start: ground (store, bus, identity, registry) -> pipeline -> listener -> worker; `ready` says 200 once the backlog is
+ * worked off. End: `drain` takes no new work and lets viewers go, `stop` ends the parts in the opposite order.
+ */
+import type { AddressInfo } from 'node:net';
+import type { FastifyInstance } from 'fastify';
+import { createHealth, type Health } from '../ops/health.ts';
+import type { Logger } from '../ops/logging.ts';
+import { continueTrace } from '../ops/tracing.ts';
+import { createHttpServer } from '../transports/http/server.ts';
+import { createAnnounce, ensureClusterSecret } from './first-start.ts';
+import { type Ground, openGround } from './ground.ts';
+import { startMaintenance } from './maintenance.ts';
+import { createPipeline, type Pipeline } from './pipeline.ts';
+import { registerRoutes } from './routes.ts';
+import type { Settings } from './settings.ts';
+import { readTls } from './tls.ts';
+import { createViewers, type Viewers } from './viewers.ts';
+
+/** A running server. */
+export interface App {
+  /** `http://127.0.0.1:8080`, with the port that it really got. */
+  readonly address: string;
+  /** Resolves once the backlog is worked off and viewers may come. */
+  readonly ready: Promise<void>;
+  /** What the operator should know about the store, if anything. */
+  readonly note: string | undefined;
+  /** Takes no new work; resolves when viewers are gone and what was begun has ended, at the latest after DRAIN_SECONDS. */
+  drain(): Promise<void>;
+  /** Drains if that has not happened, and ends everything. */
+  stop(): Promise<void>;
+}
+
+/** What {@link startApp} needs beside the settings. */
+export interface AppOptions {
+  readonly log: Logger;
+  /** Writes to the terminal, when there is one: generated credentials are shown there, once. */
+  readonly terminal?: ((text: string) => void) | undefined;
+  /** The app can't go on and asks to be stopped. */
+  readonly onFatal?: (reason: string) => void;
+}
+
+const PROBE_TIMEOUT_MS = 2000;
+
+/** Starts the server. Rejects with a CodedError that says in one line what is wrong. */
+export async function startApp(settings: Settings, options: AppOptions): Promise<App> {
+  const { log } = options;
+  const publicUrl = settings.publicUrl ?? guessUrl(settings);
+  const ground = await openGround(settings, {
+    log,
+    clusterSecret: await ensureClusterSecret(settings),
+    publicUrl,
+    onLost: () => options.onFatal?.('another process has taken over the database'),
+  });
+  const ending: (() => Promise<unknown> | unknown)[] = [() => ground.close()];
+  const endAll = async (): Promise<void> => {
+    for (const end of ending.splice(0).reverse()) await end();
+  };
+  try {
+    await firstStart(settings, ground, options);
+    const pipeline = createPipeline(settings, ground);
+    const health = registerChecks(createHealth(), ground, pipeline);
+    const endMaintenance = await startMaintenance(ground, pipeline, settings.readingsRetentionDays);
+    ending.push(endMaintenance);
+    await pipeline.hub.start();
+    ending.push(() => pipeline.hub.stop());
+    const worker = pipeline.startWorker(ground.instance, ground.store.engine === 'private');
+    ending.push(() => worker?.stop());
+    const { server, viewers } = await listen(settings, ground, pipeline, health, publicUrl);
+    ending.push(() => server.close());
+    await viewers?.start();
+    ending.push(() => viewers?.stop());
+    const abort = new AbortController();
+    const ready = (async () => {
+      await worker?.caughtUp(abort.signal);
+      health.enter('ready');
+    })();
+    // Whoever awaits it hears of a failure; nobody has to.
+    ready.catch(() => undefined);
+    const drain = once(async () => {
+      health.enter('draining');
+      abort.abort(new Error('the server ends'));
+      await viewers?.drain(settings.drainSeconds * 1000);
+      await closeServer(server, settings.drainSeconds * 1000);
+    });
+    const stop = once(async () => {
+      await drain();
+      await endAll();
+    });
+    return { address: addressOf(server, settings), ready, note: ground.store.note, drain, stop };
+  } catch (error) {
+    await endAll();
+    throw error;
+  }
+}
+
+/** First operator and first API key; a given one is added, a generated one is shown once. */
+function firstStart(settings: Settings, { identity, log }: Ground, { terminal }: AppOptions): Promise<void> {
+  const given = {
+    adminEmail: settings.adminEmail ?? undefined,
+    adminPassword: settings.adminPassword ?? undefined,
+    apiKey: settings.apiKey ?? undefined,
+  };
+  return identity.ensureFirst(given, createAnnounce({ dataDir: settings.dataDir, terminal, log }));
+}
+
+function guessUrl(settings: Settings): string {
+  const scheme = settings.tlsCertFile === null ? 'http' : 'https';
+  const host = settings.host.includes(':') ? `[${settings.host}]` : settings.host;
+  return `${scheme}://${host}:${settings.port}`;
+}
+
+function addressOf(server: FastifyInstance, settings: Settings): string {
+  const { port } = server.server.address() as AddressInfo;
+  return guessUrl({ ...settings, port });
+}
+
+function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Health {
+  const { store, bus, metrics } = ground;
+  health.register({ name: 'store', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => store.db.answers(PROBE_TIMEOUT_MS) });
+  health.register({ name: 'bus', required: false, timeoutMs: PROBE_TIMEOUT_MS, check: () => bus.healthy() });
+  health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => pipeline.hub.ready() });
+  let backlog: readonly { partition: number; head: number; position: number }[] = [];
+  metrics.beforeText(() => {
+    void pipeline.log.state().then(
+      (states) => {
+        backlog = states;
+      },
+      () => undefined,
+    );
+    for (const { partition, head, position } of backlog) metrics.logBacklog.set({ partition: String(partition) }, head - position);
+  });
+  return health;
+}
+
+async function listen(
+  settings: Settings,
+  ground: Ground,
+  pipeline: Pipeline,
+  health: Health,
+  publicUrl: string,
+): Promise<{ server: FastifyInstance; viewers: Viewers | null }> {
+  const tls = await readTls(settings);
+  const gateway = settings.roles.includes('gateway');
+  const server = await createHttpServer({
+    log: ground.log,
+    authenticators: ground.identity.authenticators,
+    trace: (header) => continueTrace(header),
+    trustedProxies: settings.trustedProxies,
+    https: publicUrl.startsWith('https:'),
+    draining: () => health.state().kind === 'draining',
+    ...(tls === null ? {} : { tls }),
+  });
+  await registerRoutes(server, ground, { pipeline, health, publicUrl, gateway });
+  const viewers = gateway ? createViewers(server.server, settings, ground, pipeline, publicUrl) : null;
+  await server.listen({ host: settings.host, port: settings.port });
+  return { server, viewers };
+}
+
+/** Ends the listener: what was begun gets its answer, idle connections go at once, the rest after `deadlineMs`. */
+async function closeServer(server: FastifyInstance, deadlineMs: number): Promise<void> {
+  const timer = setTimeout(() => server.server.closeAllConnections(), deadlineMs);
+  await server.close();
+  clearTimeout(timer);
+}
+
+function once(work: () => Promise<void>): () => Promise<void> {
+  let run: Promise<void> | undefined;
+  return () => {
+    run ??= work();
+    return run;
+  };
+}

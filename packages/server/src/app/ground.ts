@@ -1,0 +1,117 @@
+/**
+ * What everything stands on: store, bus, identity, registry, metrics, load. Opened in that order, closed in the other;
+ * when one cannot be opened, those before it are closed again.
+ */
+import { randomUUID } from 'node:crypto';
+import { createMemoryBus } from '../bus/memory/bus.ts';
+import type { Bus } from '../bus/ports/bus.ts';
+import { createIdentity, type Identity } from '../identity/identity.ts';
+import type { IdentityEvent } from '../identity/events.ts';
+import { type Clock, systemClock } from '../lib/clock.ts';
+import { createLoadMonitor, type LoadMonitor } from '../ops/load.ts';
+import type { Logger } from '../ops/logging.ts';
+import { createMetrics, type Metrics } from '../ops/metrics.ts';
+import { createRegistry, type Registry } from '../registry/registry.ts';
+import { openStore, type Store } from '../store/open.ts';
+import { createApiKeyStore } from '../store/postgres/api-keys.ts';
+import { createDeviceStore } from '../store/postgres/devices.ts';
+import { createSessionStore } from '../store/postgres/sessions.ts';
+import { createSigningKeyStore } from '../store/postgres/signing-keys.ts';
+import { createTicketStore } from '../store/postgres/tickets.ts';
+import { createUserStore } from '../store/postgres/users.ts';
+import { createZoneStore } from '../store/postgres/zones.ts';
+import { claimDatabase } from './single-process.ts';
+import type { Settings } from './settings.ts';
+import { VERSION } from './version.ts';
+
+/** Everything that stands. */
+export interface Ground {
+  /** The name of this process in leases; a new one at every start. */
+  readonly instance: string;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly store: Store;
+  readonly bus: Bus;
+  readonly identity: Identity;
+  readonly registry: Registry;
+  readonly metrics: Metrics;
+  readonly load: LoadMonitor;
+  close(): Promise<void>;
+}
+
+/** What {@link openGround} needs beside the settings. */
+export interface GroundOptions {
+  readonly log: Logger;
+  readonly clusterSecret: string;
+  /** How the outside calls us. */
+  readonly publicUrl: string;
+  /** Another process has taken this one's place. */
+  readonly onLost: () => void;
+}
+
+/** Opens it all. Rejects with the CodedErrors of its parts, and `second-process`. */
+export async function openGround(settings: Settings, options: GroundOptions): Promise<Ground> {
+  const { log } = options;
+  const instance = randomUUID();
+  const clock = systemClock;
+  const open: (() => Promise<unknown> | unknown)[] = [];
+  const close = async (): Promise<void> => {
+    for (const end of open.splice(0).reverse()) await end();
+  };
+  try {
+    const store = await openStore({ databaseUrl: settings.databaseUrl ?? undefined, dataDir: settings.dataDir, log });
+    open.push(() => store.close());
+    if (store.engine === 'external') open.push(await claimDatabase(store.db, instance, options.onLost));
+    const bus = createMemoryBus({ clock, instance, onListenerError: (error) => log.error({ err: error }, 'a listener of the bus failed') });
+    open.push(() => bus.close());
+    const metrics = createMetrics(VERSION);
+    open.push(() => metrics.close());
+    const load = createLoadMonitor();
+    open.push(() => load.stop());
+    const identity = await openIdentity(settings, options, { store, bus, clock, metrics });
+    open.push(() => identity.close());
+    const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
+    const registry = await createRegistry({ stores, bus, clock, log });
+    open.push(() => registry.close());
+    return { instance, clock, log, store, bus, identity, registry, metrics, load, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function openIdentity(
+  settings: Settings,
+  options: GroundOptions,
+  { store, bus, clock, metrics }: Pick<Ground, 'store' | 'bus' | 'clock' | 'metrics'>,
+): Promise<Identity> {
+  const { db } = store;
+  return createIdentity({
+    db,
+    stores: {
+      users: createUserStore(db),
+      sessions: createSessionStore(db),
+      tickets: createTicketStore(db),
+      apiKeys: createApiKeyStore(db),
+      signingKeys: createSigningKeyStore(db),
+    },
+    bus,
+    clock,
+    settings: {
+      clusterSecret: options.clusterSecret,
+      tokenAlgorithm: settings.jwtAlgorithm,
+      issuer: settings.jwtIssuer ?? options.publicUrl,
+      audience: settings.jwtAudience,
+      skewSeconds: settings.jwtClockSkewSeconds,
+      accessTokenMinutes: settings.accessTokenMinutes,
+      jwksUrl: settings.jwksUrl ?? undefined,
+    },
+    onEvent: (event) => tell(options.log, metrics, event),
+  });
+}
+
+function tell(log: Logger, metrics: Metrics, event: IdentityEvent): void {
+  if (event.kind === 'refresh') metrics.refresh.add({ result: event.result });
+  if (event.kind === 'background-failed') log.warn({ part: event.part, err: event.error }, 'identity works on without news');
+  else log.info({ ...event }, 'identity');
+}

@@ -1,0 +1,49 @@
+/** The profiles and detectors of this installation, with their parameters, in the shapes that ingest and workers take. */
+import type { ProfileName } from '@tocsin/protocol/envelope';
+import type { Detector } from '../detectors/detector.ts';
+import { swarmDetector } from '../detectors/swarm.ts';
+import type { ParseReading } from '../ingest/schema.ts';
+import { decodeEnvelope } from '../profiles/decode.ts';
+import { hostProfile } from '../profiles/host/host.ts';
+import { mobileProfile } from '../profiles/mobile/mobile.ts';
+import type { Profile } from '../profiles/profile.ts';
+import { seismicProfile } from '../profiles/seismic/seismic.ts';
+import type { Meaning } from '../workers/batch.ts';
+
+/** The settings that give readings their meaning. */
+export interface MeaningSettings {
+  readonly swarmSensors: number;
+  readonly swarmWindowSeconds: number;
+  readonly swarmCooldownSeconds: number;
+  readonly liveReadingSeconds: number;
+}
+
+/** What ingest and workers need of profiles and detectors. */
+export interface MeaningOfReadings {
+  readonly parsers: Readonly<Record<ProfileName, ParseReading>>;
+  readonly meaning: Meaning;
+}
+
+/** Builds both from the settings. */
+export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
+  const windowMs = settings.swarmWindowSeconds * 1000;
+  const liveMs = settings.liveReadingSeconds * 1000;
+  const profiles: Readonly<Record<ProfileName, Profile>> = {
+    seismic: seismicProfile({ windowMs, liveMs }),
+    host: hostProfile,
+    mobile: mobileProfile,
+  };
+  const cooldownMs = settings.swarmCooldownSeconds * 1000;
+  const swarm = swarmDetector({ sensors: settings.swarmSensors, windowMs, cooldownMs, liveMs });
+  // States and inputs of detectors are their own affair; the worker only carries them.
+  const ofZone = [swarm as Detector<unknown, unknown>];
+  return {
+    parsers: { seismic: profiles.seismic.parse, host: profiles.host.parse, mobile: profiles.mobile.parse },
+    meaning: {
+      decode: ({ kind, body }) => decodeEnvelope(profiles, kind === 'original' ? 'original' : 'envelope', body),
+      measure: (profile, reading) => profiles[profile].measure(reading),
+      notice: (profile, origin, readings) => profiles[profile].notice(origin, readings),
+      detectors: (key) => (key.startsWith('zone:') ? ofZone : []),
+    },
+  };
+}

@@ -1,0 +1,215 @@
+/**
+ * The one file that joins the row: transports -> ingest -> log -> workers -> alerts -> realtime -> viewers. No part of
+ * the row knows another; each is handed its neighbours here, as functions.
+ */
+import type { ErrorCode } from '@tocsin/protocol/errors';
+import { createAppender } from '../ingest/append.ts';
+import { authenticate } from '../ingest/authenticate.ts';
+import { findDevice } from '../ingest/device.ts';
+import { checkFreshness } from '../ingest/freshness.ts';
+import { createIngest, type Ingest } from '../ingest/ingest.ts';
+import { parseJws } from '../ingest/jws.ts';
+import { limitDevice, limitKey } from '../ingest/limit.ts';
+import { originalEnvelope, parseOriginal } from '../ingest/original.ts';
+import { checkSchema } from '../ingest/schema.ts';
+import { verifyStage } from '../ingest/signature.ts';
+import type { TransportName } from '../ingest/stage.ts';
+import { fingerprint } from '../alerts/fingerprint.ts';
+import { createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
+import { createIdFactory } from '../alerts/ulid.ts';
+import { throttled } from '../ops/throttled-log.ts';
+import { createChannelPublisher } from '../realtime/channel.ts';
+import { createHub, type Hub } from '../realtime/hub.ts';
+import { createAlertStore } from '../store/postgres/alerts.ts';
+import { createChannelStore } from '../store/postgres/channels.ts';
+import { createLog } from '../store/postgres/log.ts';
+import { createWorkStore } from '../store/postgres/readings.ts';
+import type { AlertStore } from '../store/ports/alerts.ts';
+import type { ChannelStore, ChannelWriter } from '../store/ports/channels.ts';
+import type { Log } from '../store/ports/log.ts';
+import { startWorker, type Worker } from '../workers/worker.ts';
+import type { Ground } from './ground.ts';
+import { createMeaning, type MeaningOfReadings } from './meaning.ts';
+import type { Settings } from './settings.ts';
+
+/** Envelopes of one commit, and what may wait for commits: at 500 bytes each the count rules, at 256 KiB the bytes. */
+const COMMIT = { batch: 500, batchBytes: 4_194_304, concurrency: 2, mostPending: 20_000, mostPendingBytes: 67_108_864 } as const;
+const PARTITION_HINT_TOPIC = 'log';
+
+/** The joined row. */
+export interface Pipeline {
+  readonly log: Log;
+  readonly alerts: AlertStore;
+  readonly channels: ChannelStore & ChannelWriter;
+  readonly ledger: Ledger;
+  readonly hub: Hub;
+  /** Envelopes as compact JWS. */
+  readonly envelopes: Ingest;
+  /** Measurements of the original client. */
+  readonly originals: Ingest;
+  /** Counts a refusal that a transport made before the stages. */
+  rejected(transport: TransportName, reason: ErrorCode): void;
+  /** Starts the worker, when this process is one. */
+  startWorker(instance: string, seize: boolean): Worker | null;
+}
+
+/** Joins the row over what {@link Ground} holds. */
+export function createPipeline(settings: Settings, ground: Ground): Pipeline {
+  const { clock, bus, store, identity, metrics, log: logger } = ground;
+  const log = createLog(store.db);
+  const alerts = createAlertStore(store.db);
+  const channels = createChannelStore(store.db);
+  const meaning = createMeaning(settings);
+  const publisher = createChannelPublisher({
+    pubsub: bus.pubsub,
+    key: identity.busMac,
+    clock,
+    onFailure: (error) => logger.warn({ err: error }, 'the bus did not take a message; hubs read it from the store'),
+  });
+  const publish = (messages: readonly RaisedMessage[]): void => {
+    for (const { type, alert } of messages) if (type === 'alert') metrics.alerts.add({ kind: alert.kind, severity: alert.severity });
+    void publisher.publish(messages);
+  };
+  const ledger = createLedger({
+    db: store.db,
+    alerts,
+    channels,
+    signer: () => identity.signingKeys.current('alert'),
+    ids: createIdFactory(),
+    publish,
+    events: {
+      acted: (alertId, action, actor) => logger.info({ alertId, action, actor }, 'an operator acted on an alert'),
+      publishFailed: (error) => logger.warn({ err: error }, 'publishing failed'),
+    },
+  });
+  const refusals = throttled(logger, 1000, clock);
+  const rejected = (transport: TransportName, reason: ErrorCode): void => {
+    metrics.rejected.add({ transport, reason });
+    refusals.warn(reason, { transport }, 'envelope refused');
+  };
+  return {
+    log,
+    alerts,
+    channels,
+    ledger,
+    hub: createAlertHub(settings, ground, channels),
+    ...createEnvelopeIngest(settings, ground, { log, meaning, rejected }),
+    rejected,
+    startWorker: (instance, seize) =>
+      settings.roles.includes('worker') ? startRowWorker(ground, { log, meaning, ledger, publish, instance, seize }) : null,
+  };
+}
+
+function createAlertHub(settings: Settings, { bus, identity, clock, metrics, log }: Ground, store: ChannelStore): Hub {
+  const failures = throttled(log, 10_000, clock);
+  return createHub({
+    channel: 'alerts',
+    store,
+    pubsub: bus.pubsub,
+    key: identity.busMac,
+    clock,
+    watermarkSeconds: settings.wsWatermarkSeconds,
+    events: {
+      fanout: (seconds) => metrics.fanout.observe({ path: '/ws/alerts' }, seconds),
+      sent: (messages) => metrics.websocketMessages.add({ direction: 'out' }, messages),
+      dropped: (reason) => void failures.warn(`bus-${reason}`, {}, 'a message of the bus was dropped'),
+      lag: (ms) => metrics.busLag.set({}, ms / 1000),
+      failure: (part, error) => void failures.warn(`hub-${part}`, { err: error }, 'the hub could not reach a part'),
+      restarted: () => log.warn({}, 'the history of the channel began anew'),
+    },
+  });
+}
+
+interface IngestParts {
+  readonly log: Log;
+  readonly meaning: MeaningOfReadings;
+  readonly rejected: (transport: TransportName, reason: ErrorCode) => void;
+}
+
+function createEnvelopeIngest(settings: Settings, ground: Ground, parts: IngestParts): Pick<Pipeline, 'envelopes' | 'originals'> {
+  const { bus, identity, registry, metrics, load, clock, log: logger } = ground;
+  const failures = throttled(logger, 1000, clock);
+  const limits = {
+    perKey: settings.rateLimitPerKey,
+    keyBurst: () => settings.rateLimitBurst ?? Math.max(2 * settings.rateLimitPerKey, registry.registeredCount()),
+    perDevice: settings.rateLimitPerDevice,
+    global: settings.rateLimitGlobal,
+  };
+  const appender = createAppender({
+    ...COMMIT,
+    append: (envelopes) => parts.log.append(envelopes),
+    partitions: parts.log.partitions,
+    committed: (partitions) => void bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions].join(' ')).catch(() => undefined),
+    failed: (error) => void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),
+    overload: () => {
+      const overload = load.overloaded();
+      if (overload !== null) metrics.shed.add({ reason: overload.reason });
+      return overload;
+    },
+  });
+  const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
+  const device = [limitDevice(bus.limiter, limits), findDevice((id) => registry.directory.lookup(id)), verifyStage];
+  const last = [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage];
+  const counts = {
+    accepted: (transport: TransportName, profile: 'seismic' | 'host' | 'mobile', readings: number): void => {
+      metrics.accepted.add({ transport, profile });
+      metrics.readings.add({ transport, profile }, readings);
+    },
+    rejected: parts.rejected,
+  };
+  return {
+    envelopes: createIngest([...key, parseJws(), ...device, checkSchema(parts.meaning.parsers), ...last], counts),
+    originals: createIngest([...key, parseOriginal, ...device, originalEnvelope, ...last], counts),
+  };
+}
+
+interface WorkerParts {
+  readonly log: Log;
+  readonly meaning: MeaningOfReadings;
+  readonly ledger: Ledger;
+  readonly publish: (messages: readonly RaisedMessage[]) => void;
+  readonly instance: string;
+  readonly seize: boolean;
+}
+
+function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
+  const { store, registry, bus, clock, log: logger } = ground;
+  const failures = throttled(logger, 1000, clock);
+  const worker = startWorker({
+    owner: parts.instance,
+    db: store.db,
+    log: parts.log,
+    store: createWorkStore(store.db),
+    meaning: parts.meaning.meaning,
+    complete: async ({ finding, key }) => {
+      const zone = finding.zoneId === null ? null : await registry.zoneFacts(finding.zoneId);
+      const name = zone?.name ?? finding.zoneId ?? '';
+      const named = (text: string): string => text.replaceAll('{zone}', () => name);
+      const { latitude, longitude } = zone?.place ?? finding;
+      return {
+        ...finding,
+        headline: named(finding.headline),
+        description: named(finding.description),
+        latitude,
+        longitude,
+        fingerprint: fingerprint(finding.kind, key, finding.onset),
+      };
+    },
+    raise: (sql, findings, now) => parts.ledger.raise(sql, findings, now),
+    publish: parts.publish,
+    now: () => clock.now(),
+    seize: parts.seize,
+    events: {
+      batch: () => undefined,
+      retry: (partition, error) => void failures.warn('worker-retry', { partition, err: error }, 'work on the log will be tried again'),
+      failed: (records) => {
+        for (const { partition, offset, kind, reason } of records) {
+          logger.error({ partition, offset, kind, reason }, 'a record could not be worked off; it is kept in log_failures');
+        }
+      },
+      lost: (partition) => logger.debug({ partition }, 'partition given up'),
+    },
+  });
+  void bus.pubsub.subscribe(PARTITION_HINT_TOPIC, (payload) => worker.wake(payload.split(' ').map(Number)));
+  return worker;
+}
