@@ -8,7 +8,18 @@ const publicKey = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.e
 
 function row(id: string, more: Partial<DeviceRow> = {}): DeviceRow {
   const place = { zoneId: null, zoneNumber: null, latitude: null, longitude: null };
-  return { id, number: 1, profile: 'seismic', ...place, publicKey, ownerId: null, standing: 'active', createdAt: 0, updatedAt: 0, ...more };
+  return {
+    id,
+    number: 1,
+    profile: 'seismic',
+    ...place,
+    publicKey,
+    ownerId: null,
+    standing: 'active',
+    createdAt: 0,
+    updatedAt: 0,
+    ...more,
+  };
 }
 
 let now = 0;

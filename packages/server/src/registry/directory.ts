@@ -15,7 +15,8 @@ import type { DeviceRow, DeviceStore } from '../store/ports/registry.ts';
 import { keyObject } from './public-key.ts';
 
 /** What ingest knows of a device. */
-export interface DeviceForIngest extends Pick<DeviceRow, 'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'standing'> {
+export interface DeviceForIngest
+  extends Pick<DeviceRow, 'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'standing'> {
   /** Parsed once for as long as the device keeps it. */
   readonly key: KeyObject;
 }
@@ -134,7 +135,8 @@ export function createDirectory(options: DirectoryOptions): Directory {
       try {
         const rows = await devices.findMany([...batch.keys()]);
         // Too old on arrival: it cannot be told when the store looked.
-        if (clock.monotonic() - readAt > FRESH_MS) throw new CodedError('store-unavailable', 'devices were read too slowly');
+        if (clock.monotonic() - readAt > FRESH_MS)
+          throw new CodedError('store-unavailable', 'devices were read too slowly');
         settle(batch, rows, readAt);
       } catch (error) {
         for (const waiters of batch.values()) for (const waiter of waiters) waiter.reject(error);

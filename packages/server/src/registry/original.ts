@@ -40,7 +40,9 @@ export interface OriginalDeviceRequest {
 export interface OriginalRegistry {
   createOrFindOriginalZone(city: string): Promise<{ readonly zone: OriginalZone; readonly created: boolean }>;
   /** Refuses `schema` for a key (pointer /public_key_hex) or a zone (pointer /zone_id) that is none. */
-  createOrFindOriginalDevice(request: OriginalDeviceRequest): Promise<{ readonly device: OriginalDevice; readonly created: boolean }>;
+  createOrFindOriginalDevice(
+    request: OriginalDeviceRequest,
+  ): Promise<{ readonly device: OriginalDevice; readonly created: boolean }>;
   /** By number, at most {@link ORIGINAL_LIST_MOST}. */
   listOriginalZones(): Promise<OriginalZone[]>;
   /** By number, at most {@link ORIGINAL_LIST_MOST}; revoked ones not. */
@@ -85,7 +87,8 @@ export function createOriginalRegistry(options: OriginalRegistryOptions): Origin
     },
     async createOrFindOriginalDevice(request) {
       const key = parsePublicKey(request.publicKeyHex);
-      if ('fault' in key) throw refuse('schema', undefined, [{ pointer: '/public_key_hex', detail: KEY_FAULTS[key.fault] }]);
+      if ('fault' in key)
+        throw refuse('schema', undefined, [{ pointer: '/public_key_hex', detail: KEY_FAULTS[key.fault] }]);
       const now = clock.now();
       const written = await devices.findOrInsertOriginal({
         profile: 'seismic',
@@ -97,7 +100,8 @@ export function createOriginalRegistry(options: OriginalRegistryOptions): Origin
         standing: request.active ? 'active' : 'inactive',
         createdAt: now,
       });
-      if (written.outcome === 'zone-unknown') throw refuse('schema', undefined, [{ pointer: '/zone_id', detail: 'there is no such zone' }]);
+      if (written.outcome === 'zone-unknown')
+        throw refuse('schema', undefined, [{ pointer: '/zone_id', detail: 'there is no such zone' }]);
       if (written.outcome === 'created') announce({ noun: 'device', id: written.row.id, counts: true });
       return { device: toDevice(written.row), created: written.outcome === 'created' };
     },

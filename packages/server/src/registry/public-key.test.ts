@@ -6,7 +6,8 @@ import { keyObject, parsePublicKey, toPem } from './public-key.ts';
 const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const der = publicKey.export({ format: 'der', type: 'spki' });
 const point = der.subarray(-65);
-const pem = (key: KeyObject, type: 'spki' | 'pkcs8' | 'sec1'): string => key.export({ format: 'pem', type: type as 'spki' }) as string;
+const pem = (key: KeyObject, type: 'spki' | 'pkcs8' | 'sec1'): string =>
+  key.export({ format: 'pem', type: type as 'spki' }) as string;
 
 describe('a public key', () => {
   test.each([
@@ -52,14 +53,24 @@ describe('a public key', () => {
 
   test('never makes the parser throw', () => {
     fc.assert(
-      fc.property(fc.oneof(fc.string(), fc.uint8Array({ maxLength: 120 }).map((bytes) => Buffer.from(bytes).toString('hex'))), (text) => {
-        expect(Object.keys(parsePublicKey(text))).toHaveLength(1);
-      }),
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc.uint8Array({ maxLength: 120 }).map((bytes) => Buffer.from(bytes).toString('hex')),
+        ),
+        (text) => {
+          expect(Object.keys(parsePublicKey(text))).toHaveLength(1);
+        },
+      ),
     );
   });
 });
 
 function compressed(): Buffer {
   const sign = (point[64] ?? 0) % 2 === 0 ? 2 : 3;
-  return Buffer.concat([Buffer.from('3039301306072a8648ce3d020106082a8648ce3d030107032200', 'hex'), Buffer.from([sign]), point.subarray(1, 33)]);
+  return Buffer.concat([
+    Buffer.from('3039301306072a8648ce3d020106082a8648ce3d030107032200', 'hex'),
+    Buffer.from([sign]),
+    point.subarray(1, 33),
+  ]);
 }

@@ -44,12 +44,15 @@ export function parsePublicKey(input: string): ParsedKey {
   if (der === null) return { fault: 'form' };
   try {
     const key = createPublicKey({ key: der, format: 'der', type: 'spki' });
-    if (key.asymmetricKeyType !== 'ec' || key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') return { fault: 'form' };
+    if (key.asymmetricKeyType !== 'ec' || key.asymmetricKeyDetails?.namedCurve !== 'prime256v1')
+      return { fault: 'form' };
     const { x = '', y = '' } = key.export({ format: 'jwk' });
     return { der: Buffer.concat([PREFIX, Buffer.from([4]), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]) };
   } catch {
     // The parser refuses a point off the curve, and what is no SubjectPublicKeyInfo at all.
-    return { fault: der.length === PREFIX.length + 65 && der.subarray(0, PREFIX.length).equals(PREFIX) ? 'curve' : 'form' };
+    return {
+      fault: der.length === PREFIX.length + 65 && der.subarray(0, PREFIX.length).equals(PREFIX) ? 'curve' : 'form',
+    };
   }
 }
 

@@ -12,8 +12,12 @@ import { systemClock } from '../lib/clock.ts';
 import { createRegistry, type Registry } from './registry.ts';
 
 const log = { warn: () => {}, error: () => {}, debug: () => {} };
-const newKey = (): string => generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'pem', type: 'spki' }) as string;
-const hexOf = (pem: string): string => Buffer.from(pem.replaceAll(/-----.*?-----|\s/g, ''), 'base64').subarray(-65).toString('hex');
+const newKey = (): string =>
+  generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'pem', type: 'spki' }) as string;
+const hexOf = (pem: string): string =>
+  Buffer.from(pem.replaceAll(/-----.*?-----|\s/g, ''), 'base64')
+    .subarray(-65)
+    .toString('hex');
 
 /** A bus between the two registries of these tests; it delivers at once. */
 function createPubsub(): PublishSubscribe {
@@ -61,19 +65,33 @@ beforeEach(async () => {
   for (const one of [registry, other]) one.directory.invalidateAll();
 });
 
-async function call(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', url: string, payload?: object): Promise<{ status: number; body: never }> {
+async function call(
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
+  url: string,
+  payload?: object,
+): Promise<{ status: number; body: never }> {
   const answer = await app.inject({ method, url, ...(payload === undefined ? {} : { payload }) });
   return { status: answer.statusCode, body: (answer.body === '' ? null : answer.json()) as never };
 }
 
 const device = (id: string, more: object = {}): object => ({ id, profile: 'seismic', publicKey: newKey(), ...more });
-const pointerOf = (answer: { body: { errors?: { pointer: string }[] } }): string | undefined => answer.body.errors?.[0]?.pointer;
+const pointerOf = (answer: { body: { errors?: { pointer: string }[] } }): string | undefined =>
+  answer.body.errors?.[0]?.pointer;
 
 describe('zones over HTTP', () => {
   test('are made, shown, renamed and deleted', async () => {
-    expect(await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' })).toMatchObject({ status: 201, body: { id: 'rome', name: 'Rome' } });
-    expect(await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' })).toMatchObject({ status: 409, body: { code: 'already-exists' } });
-    expect(await call('PATCH', '/v1/zones/rome', { name: 'Roma' })).toMatchObject({ status: 200, body: { name: 'Roma' } });
+    expect(await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' })).toMatchObject({
+      status: 201,
+      body: { id: 'rome', name: 'Rome' },
+    });
+    expect(await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' })).toMatchObject({
+      status: 409,
+      body: { code: 'already-exists' },
+    });
+    expect(await call('PATCH', '/v1/zones/rome', { name: 'Roma' })).toMatchObject({
+      status: 200,
+      body: { name: 'Roma' },
+    });
     expect(await call('GET', '/v1/zones/rome')).toMatchObject({ status: 200, body: { name: 'Roma' } });
     expect(await call('DELETE', '/v1/zones/rome')).toEqual({ status: 204, body: null });
     expect(await call('GET', '/v1/zones/rome')).toMatchObject({ status: 404, body: { code: 'not-found' } });
@@ -91,12 +109,22 @@ describe('zones over HTTP', () => {
     expect(seen).toEqual(['e', 'd', 'c', 'b', 'a']);
   });
 
-  test.each(['limit=0', 'limit=501', 'limit=x', 'limit=1&limit=2', 'cursor=x', 'cursor=W10', 'cursor=WyIxIl0', 'cursor=WzFlOTld', 'page=2'])(
-    'refuse %s',
-    async (query) => {
-      expect(await call('GET', `/v1/zones?${query}`)).toMatchObject({ status: 400, body: { code: 'malformed-parameter' } });
-    },
-  );
+  test.each([
+    'limit=0',
+    'limit=501',
+    'limit=x',
+    'limit=1&limit=2',
+    'cursor=x',
+    'cursor=W10',
+    'cursor=WyIxIl0',
+    'cursor=WzFlOTld',
+    'page=2',
+  ])('refuse %s', async (query) => {
+    expect(await call('GET', `/v1/zones?${query}`)).toMatchObject({
+      status: 400,
+      body: { code: 'malformed-parameter' },
+    });
+  });
 
   test('refuse control characters, an empty name and a wrong id', async () => {
     for (const name of ['', '   ', 'a\u0000b', 'a\nb', 'a\u202eb', 'x'.repeat(201)]) {
@@ -117,7 +145,10 @@ describe('zones over HTTP', () => {
 
   test('are written by operators only', async () => {
     role = 'viewer';
-    expect(await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' })).toMatchObject({ status: 403, body: { code: 'role-insufficient' } });
+    expect(await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' })).toMatchObject({
+      status: 403,
+      body: { code: 'role-insufficient' },
+    });
     expect(await call('GET', '/v1/zones')).toMatchObject({ status: 200, body: { items: [], next: null } });
   });
 });
@@ -126,7 +157,14 @@ describe('devices over HTTP', () => {
   test('are made and shown with their key as PEM', async () => {
     const publicKey = newKey();
     await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' });
-    const made = await call('POST', '/v1/devices', { ...device('d1'), publicKey: hexOf(publicKey), zoneId: 'rome', latitude: 41.9, longitude: 12.5, ownerId: 'u1' });
+    const made = await call('POST', '/v1/devices', {
+      ...device('d1'),
+      publicKey: hexOf(publicKey),
+      zoneId: 'rome',
+      latitude: 41.9,
+      longitude: 12.5,
+      ownerId: 'u1',
+    });
     const shown = {
       id: 'd1',
       profile: 'seismic',
@@ -145,7 +183,15 @@ describe('devices over HTTP', () => {
 
   test('refuse what does not fit, with a pointer', async () => {
     const pointers = [];
-    for (const more of [{ publicKey: '04abcd' }, { zoneId: 'nowhere' }, { latitude: 1 }, { longitude: 1 }, { latitude: 91, longitude: 0 }, { profile: 'x' }, { wat: 1 }]) {
+    for (const more of [
+      { publicKey: '04abcd' },
+      { zoneId: 'nowhere' },
+      { latitude: 1 },
+      { longitude: 1 },
+      { latitude: 91, longitude: 0 },
+      { profile: 'x' },
+      { wat: 1 },
+    ]) {
       const answer = await call('POST', '/v1/devices', device('d1', more));
       expect(answer.status).toBe(422);
       pointers.push(pointerOf(answer));
@@ -154,7 +200,10 @@ describe('devices over HTTP', () => {
   });
 
   test('a private key pasted by mistake is refused and not echoed', async () => {
-    const pem = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({ format: 'pem', type: 'pkcs8' }) as string;
+    const pem = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey.export({
+      format: 'pem',
+      type: 'pkcs8',
+    }) as string;
     const answer = await call('POST', '/v1/devices', device('d1', { publicKey: pem }));
     expect(answer.status).toBe(422);
     expect(JSON.stringify(answer.body)).not.toContain(pem.slice(40, 60));
@@ -163,11 +212,20 @@ describe('devices over HTTP', () => {
 
   test('a revoked device stays revoked and its id is never used again', async () => {
     await call('POST', '/v1/devices', device('d1'));
-    expect(await call('POST', '/v1/devices', device('d1'))).toMatchObject({ status: 409, body: { code: 'already-exists' } });
+    expect(await call('POST', '/v1/devices', device('d1'))).toMatchObject({
+      status: 409,
+      body: { code: 'already-exists' },
+    });
     expect((await call('DELETE', '/v1/devices/d1')).status).toBe(204);
     expect((await call('DELETE', '/v1/devices/d1')).status).toBe(204);
-    expect(await call('POST', '/v1/devices', device('d1'))).toMatchObject({ status: 409, body: { code: 'already-exists' } });
-    expect(await call('PATCH', '/v1/devices/d1', { standing: 'active' })).toMatchObject({ status: 403, body: { code: 'device-revoked' } });
+    expect(await call('POST', '/v1/devices', device('d1'))).toMatchObject({
+      status: 409,
+      body: { code: 'already-exists' },
+    });
+    expect(await call('PATCH', '/v1/devices/d1', { standing: 'active' })).toMatchObject({
+      status: 403,
+      body: { code: 'device-revoked' },
+    });
     expect(await call('GET', '/v1/devices')).toMatchObject({ body: { items: [] } });
     expect(await call('GET', '/v1/devices?standing=revoked')).toMatchObject({ body: { items: [{ id: 'd1' }] } });
     expect((await call('DELETE', '/v1/devices/other')).status).toBe(404);
@@ -176,15 +234,28 @@ describe('devices over HTTP', () => {
   test('change only where the patch says so', async () => {
     await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' });
     const made = await call('POST', '/v1/devices', device('d1', { zoneId: 'rome', latitude: 1, longitude: 2 }));
-    const change = async (patch: object) => (await call('PATCH', '/v1/devices/d1', patch)) as { status: number; body: object };
+    const change = async (patch: object) =>
+      (await call('PATCH', '/v1/devices/d1', patch)) as { status: number; body: object };
     expect(await change({})).toMatchObject({ status: 200, body: { zoneId: 'rome', latitude: 1 } });
-    expect(await change({ standing: 'quarantined' })).toMatchObject({ body: { zoneId: 'rome', standing: 'quarantined' } });
-    expect(await change({ latitude: 3, longitude: 4 })).toMatchObject({ body: { latitude: 3, longitude: 4, standing: 'quarantined' } });
-    expect(await change({ zoneId: null, latitude: null, longitude: null })).toMatchObject({ body: { zoneId: null, latitude: null, longitude: null } });
+    expect(await change({ standing: 'quarantined' })).toMatchObject({
+      body: { zoneId: 'rome', standing: 'quarantined' },
+    });
+    expect(await change({ latitude: 3, longitude: 4 })).toMatchObject({
+      body: { latitude: 3, longitude: 4, standing: 'quarantined' },
+    });
+    expect(await change({ zoneId: null, latitude: null, longitude: null })).toMatchObject({
+      body: { zoneId: null, latitude: null, longitude: null },
+    });
     const publicKey = newKey();
     expect(await change({ publicKey })).toMatchObject({ body: { publicKey } });
     expect((made.body as { publicKey: string }).publicKey).not.toBe(publicKey);
-    for (const patch of [{ standing: 'revoked' }, { id: 'x' }, { profile: 'host' }, { latitude: 1 }, { zoneId: 'nowhere' }]) {
+    for (const patch of [
+      { standing: 'revoked' },
+      { id: 'x' },
+      { profile: 'host' },
+      { latitude: 1 },
+      { zoneId: 'nowhere' },
+    ]) {
       expect((await change(patch)).status).toBe(422);
     }
     expect((await call('PATCH', '/v1/devices/other', {})).status).toBe(404);
@@ -196,7 +267,8 @@ describe('devices over HTTP', () => {
     await call('POST', '/v1/devices', device('milan', { profile: 'host', latitude: 45.46, longitude: 9.19 }));
     await call('POST', '/v1/devices', device('fiji', { latitude: -17.7, longitude: 178 }));
     await call('POST', '/v1/devices', device('nowhere'));
-    const find = async (query: string) => ((await call('GET', `/v1/devices?${query}`)).body as { items: { id: string }[] }).items.map(({ id }) => id);
+    const find = async (query: string) =>
+      ((await call('GET', `/v1/devices?${query}`)).body as { items: { id: string }[] }).items.map(({ id }) => id);
     expect(await find('')).toEqual(['nowhere', 'fiji', 'milan', 'rome1']);
     expect(await find('zone=rome')).toEqual(['rome1']);
     expect(await find('profile=host')).toEqual(['milan']);
@@ -209,12 +281,26 @@ describe('devices over HTTP', () => {
     expect(await find('bbox=5,40,15,50&limit=1')).toEqual(['milan']);
   });
 
-  test.each(['near=1,2', 'radius=5', 'near=1,2,3&radius=5', 'near=x,2&radius=5', 'near=91,2&radius=5', 'near=1,2&radius=-1', 'near=1,2&radius=NaN', 'near=1,2&radius=5&bbox=1,2,3,4', 'bbox=1,2,3', 'bbox=1,5,3,4', 'profile=x', 'standing=x', 'zone=a%20b'])(
-    'refuse the query %s',
-    async (query) => {
-      expect(await call('GET', `/v1/devices?${query}`)).toMatchObject({ status: 400, body: { code: 'malformed-parameter' } });
-    },
-  );
+  test.each([
+    'near=1,2',
+    'radius=5',
+    'near=1,2,3&radius=5',
+    'near=x,2&radius=5',
+    'near=91,2&radius=5',
+    'near=1,2&radius=-1',
+    'near=1,2&radius=NaN',
+    'near=1,2&radius=5&bbox=1,2,3,4',
+    'bbox=1,2,3',
+    'bbox=1,5,3,4',
+    'profile=x',
+    'standing=x',
+    'zone=a%20b',
+  ])('refuse the query %s', async (query) => {
+    expect(await call('GET', `/v1/devices?${query}`)).toMatchObject({
+      status: 400,
+      body: { code: 'malformed-parameter' },
+    });
+  });
 });
 
 describe('the directory', () => {
@@ -222,7 +308,12 @@ describe('the directory', () => {
     expect(await other.directory.lookup('d1')).toBeNull();
     await call('POST', '/v1/zones', { id: 'rome', name: 'Rome' });
     await call('POST', '/v1/devices', device('d1', { zoneId: 'rome' }));
-    expect(await other.directory.lookup('d1')).toMatchObject({ id: 'd1', standing: 'active', zoneId: 'rome', zoneNumber: await other.zoneNumberOf('rome') });
+    expect(await other.directory.lookup('d1')).toMatchObject({
+      id: 'd1',
+      standing: 'active',
+      zoneId: 'rome',
+      zoneNumber: await other.zoneNumberOf('rome'),
+    });
     await call('PATCH', '/v1/devices/d1', { standing: 'blocked' });
     expect((await other.directory.lookup('d1'))?.standing).toBe('blocked');
     await call('DELETE', '/v1/devices/d1');
@@ -253,7 +344,9 @@ describe('the directory', () => {
 
 describe('the original client', () => {
   test('gets one zone for a city, however many ask at once', async () => {
-    const all = await Promise.all(Array.from({ length: 8 }, (_, index) => (index % 2 === 0 ? registry : other).createOrFindOriginalZone('Rome')));
+    const all = await Promise.all(
+      Array.from({ length: 8 }, (_, index) => (index % 2 === 0 ? registry : other).createOrFindOriginalZone('Rome')),
+    );
     expect(new Set(all.map(({ zone }) => zone.id)).size).toBe(1);
     expect(all.filter(({ created }) => created)).toHaveLength(1);
     expect((await call('GET', `/v1/zones/z${all[0]?.zone.id}`)).status).toBe(200);
@@ -264,7 +357,10 @@ describe('the original client', () => {
     await call('POST', '/v1/zones', { id: `z${zone.id + 1}`, name: 'Milan' });
     await call('POST', '/v1/zones', { id: `z${zone.id + 2}`, name: 'Turin' });
     await call('POST', '/v1/zones', { id: 'zen', name: 'Zen' });
-    expect(await registry.createOrFindOriginalZone('Milan')).toEqual({ zone: { id: zone.id + 1, city: 'Milan' }, created: false });
+    expect(await registry.createOrFindOriginalZone('Milan')).toEqual({
+      zone: { id: zone.id + 1, city: 'Milan' },
+      created: false,
+    });
     expect((await registry.createOrFindOriginalZone('Zen')).zone.id).toBe(zone.id + 3);
     expect((await registry.listOriginalZones()).map(({ city }) => city)).toEqual(['Rome', 'Milan', 'Turin', 'Zen']);
   });
@@ -274,12 +370,26 @@ describe('the original client', () => {
     const pem = newKey();
     const request = { active: true, zoneId: zone.id, latitude: 1, longitude: 2, publicKeyHex: hexOf(pem) };
     const first = await registry.createOrFindOriginalDevice(request);
-    expect(first).toMatchObject({ created: true, device: { active: true, zoneId: zone.id, latitude: 1, longitude: 2 } });
-    const again = await other.createOrFindOriginalDevice({ ...request, active: false, publicKeyHex: hexOf(pem).slice(2) });
+    expect(first).toMatchObject({
+      created: true,
+      device: { active: true, zoneId: zone.id, latitude: 1, longitude: 2 },
+    });
+    const again = await other.createOrFindOriginalDevice({
+      ...request,
+      active: false,
+      publicKeyHex: hexOf(pem).slice(2),
+    });
     expect(again).toEqual({ created: false, device: first.device });
     await registry.devices.revoke(`m${first.device.id}`);
-    expect(await registry.createOrFindOriginalDevice(request)).toMatchObject({ created: false, device: { id: first.device.id, active: false } });
-    const second = await registry.createOrFindOriginalDevice({ ...request, active: false, publicKeyHex: hexOf(newKey()) });
+    expect(await registry.createOrFindOriginalDevice(request)).toMatchObject({
+      created: false,
+      device: { id: first.device.id, active: false },
+    });
+    const second = await registry.createOrFindOriginalDevice({
+      ...request,
+      active: false,
+      publicKeyHex: hexOf(newKey()),
+    });
     expect(second.device.id).toBeGreaterThan(first.device.id);
     expect((await registry.directory.lookup(`m${second.device.id}`))?.standing).toBe('inactive');
     expect(await registry.listOriginalDevices()).toEqual([second.device]);
@@ -287,7 +397,9 @@ describe('the original client', () => {
 
   test('is refused a zone or a key that is none, with a pointer of its own names', async () => {
     const request = { active: true, zoneId: 1_000_000, latitude: null, longitude: null, publicKeyHex: hexOf(newKey()) };
-    await expect(registry.createOrFindOriginalDevice(request)).rejects.toMatchObject({ refusal: { code: 'schema', errors: [{ pointer: '/zone_id' }] } });
+    await expect(registry.createOrFindOriginalDevice(request)).rejects.toMatchObject({
+      refusal: { code: 'schema', errors: [{ pointer: '/zone_id' }] },
+    });
     await expect(registry.createOrFindOriginalDevice({ ...request, publicKeyHex: 'x' })).rejects.toMatchObject({
       refusal: { code: 'schema', errors: [{ pointer: '/public_key_hex' }] },
     });

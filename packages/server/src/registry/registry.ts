@@ -10,7 +10,17 @@ import type { ProfileName } from '@tocsin/protocol/envelope';
 import { refuse, type RefusalError } from '@tocsin/protocol/refusal-error';
 import type { Bus } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { DeviceChange, DeviceQuery, DeviceRow, DeviceStore, Standing, ZoneFacts, ZoneQuery, ZoneRow, ZoneStore } from '../store/ports/registry.ts';
+import type {
+  DeviceChange,
+  DeviceQuery,
+  DeviceRow,
+  DeviceStore,
+  Standing,
+  ZoneFacts,
+  ZoneQuery,
+  ZoneRow,
+  ZoneStore,
+} from '../store/ports/registry.ts';
 import { openChanges, type RegistryChange, type RegistryLog } from './changes.ts';
 import { createDeviceCounter } from './counter.ts';
 import { createDirectory, type Directory } from './directory.ts';
@@ -136,7 +146,8 @@ function createZoneRegistry(zones: ZoneStore, clock: Clock, announce: Announce):
     async remove(id) {
       const outcome = await zones.remove(id);
       if (outcome === 'unknown') throw notThere();
-      if (outcome === 'in-use') throw refuse('zone-in-use', 'Devices still belong to the zone; move or revoke them first');
+      if (outcome === 'in-use')
+        throw refuse('zone-in-use', 'Devices still belong to the zone; move or revoke them first');
       announce({ noun: 'zone', id, counts: false });
     },
   };
@@ -153,10 +164,21 @@ function createDeviceRegistry(devices: DeviceStore, clock: Clock, announce: Anno
       const { id, profile, zoneId, place, ownerId } = request;
       const publicKey = parseKey(request.publicKey);
       const { latitude, longitude } = place ?? { latitude: null, longitude: null };
-      const made = { id, profile, zoneId, latitude, longitude, publicKey, ownerId, standing: 'active', createdAt: clock.now() } as const;
+      const made = {
+        id,
+        profile,
+        zoneId,
+        latitude,
+        longitude,
+        publicKey,
+        ownerId,
+        standing: 'active',
+        createdAt: clock.now(),
+      } as const;
       const written = await devices.insert(made);
       if (written.outcome === 'zone-unknown') throw noZone();
-      if (written.outcome !== 'written') throw refuse('already-exists', 'The id is in use, or was used by a device that is revoked');
+      if (written.outcome !== 'written')
+        throw refuse('already-exists', 'The id is in use, or was used by a device that is revoked');
       announce({ noun: 'device', id, counts: true });
       return written.row;
     },

@@ -77,7 +77,13 @@ export interface DeviceChange {
 /** A circle or a box; degrees and metres. West > east crosses the antimeridian. */
 export type DeviceArea =
   | { readonly kind: 'near'; readonly latitude: number; readonly longitude: number; readonly radius: number }
-  | { readonly kind: 'box'; readonly west: number; readonly south: number; readonly east: number; readonly north: number };
+  | {
+      readonly kind: 'box';
+      readonly west: number;
+      readonly south: number;
+      readonly east: number;
+      readonly north: number;
+    };
 
 /** What a query of devices may narrow down. Newest first, after the device with the number `before`. */
 export interface DeviceQuery {

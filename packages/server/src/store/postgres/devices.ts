@@ -58,7 +58,9 @@ async function insert(sql: Sql, device: DeviceInsert): Promise<DeviceRow | null>
 }
 
 /** Runs a write; a zone that does not exist is an outcome, not an error. */
-async function zoneChecked<Outcome>(work: () => Promise<Outcome>): Promise<Outcome | { readonly outcome: 'zone-unknown' }> {
+async function zoneChecked<Outcome>(
+  work: () => Promise<Outcome>,
+): Promise<Outcome | { readonly outcome: 'zone-unknown' }> {
   try {
     return await work();
   } catch (error) {
@@ -91,7 +93,10 @@ async function find(sql: Sql, id: string): Promise<DeviceRow | null> {
   return (await sql.query<DeviceRow>(`SELECT ${COLUMNS} ${FROM} WHERE d.id = $1`, [id]))[0] ?? null;
 }
 
-function areaClause(area: DeviceArea | null, first: number): { readonly text: string; readonly values: readonly number[] } {
+function areaClause(
+  area: DeviceArea | null,
+  first: number,
+): { readonly text: string; readonly values: readonly number[] } {
   if (area === null) return { text: '', values: [] };
   const places = (count: number): string =>
     Array.from({ length: count }, (_, index) => `$${first + index}::double precision`).join(', ');

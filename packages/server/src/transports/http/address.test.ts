@@ -22,7 +22,11 @@ describe('the address of a peer', () => {
   });
 
   test('is written in one way', () => {
-    expect([plainAddress('::FFFF:1.2.3.4'), plainAddress('fe80::1%eth0'), plainAddress('1.2.3.4')]).toEqual(['1.2.3.4', 'fe80::1', '1.2.3.4']);
+    expect([plainAddress('::FFFF:1.2.3.4'), plainAddress('fe80::1%eth0'), plainAddress('1.2.3.4')]).toEqual([
+      '1.2.3.4',
+      'fe80::1',
+      '1.2.3.4',
+    ]);
   });
 
   test.each([

@@ -48,10 +48,17 @@ function bounded(value: string, name: string, most: number): number {
 
 function parseNear(near: string, radius: string): DeviceArea {
   const [lat, lon, more] = near.split(',');
-  if (lat === undefined || lon === undefined || more !== undefined) throw refuse('malformed-parameter', 'near must be <lat>,<lon>');
+  if (lat === undefined || lon === undefined || more !== undefined)
+    throw refuse('malformed-parameter', 'near must be <lat>,<lon>');
   const metres = parseNumber(radius.trim(), 'radius');
-  if (metres < 0 || metres > RADIUS_MOST) throw refuse('malformed-parameter', `radius must lie within 0 and ${RADIUS_MOST}`);
-  return { kind: 'near', latitude: bounded(lat, 'near latitude', 90), longitude: bounded(lon, 'near longitude', 180), radius: metres };
+  if (metres < 0 || metres > RADIUS_MOST)
+    throw refuse('malformed-parameter', `radius must lie within 0 and ${RADIUS_MOST}`);
+  return {
+    kind: 'near',
+    latitude: bounded(lat, 'near latitude', 90),
+    longitude: bounded(lon, 'near longitude', 180),
+    radius: metres,
+  };
 }
 
 function parseBox(bbox: string): DeviceArea {
@@ -67,7 +74,8 @@ function parseBox(bbox: string): DeviceArea {
 
 function parseArea(query: DeviceQueryText): DeviceArea | null {
   const { near, radius, bbox } = query;
-  if ((near === undefined) !== (radius === undefined)) throw refuse('malformed-parameter', 'near and radius go together');
+  if ((near === undefined) !== (radius === undefined))
+    throw refuse('malformed-parameter', 'near and radius go together');
   if (near !== undefined && bbox !== undefined) throw refuse('malformed-parameter', 'near and bbox exclude each other');
   if (near !== undefined && radius !== undefined) return parseNear(near, radius);
   return bbox === undefined ? null : parseBox(bbox);
@@ -77,9 +85,11 @@ function parseArea(query: DeviceQueryText): DeviceArea | null {
 export function parseDeviceQuery(query: DeviceQueryText): DeviceQuery {
   const { zone, profile, standing } = query;
   if (zone !== undefined && !isIdentifier(zone)) throw refuse('malformed-parameter', 'zone must be an identifier');
-  if (profile !== undefined && !isProfileName(profile)) throw refuse('malformed-parameter', `profile must be one of ${PROFILES.join(', ')}`);
+  if (profile !== undefined && !isProfileName(profile))
+    throw refuse('malformed-parameter', `profile must be one of ${PROFILES.join(', ')}`);
   const known = STANDINGS.find((name) => name === standing);
-  if (standing !== undefined && known === undefined) throw refuse('malformed-parameter', `standing must be one of ${STANDINGS.join(', ')}`);
+  if (standing !== undefined && known === undefined)
+    throw refuse('malformed-parameter', `standing must be one of ${STANDINGS.join(', ')}`);
   return {
     zoneId: zone ?? null,
     profile: profile ?? null,

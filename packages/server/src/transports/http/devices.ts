@@ -81,10 +81,21 @@ const WRITABLE = {
   longitude: Type.Optional(orNull(Type.Number({ minimum: -180, maximum: 180 }))),
   ownerId: Type.Optional(orNull(IdentifierSchema)),
 };
-const KeySchema = Type.String({ minLength: 1, maxLength: KEY_CHARACTERS, description: 'PEM, hex DER SPKI, hex point 04…, or 64-byte hex' });
-const CreateSchema = Type.Object({ id: IdentifierSchema, profile: ProfileSchema, publicKey: KeySchema, ...WRITABLE }, CLOSED);
+const KeySchema = Type.String({
+  minLength: 1,
+  maxLength: KEY_CHARACTERS,
+  description: 'PEM, hex DER SPKI, hex point 04…, or 64-byte hex',
+});
+const CreateSchema = Type.Object(
+  { id: IdentifierSchema, profile: ProfileSchema, publicKey: KeySchema, ...WRITABLE },
+  CLOSED,
+);
 const PatchSchema = Type.Object(
-  { ...WRITABLE, publicKey: Type.Optional(KeySchema), standing: Type.Optional(oneOf(STANDINGS.filter((name) => name !== 'revoked'))) },
+  {
+    ...WRITABLE,
+    publicKey: Type.Optional(KeySchema),
+    standing: Type.Optional(oneOf(STANDINGS.filter((name) => name !== 'revoked'))),
+  },
   CLOSED,
 );
 const DeviceSchema = Type.Object({
@@ -113,7 +124,8 @@ function readPlace(latitude: Nullable<number>, longitude: Nullable<number>): Pla
   if (typeof latitude === 'number' && typeof longitude === 'number') return { latitude, longitude };
   if (typeof latitude === 'number') throw halfPlace('longitude');
   if (typeof longitude === 'number') throw halfPlace('latitude');
-  if ((latitude === undefined) !== (longitude === undefined)) throw halfPlace(latitude === undefined ? 'latitude' : 'longitude');
+  if ((latitude === undefined) !== (longitude === undefined))
+    throw halfPlace(latitude === undefined ? 'latitude' : 'longitude');
   return latitude === null ? null : undefined;
 }
 
@@ -133,15 +145,26 @@ function createViewer(pem: (der: Buffer) => string): (row: DeviceRow) => DeviceV
 }
 
 function readRoutes(app: FastifyInstance, devices: DeviceBook, view: (row: DeviceRow) => DeviceView): void {
-  const list = { ...DOCUMENTED, summary: 'Devices, newest first', querystring: DeviceQuerySchema, response: { 200: pageOf(DeviceSchema) } };
-  app.get<{ Querystring: DeviceQueryText }>('/v1/devices', { config: READ, schema: list }, async ({ query }): Promise<Page<DeviceView>> => {
-    const parsed = parseDeviceQuery(query);
-    const rows = await devices.list({ ...parsed, limit: parsed.limit + 1 });
-    return toPage(rows, parsed.limit, (row) => [row.number], view);
-  });
+  const list = {
+    ...DOCUMENTED,
+    summary: 'Devices, newest first',
+    querystring: DeviceQuerySchema,
+    response: { 200: pageOf(DeviceSchema) },
+  };
+  app.get<{ Querystring: DeviceQueryText }>(
+    '/v1/devices',
+    { config: READ, schema: list },
+    async ({ query }): Promise<Page<DeviceView>> => {
+      const parsed = parseDeviceQuery(query);
+      const rows = await devices.list({ ...parsed, limit: parsed.limit + 1 });
+      return toPage(rows, parsed.limit, (row) => [row.number], view);
+    },
+  );
 
   const one = { ...DOCUMENTED, summary: 'One device', params: IdParamsSchema, response: { 200: DeviceSchema } };
-  app.get<{ Params: { id: string } }>('/v1/devices/:id', { config: READ, schema: one }, async ({ params }) => view(await devices.get(params.id)));
+  app.get<{ Params: { id: string } }>('/v1/devices/:id', { config: READ, schema: one }, async ({ params }) =>
+    view(await devices.get(params.id)),
+  );
 }
 
 /** Registers the routes. */
@@ -158,16 +181,35 @@ export function deviceRoutes(app: FastifyInstance, options: DeviceRoutesOptions)
     return reply.code(201).header('location', `/v1/devices/${row.id}`).send(view(row));
   });
 
-  const patch = { ...DOCUMENTED, summary: 'Change a device', params: IdParamsSchema, body: PatchSchema, response: { 200: DeviceSchema } };
-  app.patch<{ Params: { id: string }; Body: PatchBody }>('/v1/devices/:id', { config: WRITE, schema: patch }, async ({ params, body }) => {
-    const { latitude, longitude, ...rest } = body;
-    const place = readPlace(latitude, longitude);
-    return view(await devices.change(params.id, place === undefined ? rest : { ...rest, place }));
-  });
+  const patch = {
+    ...DOCUMENTED,
+    summary: 'Change a device',
+    params: IdParamsSchema,
+    body: PatchSchema,
+    response: { 200: DeviceSchema },
+  };
+  app.patch<{ Params: { id: string }; Body: PatchBody }>(
+    '/v1/devices/:id',
+    { config: WRITE, schema: patch },
+    async ({ params, body }) => {
+      const { latitude, longitude, ...rest } = body;
+      const place = readPlace(latitude, longitude);
+      return view(await devices.change(params.id, place === undefined ? rest : { ...rest, place }));
+    },
+  );
 
-  const remove = { ...DOCUMENTED, summary: 'Revoke a device, for good', params: IdParamsSchema, response: { 204: Type.Null() } };
-  app.delete<{ Params: { id: string } }>('/v1/devices/:id', { config: WRITE, schema: remove }, async ({ params }, reply) => {
-    await devices.revoke(params.id);
-    return reply.code(204).send();
-  });
+  const remove = {
+    ...DOCUMENTED,
+    summary: 'Revoke a device, for good',
+    params: IdParamsSchema,
+    response: { 204: Type.Null() },
+  };
+  app.delete<{ Params: { id: string } }>(
+    '/v1/devices/:id',
+    { config: WRITE, schema: remove },
+    async ({ params }, reply) => {
+      await devices.revoke(params.id);
+      return reply.code(204).send();
+    },
+  );
 }

@@ -34,5 +34,7 @@ export async function registerDocs(app: FastifyInstance, options: DocsOptions): 
   });
   await app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { docExpansion: 'list' } });
   const schema = { hide: true };
-  app.get('/openapi.json', { config: { access: { kind: 'public' } }, schema }, (_request, reply) => reply.type('application/json').send(app.swagger()));
+  app.get('/openapi.json', { config: { access: { kind: 'public' } }, schema }, (_request, reply) =>
+    reply.type('application/json').send(app.swagger()),
+  );
 }

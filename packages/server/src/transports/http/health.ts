@@ -27,7 +27,11 @@ const ReadySchema = Type.Object({ status: Type.String(), checks: Type.Record(Typ
 
 /** Registers the routes. */
 export function healthRoutes(app: FastifyInstance, options: HealthRoutesOptions): void {
-  const live = { summary: 'The process runs', tags: ['operations'], response: { 200: Type.Object({ status: Type.Literal('ok') }) } };
+  const live = {
+    summary: 'The process runs',
+    tags: ['operations'],
+    response: { 200: Type.Object({ status: Type.Literal('ok') }) },
+  };
   app.get('/health/live', { config: PUBLIC, schema: live }, () => ({ status: 'ok' }));
 
   const ready = { summary: 'The server takes work', tags: ['operations'], response: { 200: ReadySchema } };

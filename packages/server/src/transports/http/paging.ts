@@ -26,7 +26,9 @@ export interface PageQuery {
 
 /** The schemas of {@link PageQuery}, to spread into a route's own query. */
 export const PAGE_QUERY: { readonly limit: TSchema; readonly cursor: TSchema } = {
-  limit: Type.Optional(Type.String({ description: `1 to ${LIMITS.listMost.value}, ${LIMITS.listDefault.value} when absent` })),
+  limit: Type.Optional(
+    Type.String({ description: `1 to ${LIMITS.listMost.value}, ${LIMITS.listDefault.value} when absent` }),
+  ),
   cursor: Type.Optional(Type.String({ description: 'the member `next` of the page before' })),
 };
 
@@ -40,7 +42,9 @@ export function pageOf(item: TSchema): TSchema {
 
 /** The `limit` of a list; refuses `malformed-parameter`. */
 export function readLimit(query: PageQuery): number {
-  return query.limit === undefined ? LIMITS.listDefault.value : parseInteger(query.limit, 'limit', 1, LIMITS.listMost.value);
+  return query.limit === undefined
+    ? LIMITS.listDefault.value
+    : parseInteger(query.limit, 'limit', 1, LIMITS.listMost.value);
 }
 
 /** Writes a cursor. */

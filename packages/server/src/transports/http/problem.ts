@@ -76,7 +76,10 @@ export function schemaDetails(failures: readonly SchemaFailure[]): ErrorDetail[]
   const details: ErrorDetail[] = [];
   const add = (pointer: string, detail: string): void => {
     const short = pointer.length > POINTER_CHARACTERS ? `${pointer.slice(0, POINTER_CHARACTERS)}…` : pointer;
-    if (details.length < MAX_ERROR_DETAILS && !details.some((other) => other.pointer === short && other.detail === detail)) {
+    if (
+      details.length < MAX_ERROR_DETAILS &&
+      !details.some((other) => other.pointer === short && other.detail === detail)
+    ) {
       details.push({ pointer: short, detail });
     }
   };
@@ -86,7 +89,9 @@ export function schemaDetails(failures: readonly SchemaFailure[]): ErrorDetail[]
     if (failure.keyword === 'boolean') add(path, 'is not known here');
     else if (failure.keyword === 'pattern') add(path, 'has characters that are not allowed here');
     else if (keys === undefined) add(path, failure.message ?? 'is not allowed');
-    else for (const key of keys) add(`${path}/${escapePointer(key)}`, failure.keyword === 'required' ? 'is missing' : 'is not known here');
+    else
+      for (const key of keys)
+        add(`${path}/${escapePointer(key)}`, failure.keyword === 'required' ? 'is missing' : 'is not known here');
   }
   return details;
 }
@@ -132,7 +137,11 @@ export function retryAfterSeconds(refusal: Refusal): number | null {
 }
 
 /** Answers with the problem of `refusal`; `extra` members are added to the document (RFC 9457 section 3.2). */
-export function sendProblem(reply: FastifyReply, refusal: Refusal, extra?: Readonly<Record<string, unknown>>): FastifyReply {
+export function sendProblem(
+  reply: FastifyReply,
+  refusal: Refusal,
+  extra?: Readonly<Record<string, unknown>>,
+): FastifyReply {
   const problem: Problem = toProblem(refusal);
   const seconds = retryAfterSeconds(refusal);
   if (seconds !== null) reply.header('retry-after', String(seconds));
@@ -148,11 +157,16 @@ export interface ProblemLog {
 }
 
 /** Builds the handler of every error: refusals as they are, the rest logged with its trace and answered with `internal`. */
-export function createErrorHandler(log: ProblemLog): (error: unknown, request: FastifyRequest, reply: FastifyReply) => FastifyReply {
+export function createErrorHandler(
+  log: ProblemLog,
+): (error: unknown, request: FastifyRequest, reply: FastifyReply) => FastifyReply {
   return (error, request, reply) => {
     const refusal = refusalOf(error, request.body);
     if (refusal !== null) return sendProblem(reply, refusal);
-    log.error({ err: error, traceparent: request.traceparent, method: request.method, route: request.routeOptions.url }, 'request failed');
+    log.error(
+      { err: error, traceparent: request.traceparent, method: request.method, route: request.routeOptions.url },
+      'request failed',
+    );
     return sendProblem(reply, { code: 'internal', detail: ERRORS.internal.title });
   };
 }

@@ -60,7 +60,11 @@ function headerHook(set: HeaderSet, https: boolean): Hook | null {
 }
 
 /** Checks the credentials of a request against a rule; refuses 401 or 403. */
-export async function authenticate(request: FastifyRequest, access: Access, authenticators: Authenticators): Promise<Caller> {
+export async function authenticate(
+  request: FastifyRequest,
+  access: Access,
+  authenticators: Authenticators,
+): Promise<Caller> {
   const { headers } = request;
   const key = headers['x-api-key'];
   const apiKey = typeof key === 'string' ? key : undefined;
@@ -70,11 +74,13 @@ export async function authenticate(request: FastifyRequest, access: Access, auth
       return { kind: 'nobody' };
     case 'api-key': {
       const caller = await authenticators.apiKey(apiKey);
-      if (!caller.scopes.includes(access.scope)) throw refuse('scope-insufficient', `The API key lacks the scope ${access.scope}`);
+      if (!caller.scopes.includes(access.scope))
+        throw refuse('scope-insufficient', `The API key lacks the scope ${access.scope}`);
       return caller;
     }
     case 'api-key-or-bearer':
-      if (apiKey === undefined && headers.authorization === undefined) throw refuse('credentials-missing', 'An API key or a bearer token is needed');
+      if (apiKey === undefined && headers.authorization === undefined)
+        throw refuse('credentials-missing', 'An API key or a bearer token is needed');
       return apiKey === undefined ? authenticators.bearer(headers.authorization) : authenticators.apiKey(apiKey);
     case 'bearer': {
       const caller = await authenticators.bearer(headers.authorization);
@@ -145,7 +151,9 @@ export interface RegistrarOptions {
 function requireClosedSchemas(route: RouteOptions): void {
   const { body, querystring } = route.schema ?? {};
   if (closesItsKeys(body) && closesItsKeys(querystring)) return;
-  throw new Error(`the schema of ${String(route.method)} ${route.url} does not say what happens to unknown keys (additionalProperties)`);
+  throw new Error(
+    `the schema of ${String(route.method)} ${route.url} does not say what happens to unknown keys (additionalProperties)`,
+  );
 }
 
 /** Builds the `onRoute` hook. It throws, which stops the start, on a route without `config.access`. */

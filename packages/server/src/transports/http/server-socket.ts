@@ -82,7 +82,9 @@ function withHost(handler: Handler): Handler {
   return (request, response) => {
     if (request.headers.host !== undefined || request.httpVersionMinor === 0) return handler(request, response);
     const body = JSON.stringify(toProblem({ code: 'malformed-request', detail: 'The header Host is missing' }));
-    response.writeHead(400, { 'content-type': PROBLEM_TYPE, 'content-length': Buffer.byteLength(body), connection: 'close' }).end(body);
+    response
+      .writeHead(400, { 'content-type': PROBLEM_TYPE, 'content-length': Buffer.byteLength(body), connection: 'close' })
+      .end(body);
   };
 }
 

@@ -54,8 +54,14 @@ afterEach(async () => {
   logged.length = 0;
 });
 
-const body = Type.Object({ name: Type.String(), count: Type.Optional(Type.Integer()) }, { additionalProperties: false });
-const query = Type.Object({ limit: Type.Optional(Type.String({ pattern: '^\\d+$' })) }, { additionalProperties: false });
+const body = Type.Object(
+  { name: Type.String(), count: Type.Optional(Type.Integer()) },
+  { additionalProperties: false },
+);
+const query = Type.Object(
+  { limit: Type.Optional(Type.String({ pattern: '^\\d+$' })) },
+  { additionalProperties: false },
+);
 const PUBLIC = { access: { kind: 'public' } } as const;
 
 async function withThings(): Promise<FastifyInstance> {
@@ -77,7 +83,11 @@ describe('refusals', () => {
     ['a __proto__ key', post('{"__proto__":{"x":1},"name":"a"}'), 'malformed-json'],
     ['a constructor.prototype key', post('{"constructor":{"prototype":{"x":1}},"name":"a"}'), 'malformed-json'],
     ['an unknown query parameter', post('{"name":"a"}', 'application/json', '/v1/things?wat=1'), 'malformed-parameter'],
-    ['a malformed query parameter', post('{"name":"a"}', 'application/json', '/v1/things?limit=x'), 'malformed-parameter'],
+    [
+      'a malformed query parameter',
+      post('{"name":"a"}', 'application/json', '/v1/things?limit=x'),
+      'malformed-parameter',
+    ],
     ['another content type', post('{"name":"a"}', 'text/plain'), 'content-type'],
     ['a broken content type', post('{"name":"a"}', 'wat'), 'content-type'],
     ['a body over 256 KiB', post(`"${'x'.repeat(262_144)}"`), 'body-too-large'],
@@ -95,7 +105,12 @@ describe('refusals', () => {
     const answer = await app.inject(request as object);
     const row = ERRORS[code as keyof typeof ERRORS];
     expect(answer.headers['content-type']).toBe('application/problem+json');
-    expect(answer.json()).toMatchObject({ type: `urn:tocsin:error:${code}`, code, status: row.status, title: row.title });
+    expect(answer.json()).toMatchObject({
+      type: `urn:tocsin:error:${code}`,
+      code,
+      status: row.status,
+      title: row.title,
+    });
     expect(answer.statusCode).toBe(row.status);
     expect(answer.headers['cache-control']).toBe('no-store');
   });
@@ -153,7 +168,12 @@ describe('refusals', () => {
   test.each([
     ['headers over 16 KiB', `GET / HTTP/1.1\r\nHost: a\r\nX: ${'x'.repeat(17_000)}\r\n\r\n`, 431, 'headers-too-large'],
     ['what is no HTTP', 'wat\r\n\r\n', 400, 'malformed-request'],
-    ['two lengths', 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n', 400, 'malformed-request'],
+    [
+      'two lengths',
+      'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+      400,
+      'malformed-request',
+    ],
     ['a request without Host', 'GET / HTTP/1.1\r\n\r\n', 400, 'malformed-request'],
   ])('%s is a problem too, and the end of the connection', async (_name, bytes, status, code) => {
     const text = await raw(await withThings(), bytes);
@@ -188,14 +208,17 @@ describe('access', () => {
     [{ kind: 'bearer', role: 'viewer' }, {}, 401, 'credentials-missing'],
     [{ kind: 'bearer', role: 'viewer' }, { authorization: 'Bearer x' }, 200, 'user'],
     [{ kind: 'bearer', role: 'operator' }, { authorization: 'Bearer x' }, 403, 'role-insufficient'],
-  ] as [Access, Record<string, string>, number, string][])('%j with %j answers %i', async (access, headers, status, word) => {
-    const app = await server();
-    route(app, access);
-    const answer = await app.inject({ url: '/thing', headers });
-    expect(answer.statusCode).toBe(status);
-    expect(status === 200 ? answer.json().kind : answer.json().code).toBe(word);
-    expect(answer.headers['www-authenticate'] !== undefined).toBe(status === 401);
-  });
+  ] as [Access, Record<string, string>, number, string][])(
+    '%j with %j answers %i',
+    async (access, headers, status, word) => {
+      const app = await server();
+      route(app, access);
+      const answer = await app.inject({ url: '/thing', headers });
+      expect(answer.statusCode).toBe(status);
+      expect(status === 200 ? answer.json().kind : answer.json().code).toBe(word);
+      expect(answer.headers['www-authenticate'] !== undefined).toBe(status === 401);
+    },
+  );
 
   test('credentials are asked for before the body is looked at', async () => {
     const app = await server();
@@ -217,7 +240,12 @@ describe('answers', () => {
     const app = await server();
     route(app, { kind: 'public' });
     const { headers } = await app.inject({ url: '/thing', headers: { traceparent: TRACE } });
-    expect(headers).toMatchObject({ 'cache-control': 'no-store', 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY', traceparent: TRACE });
+    expect(headers).toMatchObject({
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      'x-frame-options': 'DENY',
+      traceparent: TRACE,
+    });
     expect(headers['content-security-policy']).toContain("default-src 'none'");
     expect(headers['x-powered-by']).toBeUndefined();
     expect(headers['server']).toBeUndefined();
@@ -259,7 +287,10 @@ describe('operations', () => {
     expect((await app.inject('/health/ready')).json()).toEqual({ status: 'degraded', checks: {} });
     expect((await app.inject('/health/live')).json()).toEqual({ status: 'ok' });
     const metrics = await app.inject('/metrics');
-    expect([metrics.body, metrics.headers['content-type']]).toEqual(['a 1\n', 'text/plain; version=0.0.4; charset=utf-8']);
+    expect([metrics.body, metrics.headers['content-type']]).toEqual([
+      'a 1\n',
+      'text/plain; version=0.0.4; charset=utf-8',
+    ]);
   });
 
   test('the documentation lists the routes and its page renders under a CSP', async () => {

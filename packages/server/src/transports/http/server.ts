@@ -105,7 +105,16 @@ function logAnswers(app: FastifyInstance, log: HttpLog): void {
   if (log.isLevelEnabled?.('debug') !== true) return;
   app.addHook('onResponse', (request, reply, done) => {
     const { method, routeOptions } = request;
-    log.debug({ method, route: routeOptions.url, status: reply.statusCode, ms: reply.elapsedTime, traceparent: request.traceparent }, 'answered');
+    log.debug(
+      {
+        method,
+        route: routeOptions.url,
+        status: reply.statusCode,
+        ms: reply.elapsedTime,
+        traceparent: request.traceparent,
+      },
+      'answered',
+    );
     done();
   });
 }
@@ -119,7 +128,12 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Fast
     clientErrorHandler: answerClientError,
     return503OnClosing: false,
     forceCloseConnections: 'idle',
-    routerOptions: { ignoreTrailingSlash: false, ignoreDuplicateSlashes: false, caseSensitive: true, maxParamLength: 512 },
+    routerOptions: {
+      ignoreTrailingSlash: false,
+      ignoreDuplicateSlashes: false,
+      caseSensitive: true,
+      maxParamLength: 512,
+    },
     frameworkErrors: (error, _request, reply) => {
       sendProblem(reply as FastifyReply, refusalOf(error) ?? { code: 'internal', detail: ERRORS.internal.title });
     },

@@ -11,7 +11,12 @@ describe('parameters', () => {
   });
 
   test('numbers are read as they are written', () => {
-    fc.assert(fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), (value) => parseNumber(String(value), 'a') === value));
+    fc.assert(
+      fc.property(
+        fc.double({ noNaN: true, noDefaultInfinity: true }),
+        (value) => parseNumber(String(value), 'a') === value,
+      ),
+    );
     expect([parseNumber('.5', 'a'), parseNumber('-1.', 'a')]).toEqual([0.5, -1]);
   });
 
@@ -41,17 +46,29 @@ describe('parameters', () => {
 describe('cursors', () => {
   test('come back as they were written', () => {
     fc.assert(
-      fc.property(fc.string({ maxLength: 40 }).filter((text) => !text.includes('\0')), fc.maxSafeInteger(), (text, number) => {
-        expect(readCursor({ cursor: writeCursor([text, number]) }, ['string', 'number'])).toEqual([text, number]);
-      }),
+      fc.property(
+        fc.string({ maxLength: 40 }).filter((text) => !text.includes('\0')),
+        fc.maxSafeInteger(),
+        (text, number) => {
+          expect(readCursor({ cursor: writeCursor([text, number]) }, ['string', 'number'])).toEqual([text, number]);
+        },
+      ),
     );
   });
 
   test('of another list, and what is none, are refused', () => {
     fc.assert(
-      fc.property(fc.oneof(fc.string(), fc.jsonValue().map((value) => Buffer.from(JSON.stringify(value)).toString('base64url'))), (cursor) => {
-        expect(() => readCursor({ cursor }, ['number', 'number', 'string'])).toThrow(expect.objectContaining(refused));
-      }),
+      fc.property(
+        fc.oneof(
+          fc.string(),
+          fc.jsonValue().map((value) => Buffer.from(JSON.stringify(value)).toString('base64url')),
+        ),
+        (cursor) => {
+          expect(() => readCursor({ cursor }, ['number', 'number', 'string'])).toThrow(
+            expect.objectContaining(refused),
+          );
+        },
+      ),
     );
     expect(() => readCursor({ cursor: writeCursor(['a']) }, ['number'])).toThrow();
   });

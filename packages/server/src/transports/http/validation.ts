@@ -14,7 +14,8 @@ import { Settings } from 'typebox/system';
 export const compileValidator: FastifySchemaCompiler<TSchema> = ({ schema }) => {
   Settings.Set({ maxErrors: MAX_ERROR_DETAILS });
   const validator = Compile(schema);
-  return (value: unknown) => (validator.Check(value) ? { value } : { error: validator.Errors(value) as unknown as Error });
+  return (value: unknown) =>
+    validator.Check(value) ? { value } : { error: validator.Errors(value) as unknown as Error };
 };
 
 /** True when an object schema says what happens to keys that it does not name, as every schema of a request must. */
@@ -37,7 +38,8 @@ export function plainText(most: number): TSchema {
 
 /** A finite number in decimal notation; refuses `malformed-parameter`. */
 export function parseNumber(text: string, name: string): number {
-  const value = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?$/.test(text) && text.length <= 40 ? Number(text) : Number.NaN;
+  const value =
+    /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?$/.test(text) && text.length <= 40 ? Number(text) : Number.NaN;
   if (!Number.isFinite(value)) throw refuse('malformed-parameter', `${name} must be a number`);
   return value;
 }
@@ -45,7 +47,8 @@ export function parseNumber(text: string, name: string): number {
 /** A whole number within bounds; refuses `malformed-parameter`. */
 export function parseInteger(text: string, name: string, least: number, most: number): number {
   const value = /^-?\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value >= least && value <= most)) throw refuse('malformed-parameter', `${name} must be a whole number from ${least} to ${most}`);
+  if (!(value >= least && value <= most))
+    throw refuse('malformed-parameter', `${name} must be a whole number from ${least} to ${most}`);
   return value;
 }
 

@@ -44,7 +44,8 @@ const DOCUMENTED = { tags: ['zones'], security: [{ bearer: [] }] };
 export function readNumberCursor(query: PageQuery): number | null {
   const key = readCursor(query, ['number'])?.[0];
   if (key === undefined) return null;
-  if (typeof key !== 'number' || key < 1 || key > 0x7fffffff) throw refuse('malformed-parameter', 'cursor is not one of this list');
+  if (typeof key !== 'number' || key < 1 || key > 0x7fffffff)
+    throw refuse('malformed-parameter', 'cursor is not one of this list');
   return key;
 }
 
@@ -53,15 +54,26 @@ function view(row: ZoneRow): ZoneView {
 }
 
 function readRoutes(app: FastifyInstance, zones: ZoneBook): void {
-  const list = { ...DOCUMENTED, summary: 'Zones, newest first', querystring: QuerySchema, response: { 200: pageOf(ZoneSchema) } };
-  app.get<{ Querystring: PageQuery }>('/v1/zones', { config: READ, schema: list }, async ({ query }): Promise<Page<ZoneView>> => {
-    const limit = readLimit(query);
-    const rows = await zones.list({ before: readNumberCursor(query), limit: limit + 1 });
-    return toPage(rows, limit, (row) => [row.number], view);
-  });
+  const list = {
+    ...DOCUMENTED,
+    summary: 'Zones, newest first',
+    querystring: QuerySchema,
+    response: { 200: pageOf(ZoneSchema) },
+  };
+  app.get<{ Querystring: PageQuery }>(
+    '/v1/zones',
+    { config: READ, schema: list },
+    async ({ query }): Promise<Page<ZoneView>> => {
+      const limit = readLimit(query);
+      const rows = await zones.list({ before: readNumberCursor(query), limit: limit + 1 });
+      return toPage(rows, limit, (row) => [row.number], view);
+    },
+  );
 
   const one = { ...DOCUMENTED, summary: 'One zone', params: IdParamsSchema, response: { 200: ZoneSchema } };
-  app.get<{ Params: { id: string } }>('/v1/zones/:id', { config: READ, schema: one }, async ({ params }) => view(await zones.get(params.id)));
+  app.get<{ Params: { id: string } }>('/v1/zones/:id', { config: READ, schema: one }, async ({ params }) =>
+    view(await zones.get(params.id)),
+  );
 }
 
 /** Registers the routes. */
@@ -69,19 +81,41 @@ export function zoneRoutes(app: FastifyInstance, zones: ZoneBook): void {
   readRoutes(app, zones);
 
   const create = { ...DOCUMENTED, summary: 'Make a zone', body: CreateSchema, response: { 201: ZoneSchema } };
-  app.post<{ Body: { id: string; name: string } }>('/v1/zones', { config: WRITE, schema: create }, async ({ body }, reply) => {
-    const row = await zones.create(body);
-    return reply.code(201).header('location', `/v1/zones/${row.id}`).send(view(row));
-  });
-
-  const patch = { ...DOCUMENTED, summary: 'Rename a zone', params: IdParamsSchema, body: PatchSchema, response: { 200: ZoneSchema } };
-  app.patch<{ Params: { id: string }; Body: { name?: string } }>('/v1/zones/:id', { config: WRITE, schema: patch }, async ({ params, body }) =>
-    view(body.name === undefined ? await zones.get(params.id) : await zones.rename(params.id, body.name)),
+  app.post<{ Body: { id: string; name: string } }>(
+    '/v1/zones',
+    { config: WRITE, schema: create },
+    async ({ body }, reply) => {
+      const row = await zones.create(body);
+      return reply.code(201).header('location', `/v1/zones/${row.id}`).send(view(row));
+    },
   );
 
-  const remove = { ...DOCUMENTED, summary: 'Delete a zone that has no devices', params: IdParamsSchema, response: { 204: Type.Null() } };
-  app.delete<{ Params: { id: string } }>('/v1/zones/:id', { config: WRITE, schema: remove }, async ({ params }, reply) => {
-    await zones.remove(params.id);
-    return reply.code(204).send();
-  });
+  const patch = {
+    ...DOCUMENTED,
+    summary: 'Rename a zone',
+    params: IdParamsSchema,
+    body: PatchSchema,
+    response: { 200: ZoneSchema },
+  };
+  app.patch<{ Params: { id: string }; Body: { name?: string } }>(
+    '/v1/zones/:id',
+    { config: WRITE, schema: patch },
+    async ({ params, body }) =>
+      view(body.name === undefined ? await zones.get(params.id) : await zones.rename(params.id, body.name)),
+  );
+
+  const remove = {
+    ...DOCUMENTED,
+    summary: 'Delete a zone that has no devices',
+    params: IdParamsSchema,
+    response: { 204: Type.Null() },
+  };
+  app.delete<{ Params: { id: string } }>(
+    '/v1/zones/:id',
+    { config: WRITE, schema: remove },
+    async ({ params }, reply) => {
+      await zones.remove(params.id);
+      return reply.code(204).send();
+    },
+  );
 }
