@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process';
 import { cp, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { lstatSync, readFileSync } from 'node:fs';
 import { CodedError } from '../lib/coded-error.ts';
 
@@ -104,8 +104,8 @@ export function nobody(): Account {
 async function readLinks(folder: string): Promise<LinkRow[]> {
   const text = await readFile(join(folder, 'pg-symlinks.json'), 'utf8').catch(() => '[]');
   const rows = JSON.parse(text) as { source: string; target: string }[];
-  // Both paths start with the name of the folder itself; source and target of a link lie in one folder.
-  return rows.map((row) => ({ path: join(dirname(folder), row.target), target: basename(row.source) }));
+  // Both paths start with `native/`, which a copy is not called; source and target of a link lie in one folder.
+  return rows.map((row) => ({ path: join(folder, relative('native', row.target)), target: basename(row.source) }));
 }
 
 function exists(path: string): boolean {

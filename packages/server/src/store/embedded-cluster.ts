@@ -104,7 +104,10 @@ async function makeCluster(place: Place): Promise<void> {
   const passwordFile = `${half}.pw`;
   try {
     for (const name of await readdir(parent)) {
-      if (name.startsWith(`${basename(cluster)}.new-`)) await rm(join(parent, name), { recursive: true, force: true });
+      if (name.startsWith(`${basename(cluster)}.new-`)) {
+        // An initdb that lost its parent may still be writing there.
+        await rm(join(parent, name), { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+      }
     }
     await mkdir(half, { mode: 0o700 });
     await writeFile(passwordFile, password, { mode: 0o600, flag: 'wx' });

@@ -24,7 +24,8 @@ export function createTail(): LogTail {
   };
 }
 
-const FULL = /No space left on device|Disk quota exceeded|ENOSPC|EDQUOT/;
+/** A short write says it by a hint only. */
+const FULL = /No space left on device|Disk quota exceeded|Check free disk space|wrote only \d+ of \d+ bytes|ENOSPC|EDQUOT/;
 
 /**
  * The error of a failed step: CodedError `disk-full`, or `embedded-start-failed`, with the line that says why.

@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { chmod, chown, mkdir, mkdtemp, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { CodedError } from '../lib/coded-error.ts';
 import { type Account, type Binaries, completeLinks, copyBinaries, findBinaries, nobody } from './embedded-binaries.ts';
 import { embeddedFailure } from './embedded-failure.ts';
@@ -44,7 +44,7 @@ const STATE_FILE = 'postgres.json';
 /** sun_path of a Unix socket holds 107 bytes and a NUL on Linux, 103 on macOS. */
 const LONGEST_SOCKET_PATH = process.platform === 'linux' ? 107 : 103;
 const SHORT_FOLDERS = '/tmp';
-const SHORT_PREFIX = 'tocsin-';
+const SHORT_PREFIX = 'tocsin-socket-';
 
 /** Makes DATA_DIR and answers its real path. */
 export async function makeDataDir(dataDir: string): Promise<string> {
@@ -95,7 +95,7 @@ export async function readState(dataDir: string): Promise<EmbeddedState | undefi
 
 /** Removes a socket folder outside of the cluster's own; anything else is left alone. */
 export async function removeShortFolder(folder: string): Promise<void> {
-  if (folder.startsWith(`${SHORT_FOLDERS}/${SHORT_PREFIX}`)) await rm(folder, { recursive: true, force: true });
+  if (dirname(folder) === SHORT_FOLDERS && basename(folder).startsWith(SHORT_PREFIX)) await rm(folder, { recursive: true, force: true });
 }
 
 function parseObject(text: string): Record<string, unknown> {
