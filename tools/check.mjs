@@ -1,0 +1,88 @@
+/**
+ * `npm run check`: everything that judges the sources without running the product. Each check has a name and a time; the
+ * output of one that fails is shown. Ends with one line `N passed, N failed`; exit code 1 when one failed.
+ */
+import { spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { Interrupted, PrepareError, ROOT, prepare, say, seconds, tool } from './prepare.mjs';
+
+/** Licences that may be in what we ship. */
+const SHIPPED = [
+  'Apache-2.0',
+  'MIT',
+  'ISC',
+  'BSD-2-Clause',
+  'BSD-3-Clause',
+  '0BSD',
+  'BlueOak-1.0.0',
+  'CC0-1.0',
+  'PostgreSQL',
+  'Unlicense',
+  'Python-2.0',
+];
+/** Licences that may be in our tools too: they are used, not shipped. */
+const USED = [...SHIPPED, 'MPL-2.0', 'CC-BY-3.0', 'CC-BY-4.0', 'MIT-0'];
+
+/** @param {readonly string[]} allowed @param {readonly string[]} more */
+function licences(allowed, more) {
+  return [
+    tool('license-checker-rseidelsohn/bin/license-checker-rseidelsohn.js'),
+    ...['--summary', '--excludePrivatePackages', '--unknown', ...more],
+    ...['--onlyAllow', allowed.join(';')],
+  ];
+}
+
+/** @type {readonly { name: string, args: readonly string[] }[]} */
+const CHECKS = [
+  { name: 'types', args: [tool('typescript/bin/tsc'), '-b'] },
+  { name: 'types of the tests', args: [tool('typescript/bin/tsc'), '-p', 'tsconfig.tests.json'] },
+  { name: 'lint', args: [tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings', '--format=unix'] },
+  { name: 'format', args: [tool('@biomejs/biome/bin/biome'), 'format', '--reporter=summary', '.'] },
+  { name: 'import rules', args: ['tools/dist/bin/import-rules.js'] },
+  { name: 'dead code', args: [tool('knip/bin/knip.js'), '--no-config-hints'] },
+  { name: 'licences of what is shipped', args: licences(SHIPPED, ['--production']) },
+  { name: 'licences of the tools', args: licences(USED, []) },
+  {
+    name: 'documents against code',
+    args: [tool('vitest/vitest.mjs'), 'run', '--project=pure', 'tools/src', 'settings-page', 'protocol/src/version'],
+  },
+];
+
+try {
+  await prepare({ projects: ['.'], tolerant: true });
+} catch (error) {
+  if (error instanceof Interrupted) process.exit(128 + constants.signals[error.signal]);
+  if (!(error instanceof PrepareError)) throw error;
+  say(error.message);
+  process.exit(error.exitCode);
+}
+let failed = 0;
+for (const { name, args } of CHECKS) {
+  const since = Date.now();
+  const { code, output } = await run(args);
+  if (code !== 0) {
+    failed += 1;
+    process.stdout.write(`${output.trimEnd()}\n`);
+  }
+  process.stdout.write(`${code === 0 ? 'passed' : 'FAILED'}: ${name} (${seconds(since)})\n`);
+}
+const totals = { passed: CHECKS.length - failed, failed };
+if (process.env.TOCSIN_TOTALS !== undefined) writeFileSync(process.env.TOCSIN_TOTALS, JSON.stringify(totals));
+else process.stdout.write(`${totals.passed} passed, ${totals.failed} failed\n`);
+process.exitCode = failed === 0 ? 0 : 1;
+
+/** @param {readonly string[]} args @returns {Promise<{ code: number | null, output: string }>} */
+function run(args) {
+  const child = spawn(process.execPath, args, {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, NO_COLOR: '1' },
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code) => resolve({ code, output }));
+  });
+}
