@@ -33,7 +33,7 @@ export function createDeviceCounter(count: () => Promise<number>, clock: Clock):
   };
   const run = (): void => {
     state = 'counting';
-    load()
+    void load()
       .catch(() => undefined)
       .then(() => {
         if (state === 'stopped') return;

@@ -174,8 +174,8 @@ describe('devices over HTTP', () => {
       publicKey,
       ownerId: 'u1',
       standing: 'active',
-      createdAt: expect.any(Number),
-      updatedAt: expect.any(Number),
+      createdAt: expect.any(Number) as unknown,
+      updatedAt: expect.any(Number) as unknown,
     };
     expect(made).toEqual({ status: 201, body: shown });
     expect(await call('GET', '/v1/devices/d1')).toEqual({ status: 200, body: shown });

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { request } from 'node:https';
+import type { IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,14 +49,14 @@ test('https takes a client certificate without asking for one, tells good from b
       agent: false,
       ...certificate,
     }).end();
-    const [response] = await once(call, 'response');
-    const chunks = await response.toArray();
+    const [response] = (await once(call, 'response')) as [IncomingMessage];
+    const chunks = (await response.toArray()) as Buffer[];
     return { body: JSON.parse(Buffer.concat(chunks).toString()), hsts: response.headers['strict-transport-security'] };
   };
   try {
     expect(await ask({})).toEqual({
       body: { authorized: false, name: null },
-      hsts: expect.stringMatching(/^max-age=/),
+      hsts: expect.stringMatching(/^max-age=/) as unknown,
     });
     expect((await ask({ cert: pem('client.pem'), key: pem('client.key') })).body).toEqual({
       authorized: true,

@@ -12,6 +12,16 @@ import { healthRoutes } from './health.ts';
 import { createHttpServer, type HttpServerOptions } from './server.ts';
 
 const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+/** What the answers of these tests may hold. */
+interface Answer {
+  readonly kind: string;
+  readonly code: string;
+  readonly address: string;
+  readonly openapi: string;
+  readonly paths: object;
+  readonly errors: readonly object[];
+}
+
 const open: FastifyInstance[] = [];
 const logged: object[] = [];
 
@@ -105,7 +115,7 @@ describe('refusals', () => {
     const answer = await app.inject(request as object);
     const row = ERRORS[code as keyof typeof ERRORS];
     expect(answer.headers['content-type']).toBe('application/problem+json');
-    expect(answer.json()).toMatchObject({
+    expect(answer.json<Answer>()).toMatchObject({
       type: `urn:tocsin:error:${code}`,
       code,
       status: row.status,
@@ -117,7 +127,7 @@ describe('refusals', () => {
 
   test('a schema failure points at each place, at most 20', async () => {
     const app = await withThings();
-    const two = (await app.inject(post('{"count":1.5,"a/b":1}'))).json();
+    const two = (await app.inject(post('{"count":1.5,"a/b":1}'))).json<Answer>();
     expect(two.errors).toEqual(
       expect.arrayContaining([
         { pointer: '/name', detail: 'is missing' },
@@ -127,7 +137,7 @@ describe('refusals', () => {
     );
     expect(two.errors).toHaveLength(3);
     const keys = Object.fromEntries(Array.from({ length: 5000 }, (_, index) => [`k${index}`, 1]));
-    expect((await app.inject(post(JSON.stringify({ name: 'a', ...keys })))).json().errors).toHaveLength(20);
+    expect((await app.inject(post(JSON.stringify({ name: 'a', ...keys })))).json<Answer>().errors).toHaveLength(20);
   });
 
   test('405 names what the path allows', async () => {
@@ -150,7 +160,7 @@ describe('refusals', () => {
     const answer = await app.inject({ url: '/fails', headers: { traceparent: TRACE } });
     expect(answer.statusCode).toBe(500);
     expect(answer.body).not.toContain('hunter2');
-    expect(answer.json().code).toBe('internal');
+    expect(answer.json<Answer>().code).toBe('internal');
     expect(logged).toEqual([expect.objectContaining({ traceparent: TRACE, route: '/fails' })]);
   });
 
@@ -215,7 +225,7 @@ describe('access', () => {
       route(app, access);
       const answer = await app.inject({ url: '/thing', headers });
       expect(answer.statusCode).toBe(status);
-      expect(status === 200 ? answer.json().kind : answer.json().code).toBe(word);
+      expect(status === 200 ? answer.json<Answer>().kind : answer.json<Answer>().code).toBe(word);
       expect(answer.headers['www-authenticate'] !== undefined).toBe(status === 401);
     },
   );
@@ -231,7 +241,7 @@ describe('access', () => {
     route(app, { kind: 'public' }, '/open');
     route(app, { kind: 'own' });
     expect((await app.inject('/open')).statusCode).toBe(200);
-    expect((await app.inject('/thing')).json().code).toBe('draining');
+    expect((await app.inject('/thing')).json<Answer>().code).toBe('draining');
   });
 });
 
@@ -263,7 +273,7 @@ describe('answers', () => {
       const app = await server({ trustedProxies });
       app.get('/address', { config: PUBLIC }, (request) => ({ address: request.clientAddress }));
       const headers = { 'x-forwarded-for': '9.9.9.9, 203.0.113.7' };
-      return (await app.inject({ url: '/address', headers, remoteAddress: '10.0.0.1' })).json().address;
+      return (await app.inject({ url: '/address', headers, remoteAddress: '10.0.0.1' })).json<Answer>().address;
     };
     expect(await ask([])).toBe('10.0.0.1');
     expect(await ask(['10.0.0.0/8'])).toBe('203.0.113.7');
@@ -277,15 +287,15 @@ describe('operations', () => {
       healthRoutes(app, { ready: () => ({ status, checks: { store: 'away' } }), metrics: () => 'a 1\n' });
       const answer = await app.inject('/health/ready');
       expect(answer.statusCode).toBe(503);
-      expect(answer.json()).toMatchObject({ code: status, checks: { store: 'away' } });
+      expect(answer.json<Answer>()).toMatchObject({ code: status, checks: { store: 'away' } });
     }
   });
 
   test('ready, live and metrics answer without credentials', async () => {
     const app = await server();
     healthRoutes(app, { ready: () => ({ status: 'degraded', checks: {} }), metrics: () => 'a 1\n' });
-    expect((await app.inject('/health/ready')).json()).toEqual({ status: 'degraded', checks: {} });
-    expect((await app.inject('/health/live')).json()).toEqual({ status: 'ok' });
+    expect((await app.inject('/health/ready')).json<Answer>()).toEqual({ status: 'degraded', checks: {} });
+    expect((await app.inject('/health/live')).json<Answer>()).toEqual({ status: 'ok' });
     const metrics = await app.inject('/metrics');
     expect([metrics.body, metrics.headers['content-type']]).toEqual([
       'a 1\n',
@@ -298,7 +308,7 @@ describe('operations', () => {
     await registerDocs(app, { version: '0.1.0', publicUrl: 'http://localhost' });
     healthRoutes(app, { ready: () => ({ status: 'ok', checks: {} }), metrics: () => '' });
     await app.ready();
-    const document = (await app.inject('/openapi.json')).json();
+    const document = (await app.inject('/openapi.json')).json<Answer>();
     expect(document.openapi).toBe('3.1.0');
     expect(Object.keys(document.paths)).toContain('/health/ready');
     const page = await app.inject({ url: '/docs/' });

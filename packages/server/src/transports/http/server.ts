@@ -87,7 +87,7 @@ function acceptJsonOnly(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
     if (body.length === 0) done(null, undefined);
-    else parse(request, body as string, done);
+    else void parse(request, body as string, done);
   });
 }
 
@@ -135,7 +135,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Fast
       maxParamLength: 512,
     },
     frameworkErrors: (error, _request, reply) => {
-      sendProblem(reply as FastifyReply, refusalOf(error) ?? { code: 'internal', detail: ERRORS.internal.title });
+      sendProblem(reply, refusalOf(error) ?? { code: 'internal', detail: ERRORS.internal.title });
     },
   });
   decorate(app, options);

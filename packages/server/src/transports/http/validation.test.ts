@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { readCursor, toPage, writeCursor } from './paging.ts';
 import { parseInteger, parseNumber, parseTime } from './validation.ts';
 
-const refused = { refusal: expect.objectContaining({ code: 'malformed-parameter' }) };
+const refused: object = { refusal: expect.objectContaining({ code: 'malformed-parameter' }) as unknown };
 
 describe('parameters', () => {
   test.each(['', ' ', 'x', '1x', '0x10', 'NaN', 'Infinity', '1e999', '--1', '1,2'])('%j is no number', (text) => {
