@@ -6,7 +6,8 @@ import { Agent } from 'node:http';
 import WebSocket from 'ws';
 import { post } from '@tocsin/testkit/device';
 import { CREDENTIALS } from '@tocsin/testkit/server-process';
-import { prepareGenerator, registerFleet, startBenchServer } from './fleet.ts';
+import { prepareGenerator, startBenchServer } from './fleet.ts';
+import { registerFleet } from '@tocsin/testkit/fleet';
 import type { BenchResult } from './table.ts';
 
 const EVENTS = 60;
@@ -31,7 +32,7 @@ async function watch(base: string, token: string): Promise<{ seen: Map<string, n
 export async function benchAlert(): Promise<BenchResult> {
   const bench = await startBenchServer();
   try {
-    const fleet = await registerFleet(bench, EVENTS, SENSORS);
+    const fleet = await registerFleet(bench.server.base, bench.token, { name: 'bench', zones: EVENTS, perZone: SENSORS });
     const background = (await registerBackground(bench)).flat();
     const probe = await prepareGenerator(bench, background, { envelopes: 60_000, readings: 1, connections: 128, seconds: 5, ratePerSecond: null, run: 'probe' });
     const probed = await probe.go();
@@ -78,7 +79,7 @@ export async function benchAlert(): Promise<BenchResult> {
 
 /** Devices that load the server; their own zone alarms too, as it would when the ground shakes. */
 async function registerBackground(bench: Awaited<ReturnType<typeof startBenchServer>>): ReturnType<typeof registerFleet> {
-  return registerFleet(bench, 1, 1000, 'background');
+  return registerFleet(bench.server.base, bench.token, { name: 'background', zones: 1, perZone: 1000 });
 }
 
 async function arrival(seen: ReadonlyMap<string, number>, zone: string): Promise<number> {

@@ -1,11 +1,10 @@
-/** A server process and a registered fleet for benchmarks, and the generator's process. */
+/** A server process for benchmarks, and the generator's process. */
 import { fork } from 'node:child_process';
-import { Agent } from 'node:http';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { call, createDevice, type ScriptedDevice } from '@tocsin/testkit/device';
+import type { ScriptedDevice } from '@tocsin/testkit/device';
 import { CREDENTIALS, freePort, type ServerProcess, signIn, startServer } from '@tocsin/testkit/server-process';
 import type { Load, LoadReport } from './generator.ts';
 
@@ -20,6 +19,8 @@ export interface BenchServer {
 /** Starts the server as users do: embedded PostgreSQL, fsync on. Only limits and freshness are widened. */
 export async function startBenchServer(environment: Readonly<Record<string, string>> = {}): Promise<BenchServer> {
   const folder = await mkdtemp(join(tmpdir(), 'tocsin-bench-'));
+  // Open to traverse, so that the cluster stays inside it when this runs as root.
+  await chmod(folder, 0o755);
   const port = await freePort();
   const server = startServer(folder, port, {
     LOG_LEVEL: 'warn',
@@ -40,31 +41,6 @@ export async function startBenchServer(environment: Readonly<Record<string, stri
       await rm(folder, { recursive: true, force: true });
     },
   };
-}
-
-/** Registers zones `<name>-<n>` and `perZone` devices in each. */
-export async function registerFleet(bench: BenchServer, zones: number, perZone: number, name = 'bench'): Promise<ScriptedDevice[][]> {
-  const { base } = bench.server;
-  const agent = new Agent({ keepAlive: true, maxSockets: 8 });
-  const headers = { 'content-type': 'application/json', authorization: `Bearer ${bench.token}` };
-  const create = async (path: string, body: unknown): Promise<void> => {
-    const answer = await call(base + path, { method: 'POST', headers, body: JSON.stringify(body), agent });
-    if (answer.status !== 201) throw new Error(`${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
-  };
-  const fleet: ScriptedDevice[][] = [];
-  for (let zone = 0; zone < zones; zone += 1) {
-    const zoneId = `${name}-${zone}`;
-    await create('/v1/zones', { id: zoneId, name: zoneId });
-    const devices = Array.from({ length: perZone }, (_, i) => createDevice(`${zoneId}-${i}`));
-    await Promise.all(
-      devices.map(({ id, publicKeyPem }, i) =>
-        create('/v1/devices', { id, profile: 'seismic', zoneId, publicKey: publicKeyPem, latitude: 19 + i / 1000, longitude: -99 }),
-      ),
-    );
-    fleet.push(devices);
-  }
-  agent.destroy();
-  return fleet;
 }
 
 /** A generator that has signed everything and waits for `go`. */

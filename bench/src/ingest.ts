@@ -4,7 +4,8 @@
  */
 import { availableParallelism } from 'node:os';
 import { generateKeyPairSync, sign, verify } from 'node:crypto';
-import { cpuSeconds, prepareGenerator, registerFleet, startBenchServer, type BenchServer } from './fleet.ts';
+import { cpuSeconds, prepareGenerator, startBenchServer, type BenchServer } from './fleet.ts';
+import { registerFleet } from '@tocsin/testkit/fleet';
 import type { LoadReport } from './generator.ts';
 import type { ScriptedDevice } from '@tocsin/testkit/device';
 import type { BenchResult, ResultRow } from './table.ts';
@@ -57,7 +58,7 @@ export async function benchIngest(): Promise<BenchResult> {
   const limit = await bareVerifications(4);
   const bench = await startBenchServer();
   try {
-    const devices = (await registerFleet(bench, 10, 100)).flat();
+    const devices = (await registerFleet(bench.server.base, bench.token, { name: 'bench', zones: 10, perZone: 100 })).flat();
     await measure(bench, devices, 1, 20_000, 'warm');
     const single = await measure(bench, devices, 1, 120_000, 'single');
     const batch = await measure(bench, devices, 100, 16_000, 'batch');

@@ -2,7 +2,7 @@
  * Readings that a worker takes from the log into the store per second (position, detectors and findings included),
  * against a bare COPY of the same rows into the same table.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createHash } from 'node:crypto';
@@ -39,6 +39,8 @@ function envelope(i: number, readings: number, at: number, run: string): Envelop
 /** Runs the benchmark. */
 export async function benchPersist(): Promise<BenchResult> {
   const folder = await mkdtemp(join(tmpdir(), 'tocsin-bench-'));
+  // Open to traverse, so that the cluster stays inside it when this runs as root.
+  await chmod(folder, 0o755);
   const store = await openStore({ dataDir: join(folder, 'data'), log: silentLogger });
   const { db } = store;
   const log = createLog(db);
