@@ -144,10 +144,15 @@ function areaOf(alert: Alert, kind: CapKind, context: CapContext): Node[] {
   const { zoneId, deviceId, latitude, longitude } = alert;
   const device = deviceId === null ? 'The whole installation' : `Device ${deviceId}`;
   const area: Node[] = [['areaDesc', zoneId === null ? device : (context.zoneName ?? `Zone ${zoneId}`)]];
-  if (latitude !== null && longitude !== null) area.push(['circle', `${latitude.toFixed(5)},${longitude.toFixed(5)} ${kind.radiusKm.toFixed(1)}`]);
+  if (latitude !== null && longitude !== null) area.push(['circle', `${degrees(latitude)},${degrees(longitude)} ${kind.radiusKm.toFixed(1)}`]);
   if (zoneId !== null) area.push(geocode('tocsin:zone', zoneId));
   if (deviceId !== null) area.push(geocode('tocsin:device', deviceId));
   return area;
+}
+
+/** Five decimals are about a metre; adding 0 makes -0 one. */
+function degrees(value: number): string {
+  return (Math.round(value * 1e5) / 1e5 + 0).toFixed(5);
 }
 
 function parameter(name: string, value: string): Node {

@@ -20,6 +20,8 @@ const EVIDENCE_MEMBERS = 64;
 const EVIDENCE_CHARACTERS = 512;
 /** Most values in evidence, containers included: 200 envelopes of two names each are 601. */
 const EVIDENCE_VALUES = 4096;
+/** Most characters of all texts and names in evidence together: those envelopes have 30,000 at most. */
+const EVIDENCE_ALL_CHARACTERS = 65_536;
 
 /** One line of at most `most` UTF-16 units; a longer text ends in an ellipsis. */
 export function cleanText(text: string, most: number): string {
@@ -47,19 +49,28 @@ export function cleanDescription(text: string): string {
  * that are not finite become null, what is not JSON or too deep is left out.
  */
 export function cleanEvidence(evidence: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return cleanMembers(evidence, 0, { left: EVIDENCE_VALUES });
+  return cleanMembers(evidence, 0, { values: EVIDENCE_VALUES, characters: EVIDENCE_ALL_CHARACTERS });
 }
 
+/** What evidence may still hold; whatever comes when it is used up is left out. */
 interface Budget {
-  left: number;
+  values: number;
+  characters: number;
+}
+
+function budgeted(text: string, budget: Budget): string | undefined {
+  const clean = cleanText(text, EVIDENCE_CHARACTERS);
+  if (clean.length > budget.characters) return undefined;
+  budget.characters -= clean.length;
+  return clean;
 }
 
 function cleanValue(value: unknown, depth: number, budget: Budget): unknown {
-  budget.left -= 1;
-  if (budget.left < 0) return undefined;
+  budget.values -= 1;
+  if (budget.values < 0) return undefined;
   if (value === null || typeof value === 'boolean') return value;
   if (typeof value === 'number') return Number.isFinite(value) ? value : null;
-  if (typeof value === 'string') return cleanText(value, EVIDENCE_CHARACTERS);
+  if (typeof value === 'string') return budgeted(value, budget);
   if (typeof value !== 'object' || depth >= EVIDENCE_DEPTH) return undefined;
   if (!Array.isArray(value)) return cleanMembers(value as Record<string, unknown>, depth, budget);
   const kept = value.slice(0, LIMITS.evidenceEnvelopes.value).map((item) => cleanValue(item, depth + 1, budget));
@@ -69,8 +80,10 @@ function cleanValue(value: unknown, depth: number, budget: Budget): unknown {
 function cleanMembers(value: Readonly<Record<string, unknown>>, depth: number, budget: Budget): Record<string, unknown> {
   const entries: [string, unknown][] = [];
   for (const [name, inner] of Object.entries(value).slice(0, EVIDENCE_MEMBERS)) {
+    const clean = budgeted(name, budget);
+    if (clean === undefined) break;
     const kept = cleanValue(inner, depth + 1, budget);
-    if (kept !== undefined) entries.push([cleanText(name, EVIDENCE_CHARACTERS), kept]);
+    if (kept !== undefined) entries.push([clean, kept]);
   }
   // fromEntries defines members, so a name like __proto__ stays a name.
   return Object.fromEntries(entries);
