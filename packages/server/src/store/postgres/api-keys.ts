@@ -24,7 +24,9 @@ export function createApiKeyStore(db: Database): ApiKeyStore {
       return rows[0] ?? { all: 0, revoked: 0 };
     },
     active: (limit) =>
-      db.query<ApiKeyRow>(`SELECT ${COLUMNS} FROM api_keys WHERE revoked_at IS NULL ORDER BY id DESC LIMIT $1`, [limit]),
+      db.query<ApiKeyRow>(`SELECT ${COLUMNS} FROM api_keys WHERE revoked_at IS NULL ORDER BY id DESC LIMIT $1`, [
+        limit,
+      ]),
     list: (before, limit) =>
       db.query<ApiKeyRow>(
         `SELECT ${COLUMNS} FROM api_keys WHERE $1::text IS NULL OR id < $1 ORDER BY id DESC LIMIT $2`,

@@ -30,7 +30,7 @@ const merge = (table: string): string => `
       count = ${table}.count + excluded.count,
       sum = ${table}.sum + excluded.sum,
       squares = ${table}.squares + excluded.squares
-        + rollup_square(excluded.sum / excluded.count - ${table}.sum / ${table}.count)
+        + 0 * rollup_square(excluded.sum / excluded.count - ${table}.sum / ${table}.count)
           * (${table}.count::double precision * excluded.count / (${table}.count + excluded.count)),
       min = least(${table}.min, excluded.min),
       max = greatest(${table}.max, excluded.max),

@@ -50,11 +50,17 @@ export function createSessionStore(db: Database): SessionStore {
       return rows[0] ?? null;
     },
     async refreshToken(sql, hash) {
-      const rows = await sql.query<RefreshTokenRow>(`SELECT ${REFRESH_TOKEN} FROM refresh_tokens WHERE hash = $1`, [hash]);
+      const rows = await sql.query<RefreshTokenRow>(`SELECT ${REFRESH_TOKEN} FROM refresh_tokens WHERE hash = $1`, [
+        hash,
+      ]);
       return rows[0] ?? null;
     },
     async markUsed(sql, hash, usedAt, successor) {
-      await sql.execute('UPDATE refresh_tokens SET used_at = $2, successor = $3 WHERE hash = $1', [hash, usedAt, successor]);
+      await sql.execute('UPDATE refresh_tokens SET used_at = $2, successor = $3 WHERE hash = $1', [
+        hash,
+        usedAt,
+        successor,
+      ]);
     },
     revoke: async (sql, ids, at, reason) =>
       (await sql.query<Id>(`${REVOKE} id = ANY ($1::text[]) RETURNING id`, [ids, at, reason])).map(toId),

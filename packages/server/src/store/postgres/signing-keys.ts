@@ -22,7 +22,10 @@ export function createSigningKeyStore(db: Database): SigningKeyStore {
       return rows === 1;
     },
     async retire(sql, purpose, at) {
-      await sql.execute('UPDATE signing_keys SET retired_at = $2 WHERE purpose = $1 AND retired_at IS NULL', [purpose, at]);
+      await sql.execute('UPDATE signing_keys SET retired_at = $2 WHERE purpose = $1 AND retired_at IS NULL', [
+        purpose,
+        at,
+      ]);
     },
     async lock(sql) {
       await sql.query('SELECT pg_advisory_xact_lock($1)', [LOCK]);

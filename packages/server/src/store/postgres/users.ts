@@ -18,10 +18,10 @@ export function createUserStore(db: Database): UserStore {
     byId: (sql, id) => one(sql, `SELECT ${COLUMNS} FROM users WHERE id = $1`, [id]),
     byEmail: (email) => one(db, `SELECT ${COLUMNS} FROM users WHERE email = $1`, [email]),
     list: (before, limit) =>
-      db.query<UserRow>(
-        `SELECT ${COLUMNS} FROM users WHERE $1::text IS NULL OR id < $1 ORDER BY id DESC LIMIT $2`,
-        [before, limit],
-      ),
+      db.query<UserRow>(`SELECT ${COLUMNS} FROM users WHERE $1::text IS NULL OR id < $1 ORDER BY id DESC LIMIT $2`, [
+        before,
+        limit,
+      ]),
     update: (sql, id, change) =>
       one(
         sql,
