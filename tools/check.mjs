@@ -7,32 +7,6 @@ import { writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Interrupted, PrepareError, ROOT, prepare, say, seconds, tool } from './prepare.mjs';
 
-/** Licences that may be in what we ship. */
-const SHIPPED = [
-  'Apache-2.0',
-  'MIT',
-  'ISC',
-  'BSD-2-Clause',
-  'BSD-3-Clause',
-  '0BSD',
-  'BlueOak-1.0.0',
-  'CC0-1.0',
-  'PostgreSQL',
-  'Unlicense',
-  'Python-2.0',
-];
-/** Licences that may be in our tools too: they are used, not shipped. */
-const USED = [...SHIPPED, 'MPL-2.0', 'CC-BY-3.0', 'CC-BY-4.0', 'MIT-0'];
-
-/** @param {readonly string[]} allowed @param {readonly string[]} more */
-function licences(allowed, more) {
-  return [
-    tool('license-checker-rseidelsohn/bin/license-checker-rseidelsohn.js'),
-    ...['--summary', '--excludePrivatePackages', '--unknown', ...more],
-    ...['--onlyAllow', allowed.join(';')],
-  ];
-}
-
 /** @type {readonly { name: string, args: readonly string[] }[]} */
 const CHECKS = [
   { name: 'types', args: [tool('typescript/bin/tsc'), '-b'] },
@@ -41,8 +15,7 @@ const CHECKS = [
   { name: 'format', args: [tool('@biomejs/biome/bin/biome'), 'format', '--reporter=summary', '.'] },
   { name: 'import rules', args: ['tools/dist/bin/import-rules.js'] },
   { name: 'dead code', args: [tool('knip/bin/knip.js'), '--no-config-hints'] },
-  { name: 'licences of what is shipped', args: licences(SHIPPED, ['--production']) },
-  { name: 'licences of the tools', args: licences(USED, []) },
+  { name: 'licences', args: ['tools/dist/bin/licences.js'] },
   {
     name: 'documents against code',
     args: [tool('vitest/vitest.mjs'), 'run', '--project=pure', 'tools/src', 'settings-page', 'protocol/src/version'],

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { checkCheckout, checkModules, findCycles, matchesLibrary } from './import-rules.ts';
+import { checkCheckout, checkModules, checkReach, findCycles, matchesLibrary } from './import-rules.ts';
 import { FOLDERS, folderTable, LIBRARIES, libraryTable, ROW } from './import-table.ts';
 import { type Module, parseModule, ROOT, readModules } from './modules.ts';
 
@@ -144,6 +144,17 @@ describe('the rules', () => {
       `folder-without-row ${SERVER}/elsewhere/a.ts`,
     ]);
     expect(reasons({ [`${SERVER}/lib/a.ts`]: "import './b.js';" })).toEqual([`no-such-module ${SERVER}/lib/a.ts`]);
+  });
+
+  it('refuse a module that only its own test reaches', () => {
+    const modules = checkout({
+      'packages/server/bin/tocsin.ts': "import { a } from '../src/app/a.ts'; a();",
+      [`${SERVER}/app/a.ts`]: "import type { B } from './b.ts'; export const a = (): B => 1;",
+      [`${SERVER}/app/b.ts`]: 'export type B = 1;',
+      [`${SERVER}/app/c.ts`]: 'export const c = 1;',
+      [`${SERVER}/app/c.test.ts`]: "import { c } from './c.ts'; c;",
+    });
+    expect(checkReach(modules).map((violation) => violation.path)).toEqual([`${SERVER}/app/c.ts`]);
   });
 
   it('count the lines of a function without those of the functions within it', () => {

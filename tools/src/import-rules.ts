@@ -1,6 +1,6 @@
 /**
  * Enforces the table of `import-table.ts`, and what goes with it: no cycles (types included), a foreign library only in
- * its folder, no impurity in pure folders, no function past 70 lines of its own. Pure but for {@link checkCheckout}.
+ * its folder, no impurity in pure folders, no module that nothing reaches, no function past 70 lines of its own. Pure but for {@link checkCheckout}.
  */
 import { FOLDERS, type FolderRow, LIBRARIES, NOT_PRODUCT } from './import-table.ts';
 import { isTest, type Module, readModules, resolveImport } from './modules.ts';
@@ -15,6 +15,7 @@ export type Reason =
   | 'node-in-pure-folder'
   | 'impure'
   | 'cycle'
+  | 'unreachable'
   | 'function-too-long';
 
 /** One breach of the rules. */
@@ -27,11 +28,11 @@ export interface Violation {
 /** The most lines that a function may have of its own. */
 const FUNCTION_LINES = 70;
 
-/** Reads the checkout and checks it. Throws when it sees no modules: a check that sees nothing must not pass. */
+/** Reads the checkout and checks it. Throws when it sees no modules: a check that sees nothing must not pass.*/
 export function checkCheckout(root?: string): { readonly modules: number; readonly violations: Violation[] } {
   const modules = readModules(root);
   if (modules.length === 0) throw new Error('the import rules saw no modules');
-  return { modules: modules.length, violations: checkModules(modules) };
+  return { modules: modules.length, violations: [...checkModules(modules), ...checkReach(modules)] };
 }
 
 /** All violations, in the order of the modules. Tests and suites are exempt from the table. */
@@ -108,6 +109,25 @@ export function matchesLibrary(library: string, specifier: string): boolean {
 /** The row of a module: the longest path that fits. */
 function folderOf(path: string): FolderRow | undefined {
   return FOLDERS.filter((row) => path.startsWith(`${row.path}/`)).toSorted((a, b) => b.path.length - a.path.length)[0];
+}
+
+/**
+ * Modules of the product that no entry reaches: entries are the commands in `bin`, and whatever tests, measures or
+ * checks the product without being a test itself. A module that only its own test imports is dead.
+ */
+export function checkReach(modules: readonly Module[]): Violation[] {
+  const product = new Map(modules.filter((module) => !isTest(module.path)).map((module) => [module.path, module]));
+  const isEntry = (path: string): boolean => path.includes('/bin/') || NOT_PRODUCT.includes(folderOf(path)?.name ?? '');
+  const reached = new Set([...product.keys()].filter(isEntry));
+  for (const path of reached) {
+    for (const { specifier } of product.get(path)?.imports ?? []) {
+      const target = resolveImport(path, specifier);
+      if (target !== null && product.has(target)) reached.add(target);
+    }
+  }
+  return [...product.keys()]
+    .filter((path) => !reached.has(path))
+    .map((path) => ({ reason: 'unreachable', path, detail: 'no command leads to it' }));
 }
 
 /** Cycles of modules, each once, types included (Tarjan's strongly connected components, one way round each). */

@@ -20,7 +20,11 @@ export const NEEDS = [
 /** One of {@link NEEDS}. */
 export type Need = (typeof NEEDS)[number];
 
-/** Needs that are about where the tests run, not about what is installed: their absence never fails a run. */
+/**
+ * Needs that are about where the tests run, not about what is installed: their absence never fails a run.
+ *
+ * @public read by tools/test.mjs
+ */
 export const EXCUSED: readonly Need[] = ['shared-data'];
 
 /** The checkout's folder, from `src` as well as from `dist/src`. */
