@@ -10,6 +10,8 @@ export default defineConfig({
   ssr: { resolve: { conditions: ['source', 'node'] } },
   test: {
     maxWorkers: 2,
+    // Starts nothing by itself: one PostgreSQL for the run once a test asks for it.
+    globalSetup: ['packages/testkit/src/cluster-service.ts'],
     projects: [
       {
         extends: true,

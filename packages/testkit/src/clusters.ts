@@ -13,6 +13,8 @@ import { type Engine, engineFolder } from './engines.ts';
 
 /** A running cluster. */
 export interface Cluster {
+  /** Its folder, which is also that of its socket. */
+  readonly root: string;
   /** URL of a database in it; the user is its superuser. */
   url(database: string): string;
   stop(): Promise<void>;
@@ -69,7 +71,8 @@ export async function startCluster(engine: Engine): Promise<Cluster> {
   guard.unref();
   for (const stream of [guard.stdin, guard.stdout, guard.stderr]) (stream as unknown as { unref(): void }).unref();
   return {
-    url: (database) => `postgres://postgres@localhost/${database}?host=${encodeURIComponent(root)}`,
+    root,
+    url: (database) => clusterUrl(root, database),
     stop: () =>
       new Promise((resolve) => {
         if (guard.exitCode !== null) return resolve();
@@ -78,6 +81,11 @@ export async function startCluster(engine: Engine): Promise<Cluster> {
         guard.stdin?.end();
       }),
   };
+}
+
+/** URL of a database in the cluster of this folder. */
+export function clusterUrl(root: string, database: string): string {
+  return `postgres://postgres@localhost/${database}?host=${encodeURIComponent(root)}`;
 }
 
 async function binariesFor(engine: Engine): Promise<string> {

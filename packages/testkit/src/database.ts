@@ -1,13 +1,13 @@
 /**
- * Databases for tests: fresh, migrated, each its own, in a cluster that this process shares.
+ * Databases for tests: fresh, migrated, each its own, in a cluster that the whole run shares (`cluster-service.ts`).
  *
  * The cluster starts with the first call; a template is migrated once, every database is a copy of it.
  */
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { migrate, readMigrations } from '@tocsin/server/store/migrate';
 import { openDatabase } from '@tocsin/server/store/pool';
 import type { Database } from '@tocsin/server/store/ports/database';
-import { type Cluster, startCluster } from './clusters.ts';
+import { obtainCluster } from './cluster-service.ts';
 import { type Engine, engines } from './engines.ts';
 
 /** A database of one test, or of one file of tests. */
@@ -28,7 +28,7 @@ export interface TestDatabaseOptions {
 }
 
 interface Shared {
-  readonly cluster: Cluster;
+  readonly urlOf: (database: string) => string;
   readonly admin: Database;
   readonly template: string;
 }
@@ -40,10 +40,10 @@ export async function openTestDatabase(wanted: Engine | TestDatabaseOptions = {}
   const options = typeof wanted === 'string' ? { engine: wanted } : wanted;
   const engine = options.engine ?? engines[0];
   if (engine === undefined) throw new Error('no PostgreSQL for tests: run npm install');
-  const { cluster, admin, template } = await share(engine);
+  const { urlOf, admin, template } = await share(engine);
   const name = `test_${randomBytes(8).toString('hex')}`;
   await admin.execute(`CREATE DATABASE ${name} TEMPLATE ${options.migrated === false ? 'template0' : template}`);
-  const url = cluster.url(name);
+  const url = urlOf(name);
   const db = openDatabase(url, { applicationName: 'tocsin-test' });
   return {
     db,
@@ -65,12 +65,21 @@ function share(engine: Engine): Promise<Shared> {
 }
 
 async function begin(engine: Engine): Promise<Shared> {
-  const cluster = await startCluster(engine);
-  const admin = openDatabase(cluster.url('postgres'), { maxConnections: 2, statementTimeoutMs: 60_000 });
-  const template = 'tocsin_template';
-  await admin.execute(`CREATE DATABASE ${template}`);
-  const db = openDatabase(cluster.url(template), { maxConnections: 1, statementTimeoutMs: 60_000 });
-  await migrate(db, await readMigrations());
-  await db.close();
-  return { cluster, admin, template };
+  const urlOf = await obtainCluster(engine);
+  const patient = { statementTimeoutMs: 0, lockTimeoutMs: 0, idleInTransactionTimeoutMs: 0, applicationName: 'testkit' };
+  const admin = openDatabase(urlOf('postgres'), { ...patient, maxConnections: 4 });
+  const migrations = await readMigrations();
+  const digest = createHash('sha256').update(migrations.map(({ hash }) => hash).join());
+  const template = `template_${digest.digest('hex').slice(0, 16)}`;
+  // One process makes the template, the others wait; CREATE DATABASE itself cannot be in the transaction.
+  await admin.transaction(async (sql) => {
+    await sql.query('SELECT pg_advisory_xact_lock(1)');
+    if ((await sql.query('SELECT FROM pg_database WHERE datname = $1', [template])).length > 0) return;
+    const half = `half_${randomBytes(8).toString('hex')}`;
+    await admin.execute(`CREATE DATABASE ${half}`);
+    const db = openDatabase(urlOf(half), { ...patient, maxConnections: 1 });
+    await migrate(db, migrations).finally(() => db.close());
+    await admin.execute(`ALTER DATABASE ${half} RENAME TO ${template}`);
+  });
+  return { urlOf, admin, template };
 }
