@@ -74,7 +74,13 @@ interface HeldKey extends KnownKey {
   readonly hash: Buffer;
 }
 
-const show = ({ id, name, scopes, createdAt, revokedAt }: ApiKeyRow): ApiKey => ({ id, name, scopes, createdAt, revokedAt });
+const show = ({ id, name, scopes, createdAt, revokedAt }: ApiKeyRow): ApiKey => ({
+  id,
+  name,
+  scopes,
+  createdAt,
+  revokedAt,
+});
 
 /** True when text may be an API key at all. Pure. */
 export function isApiKeyText(text: string): boolean {
@@ -160,7 +166,8 @@ export async function openApiKeys(options: ApiKeyOptions): Promise<ApiKeys> {
     check: (text) => held.check(text),
     async create(name, scopes) {
       const counts = await store.counts();
-      if (counts.all - counts.revoked >= LIVING_MOST) throw refuse('limit-reached', `There are ${LIVING_MOST} API keys already`);
+      if (counts.all - counts.revoked >= LIVING_MOST)
+        throw refuse('limit-reached', `There are ${LIVING_MOST} API keys already`);
       const key = `tocsin_${newSecret()}`;
       const row = rowOf(key, name, scopes);
       await store.insert(db, row);

@@ -36,7 +36,8 @@ export type ClaimDecision =
 type Claims = Readonly<Record<string, unknown>>;
 
 const refused = (reason: keyof typeof CLAIM_REFUSALS): ClaimDecision => ({ kind: 'refused', reason });
-const isText = (value: unknown, most = 256): value is string => typeof value === 'string' && value !== '' && value.length <= most;
+const isText = (value: unknown, most = 256): value is string =>
+  typeof value === 'string' && value !== '' && value.length <= most;
 const isTime = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value) && value >= 0;
 
 function parseClaims(payload: Uint8Array): Claims | null {

@@ -25,7 +25,10 @@ async function inBatches(once: (limit: number) => Promise<number>): Promise<numb
 }
 
 /** Deletes what ended more than a day before `now` (Unix ms), and tickets whose time is over. */
-export async function cleanup(stores: Pick<IdentityStores, 'sessions' | 'tickets'>, now: number): Promise<CleanupCounts> {
+export async function cleanup(
+  stores: Pick<IdentityStores, 'sessions' | 'tickets'>,
+  now: number,
+): Promise<CleanupCounts> {
   return {
     tickets: await inBatches((limit) => stores.tickets.deleteExpired(now, limit)),
     refreshTokens: await inBatches((limit) => stores.sessions.deleteExpiredRefreshTokens(now - KEPT_MS, limit)),

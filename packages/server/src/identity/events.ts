@@ -17,4 +17,8 @@ export type IdentityEvent =
     }
   | { readonly kind: 'sign-out'; readonly sessionId: string }
   | { readonly kind: 'keys-rotated'; readonly kid: string }
-  | { readonly kind: 'background-failed'; readonly part: 'signing-keys' | 'sessions' | 'outside-keys' | 'api-keys'; readonly error: unknown };
+  | {
+      readonly kind: 'background-failed';
+      readonly part: 'signing-keys' | 'sessions' | 'outside-keys' | 'api-keys';
+      readonly error: unknown;
+    };

@@ -53,7 +53,9 @@ const OPERATOR = 'first-operator';
 const API_KEY = 'first-api-key';
 
 /** Builds the first start: an idempotent function to call at every start. */
-export function createFirstStart(options: FirstStartOptions): (given: GivenCredentials, announce: Announce) => Promise<void> {
+export function createFirstStart(
+  options: FirstStartOptions,
+): (given: GivenCredentials, announce: Announce) => Promise<void> {
   const { db, passwords, apiKeys, clock } = options;
   const { users } = options.stores;
 
@@ -71,7 +73,11 @@ export function createFirstStart(options: FirstStartOptions): (given: GivenCrede
     return { user, password, generated: given.adminPassword === undefined };
   };
 
-  const addAdmin = async (sql: Sql, plan: PlannedAdmin | null, given: GivenCredentials): Promise<GeneratedCredentials['admin']> => {
+  const addAdmin = async (
+    sql: Sql,
+    plan: PlannedAdmin | null,
+    given: GivenCredentials,
+  ): Promise<GeneratedCredentials['admin']> => {
     if (plan === null) return null;
     // Of several first starts the others wait here, and find it claimed.
     const first = await users.claim(sql, OPERATOR, plan.user.id);

@@ -107,8 +107,10 @@ interface Ground {
 async function openGround({ db, stores, bus, clock, settings, onEvent }: IdentityOptions): Promise<Ground> {
   const keys = deriveKeys(settings.clusterSecret);
   const { pubsub } = bus;
-  const failed = (part: Extract<IdentityEvent, { kind: 'background-failed' }>['part']) => (error: unknown): void =>
-    onEvent({ kind: 'background-failed', part, error });
+  const failed =
+    (part: Extract<IdentityEvent, { kind: 'background-failed' }>['part']) =>
+    (error: unknown): void =>
+      onEvent({ kind: 'background-failed', part, error });
   const opened: { close(): Promise<void> }[] = [];
   const close = async (): Promise<void> => {
     for (const part of opened.splice(0).reverse()) await part.close();
@@ -123,7 +125,9 @@ async function openGround({ db, stores, bus, clock, settings, onEvent }: Identit
     const common = { db, pubsub, clock };
     const signing = { ...common, store: stores.signingKeys, sealing: keys.sealing, tokenAlgorithm, accessTokenMs };
     const signingKeys = keep(await openSigningKeys({ ...signing, onRefreshFailed: failed('signing-keys') }));
-    const sessionState = keep(await openSessionState({ ...common, store: stores.sessions, onFailed: failed('sessions') }));
+    const sessionState = keep(
+      await openSessionState({ ...common, store: stores.sessions, onFailed: failed('sessions') }),
+    );
     const apiKeys = keep(await openApiKeys({ ...common, store: stores.apiKeys, onFailed: failed('api-keys') }));
     return { keys, signingKeys, sessionState, apiKeys, passwords: await createPasswords(), close };
   } catch (error) {
@@ -148,7 +152,15 @@ export async function createIdentity(options: IdentityOptions): Promise<Identity
     skewSeconds: settings.skewSeconds,
     accessTokenMs: settings.accessTokenMinutes * 60_000,
   });
-  const sessions = createSessions({ db, stores, state: sessionState, tokens, refreshKey: ground.keys.refresh, clock, onEvent });
+  const sessions = createSessions({
+    db,
+    stores,
+    state: sessionState,
+    tokens,
+    refreshKey: ground.keys.refresh,
+    clock,
+    onEvent,
+  });
   const limits = createSignInLimits(bus, clock);
   return {
     authenticators: createAuthenticators({ apiKeys, tokens }),
@@ -164,7 +176,8 @@ export async function createIdentity(options: IdentityOptions): Promise<Identity
     signIn: createSignIn({ users: stores.users, passwords, sessions, limits, onEvent }),
     async refresh({ refreshToken, fingerprint, address }) {
       const { allowed, retryAfterMs } = await bus.limiter.take(`refresh:address:${address}`, REFRESHES);
-      if (!allowed) throw new RefusalError({ code: 'rate-limited', detail: 'Too many refreshes from this address', retryAfterMs });
+      if (!allowed)
+        throw new RefusalError({ code: 'rate-limited', detail: 'Too many refreshes from this address', retryAfterMs });
       return sessions.refresh(refreshToken, fingerprint);
     },
     async signOut(sessionId) {

@@ -44,7 +44,8 @@ async function readBody(response: Response): Promise<string> {
 
 function parseKeys(text: string): Map<string, VerifyingKey> {
   const document: unknown = JSON.parse(text);
-  const list: unknown = typeof document === 'object' && document !== null ? (document as { keys?: unknown }).keys : undefined;
+  const list: unknown =
+    typeof document === 'object' && document !== null ? (document as { keys?: unknown }).keys : undefined;
   if (!Array.isArray(list)) throw new Error('the JWKS has no keys');
   const keys = new Map<string, VerifyingKey>();
   for (const jwk of list.slice(0, KEYS) as unknown[]) {

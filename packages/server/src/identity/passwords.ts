@@ -37,7 +37,7 @@ const normalise = (password: string): string => password.normalize('NFKC');
 export function passwordProblem(password: string, email: string): string | null {
   const least = LIMITS.passwordLeastCharacters.value;
   const most = LIMITS.passwordCharacters.value;
-  if ([...password].length < least) return `needs at least ${least} characters`;
+  if (Array.from(password).length < least) return `needs at least ${least} characters`;
   if (password.length > most) return `has more than ${most} characters`;
   if (new Set(normalise(password)).size < 4) return 'needs at least 4 different characters';
   return normalise(password).toLowerCase() === email ? 'must not be the e-mail address' : null;

@@ -33,7 +33,10 @@ function fingerprintFits(session: SessionRow, given: Buffer | null): boolean {
 }
 
 /** Decides about a refresh at `now` (Unix ms). A wrong fingerprint is refused before anything may be revoked. Pure. */
-export function decideRefresh({ session, token, successor, fingerprintHash }: RefreshFacts, now: number): RefreshDecision {
+export function decideRefresh(
+  { session, token, successor, fingerprintHash }: RefreshFacts,
+  now: number,
+): RefreshDecision {
   if (session === null || token === null) return { kind: 'refused', reason: 'unknown' };
   if (session.revokedAt !== null) return { kind: 'refused', reason: 'revoked' };
   if (!fingerprintFits(session, fingerprintHash)) return { kind: 'refused', reason: 'fingerprint' };

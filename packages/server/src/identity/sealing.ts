@@ -20,11 +20,17 @@ export function seal(key: KeyObject, plain: Buffer, context: string): Buffer {
 /** Opens what {@link seal} made with the same key and context. */
 export function unseal(key: KeyObject, sealed: Buffer, context: string): Buffer {
   try {
-    const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, NONCE_BYTES), { authTagLength: TAG_BYTES });
+    const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, NONCE_BYTES), {
+      authTagLength: TAG_BYTES,
+    });
     decipher.setAAD(Buffer.from(context, 'utf8'));
     decipher.setAuthTag(sealed.subarray(-TAG_BYTES));
     return Buffer.concat([decipher.update(sealed.subarray(NONCE_BYTES, -TAG_BYTES)), decipher.final()]);
   } catch (cause) {
-    throw new CodedError('cluster-secret-wrong', `A key in the store does not open with this CLUSTER_SECRET (${context})`, { cause });
+    throw new CodedError(
+      'cluster-secret-wrong',
+      `A key in the store does not open with this CLUSTER_SECRET (${context})`,
+      { cause },
+    );
   }
 }

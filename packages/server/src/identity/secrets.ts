@@ -26,7 +26,10 @@ export function deriveKey(secret: string, info: string): KeyObject {
 /** All keys of CLUSTER_SECRET. Throws a CodedError `cluster-secret-short` below 32 characters. Pure. */
 export function deriveKeys(secret: string): ClusterKeys {
   if (secret.length < CLUSTER_SECRET_LEAST_CHARACTERS) {
-    throw new CodedError('cluster-secret-short', `CLUSTER_SECRET needs at least ${CLUSTER_SECRET_LEAST_CHARACTERS} characters`);
+    throw new CodedError(
+      'cluster-secret-short',
+      `CLUSTER_SECRET needs at least ${CLUSTER_SECRET_LEAST_CHARACTERS} characters`,
+    );
   }
   return {
     sealing: deriveKey(secret, 'tocsin/1/sealing'),

@@ -50,8 +50,11 @@ interface Waiter {
 export function parseEnded(payload: string): string[] {
   try {
     const value: unknown = JSON.parse(payload);
-    const ids: unknown = typeof value === 'object' && value !== null ? (value as { sessions?: unknown }).sessions : undefined;
-    return Array.isArray(ids) ? ids.slice(0, MESSAGE_IDS).filter((id): id is string => typeof id === 'string' && id.length <= 64) : [];
+    const ids: unknown =
+      typeof value === 'object' && value !== null ? (value as { sessions?: unknown }).sessions : undefined;
+    return Array.isArray(ids)
+      ? ids.slice(0, MESSAGE_IDS).filter((id): id is string => typeof id === 'string' && id.length <= 64)
+      : [];
   } catch {
     return [];
   }

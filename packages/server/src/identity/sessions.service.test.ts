@@ -15,8 +15,17 @@ afterAll(() => bench.close());
 beforeEach(() => bench.clock.advance(3_600_000));
 
 const open = (more: Partial<SessionOpening> = {}): Promise<TokenPair> =>
-  bench.identity.sessions.open({ subject: userId, userId, deviceId: null, role: 'operator', scope: 'api', fingerprint: null, ...more });
-const refresh = (token: string, fingerprint: string | null = null): Promise<TokenPair> => bench.identity.sessions.refresh(token, fingerprint);
+  bench.identity.sessions.open({
+    subject: userId,
+    userId,
+    deviceId: null,
+    role: 'operator',
+    scope: 'api',
+    fingerprint: null,
+    ...more,
+  });
+const refresh = (token: string, fingerprint: string | null = null): Promise<TokenPair> =>
+  bench.identity.sessions.refresh(token, fingerprint);
 const check = (pair: TokenPair): Promise<string> => codeOf(bench.identity.verifyAccessToken(pair.accessToken));
 
 describe('a refresh token', () => {
@@ -45,7 +54,9 @@ describe('a refresh token', () => {
     expect(await codeOf(refresh(first.refreshToken))).toBe('session-revoked');
     expect(await check(second)).toBe('session-revoked');
     expect(await codeOf(refresh(second.refreshToken))).toBe('session-revoked');
-    expect(bench.events).toContainEqual(expect.objectContaining({ kind: 'refresh', result: 'reuse', sessionId: first.sessionId }));
+    expect(bench.events).toContainEqual(
+      expect.objectContaining({ kind: 'refresh', result: 'reuse', sessionId: first.sessionId }),
+    );
   });
 
   test('again after its successor was used ends the session, even at once', async () => {
@@ -60,7 +71,9 @@ describe('a refresh token', () => {
     const other = await bench.another();
     const first = await open();
     const pairs = await Promise.all(
-      Array.from({ length: 8 }, (_, index) => (index % 2 === 0 ? bench.identity : other).sessions.refresh(first.refreshToken, null)),
+      Array.from({ length: 8 }, (_, index) =>
+        (index % 2 === 0 ? bench.identity : other).sessions.refresh(first.refreshToken, null),
+      ),
     );
     expect(new Set(pairs.map((pair) => pair.refreshToken)).size).toBe(1);
     const rows = await bench.database.db.query('SELECT 1 FROM refresh_tokens WHERE session_id = $1', [first.sessionId]);
@@ -83,9 +96,12 @@ describe('a refresh token', () => {
     expect(await codeOf(refresh(first.refreshToken))).toBe('token-expired');
   });
 
-  test.each(['', 'x', newSecret(), `${newSecret()}=`, "' OR 1=1 --"])('that is not known (%s) is refused', async (token) => {
-    expect(await codeOf(refresh(token))).toBe('token-invalid');
-  });
+  test.each(['', 'x', newSecret(), `${newSecret()}=`, "' OR 1=1 --"])(
+    'that is not known (%s) is refused',
+    async (token) => {
+      expect(await codeOf(refresh(token))).toBe('token-invalid');
+    },
+  );
 
   test('gives the role that the user has now', async () => {
     const viewer = await bench.identity.users.create({ email: 'role@b.test', password: PASSWORD, role: 'viewer' });
@@ -98,11 +114,15 @@ describe('a refresh token', () => {
   test('is not in the store, nor is its successor, which needs the cluster secret to be found', async () => {
     const first = await open();
     await refresh(first.refreshToken);
-    const rows = await bench.database.db.query<{ text: string }>('SELECT (refresh_tokens.*)::text AS text FROM refresh_tokens');
+    const rows = await bench.database.db.query<{ text: string }>(
+      'SELECT (refresh_tokens.*)::text AS text FROM refresh_tokens',
+    );
     const text = rows.map((row) => row.text).join();
     expect(text).not.toContain(first.refreshToken);
     const foreign = deriveKeys(`${SECRET}!`).refresh;
-    expect(successorOf(first.refreshToken, foreign)).not.toBe(successorOf(first.refreshToken, deriveKeys(SECRET).refresh));
+    expect(successorOf(first.refreshToken, foreign)).not.toBe(
+      successorOf(first.refreshToken, deriveKeys(SECRET).refresh),
+    );
   });
 });
 
@@ -173,7 +193,13 @@ describe('a ticket', () => {
     const who = await holder();
     const { ticket } = await bench.identity.tickets.issue(who);
     const { sessionId, expiresAt } = who;
-    expect(await bench.identity.tickets.redeem(ticket)).toMatchObject({ kind: 'user', subject: userId, role: 'operator', sessionId, expiresAt });
+    expect(await bench.identity.tickets.redeem(ticket)).toMatchObject({
+      kind: 'user',
+      subject: userId,
+      role: 'operator',
+      sessionId,
+      expiresAt,
+    });
   });
 
   test('is over after 30 s, and with the token or the session behind it', async () => {
@@ -201,7 +227,12 @@ describe('a ticket', () => {
 test('what has ended is deleted a day later, and nothing else', async () => {
   const old = await open();
   await bench.identity.signOut(old.sessionId);
-  const { ticket } = await bench.identity.tickets.issue({ id: userId, role: 'viewer', sessionId: old.sessionId, expiresAt: bench.clock.now() });
+  const { ticket } = await bench.identity.tickets.issue({
+    id: userId,
+    role: 'viewer',
+    sessionId: old.sessionId,
+    expiresAt: bench.clock.now(),
+  });
   bench.clock.advance(86_400_001);
   const living = await open();
   const counts = await bench.identity.cleanup(bench.clock.now());

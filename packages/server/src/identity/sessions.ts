@@ -79,20 +79,25 @@ export function createSessions(options: SessionOptions): Sessions {
   const { db, stores, state, clock } = options;
   const store = stores.sessions;
 
-  const act = async (sql: Sql, hash: Buffer, next: Buffer, fingerprint: string | null): Promise<Refreshed> => {
+  const act = async (sql: Sql, hash: Buffer, nextHash: Buffer, fingerprint: string | null): Promise<Refreshed> => {
     const now = clock.now();
     const session = await store.lockByRefreshToken(sql, hash);
     // Read after the lock is held: what another refresh has done meanwhile is seen.
     const token = session === null ? null : await store.refreshToken(sql, hash);
-    const successor = token?.successor == null ? null : await store.refreshToken(sql, token.successor);
+    const next = token?.successor ?? null;
+    const successor = next === null ? null : await store.refreshToken(sql, next);
     const decision = decideRefresh({ session, token, successor, fingerprintHash: hashed(fingerprint) }, now);
     const expiresAt = Math.min(now + REFRESH_TOKEN_MS, session?.expiresAt ?? 0);
     if (decision.kind === 'rotate' && session !== null) {
-      await store.insertRefreshToken(sql, { hash: next, sessionId: session.id, issuedAt: now, expiresAt });
-      await store.markUsed(sql, hash, now, next);
+      await store.insertRefreshToken(sql, { hash: nextHash, sessionId: session.id, issuedAt: now, expiresAt });
+      await store.markUsed(sql, hash, now, nextHash);
     }
     if (decision.kind === 'reuse' && session !== null) await store.revoke(sql, [session.id], now, 'refresh-reuse');
-    return { decision, session, refreshExpiresAt: decision.kind === 'repeat' ? (successor?.expiresAt ?? 0) : expiresAt };
+    return {
+      decision,
+      session,
+      refreshExpiresAt: decision.kind === 'repeat' ? (successor?.expiresAt ?? 0) : expiresAt,
+    };
   };
 
   const roleOf = async (session: SessionRow): Promise<UserRole | null> => {
@@ -111,8 +116,21 @@ export function createSessions(options: SessionOptions): Sessions {
       const { subject, userId, deviceId, role, scope } = opening;
       await db.transaction(async (sql) => {
         const times = { createdAt: now, expiresAt: now + SESSION_MS };
-        await store.insert(sql, { id: sessionId, subject, userId, deviceId, scope, fingerprintHash: hashed(opening.fingerprint), ...times });
-        await store.insertRefreshToken(sql, { hash: sha256(refreshToken), sessionId, issuedAt: now, expiresAt: refreshExpiresAt });
+        await store.insert(sql, {
+          id: sessionId,
+          subject,
+          userId,
+          deviceId,
+          scope,
+          fingerprintHash: hashed(opening.fingerprint),
+          ...times,
+        });
+        await store.insertRefreshToken(sql, {
+          hash: sha256(refreshToken),
+          sessionId,
+          issuedAt: now,
+          expiresAt: refreshExpiresAt,
+        });
       });
       const token = await options.tokens.issue({ subject, sessionId, scope, role, deviceId });
       return { ...token, refreshToken, refreshExpiresAt, sessionId };
@@ -122,8 +140,16 @@ export function createSessions(options: SessionOptions): Sessions {
       const next = successorOf(refreshToken, options.refreshKey);
       const done = await db.transaction((sql) => act(sql, sha256(refreshToken), sha256(next), fingerprint));
       const { decision, session } = done;
-      const who = { sessionId: session?.id ?? null, subject: session?.subject ?? null, deviceId: session?.deviceId ?? null };
-      options.onEvent({ kind: 'refresh', result: decision.kind === 'refused' ? decision.reason : decision.kind, ...who });
+      const who = {
+        sessionId: session?.id ?? null,
+        subject: session?.subject ?? null,
+        deviceId: session?.deviceId ?? null,
+      };
+      options.onEvent({
+        kind: 'refresh',
+        result: decision.kind === 'refused' ? decision.reason : decision.kind,
+        ...who,
+      });
       if (decision.kind === 'reuse' && session !== null) await state.announce([session.id]);
       if (session === null || decision.kind === 'refused' || decision.kind === 'reuse') throw refusalOf(decision);
       const { id: sessionId, subject, scope, deviceId } = session;
@@ -143,8 +169,10 @@ export function createSessions(options: SessionOptions): Sessions {
 }
 
 function refusalOf(decision: RefreshDecision): Error {
-  if (decision.kind === 'reuse') return refuse('session-revoked', 'The refresh token was used before; its session has ended');
-  if (decision.kind !== 'refused' || decision.reason === 'unknown') return refuse('token-invalid', 'The refresh token is not known');
+  if (decision.kind === 'reuse')
+    return refuse('session-revoked', 'The refresh token was used before; its session has ended');
+  if (decision.kind !== 'refused' || decision.reason === 'unknown')
+    return refuse('token-invalid', 'The refresh token is not known');
   if (decision.reason === 'revoked') return refuse('session-revoked');
   if (decision.reason === 'expired') return refuse('token-expired', 'The refresh token has expired');
   return refuse('credentials-wrong', 'The fingerprint is not that of this session');

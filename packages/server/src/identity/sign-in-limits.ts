@@ -35,7 +35,10 @@ function limited(retryAfterMs: number, detail: string): RefusalError {
 }
 
 /** Builds the limits over the bus. Accounts appear in its keys as hashes. */
-export function createSignInLimits(bus: { readonly limiter: Limiter; readonly cells: Cells }, clock: Clock): SignInLimits {
+export function createSignInLimits(
+  bus: { readonly limiter: Limiter; readonly cells: Cells },
+  clock: Clock,
+): SignInLimits {
   const { limiter, cells } = bus;
 
   const refuseWhenBlocked = async (key: string, detail: string): Promise<void> => {

@@ -49,7 +49,10 @@ export function createSignIn(options: SignInOptions): (request: SignInRequest) =
     const email = normaliseEmail(text);
     const attempt = await enter(address, email ?? '');
     const user = email === null ? null : await users.byEmail(email);
-    const fits = await passwords.verify(user?.passwordHash ?? null, password.slice(0, LIMITS.passwordCharacters.value + 1));
+    const fits = await passwords.verify(
+      user?.passwordHash ?? null,
+      password.slice(0, LIMITS.passwordCharacters.value + 1),
+    );
     if (user === null || !fits || user.disabledAt !== null) {
       await attempt.failed();
       onEvent({ kind: 'sign-in', result: 'wrong', userId: user?.id ?? null, address });

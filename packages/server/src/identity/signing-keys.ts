@@ -100,15 +100,20 @@ export async function makeSigningKey(
       ? await promisify(generateKeyPair)('ec', { namedCurve: 'P-256' })
       : await promisify(generateKeyPair)('rsa', { modulusLength: 2048 });
   const jwk = pair.publicKey.export({ format: 'jwk' });
-  const kid = await calculateJwkThumbprint(jwk as Parameters<typeof calculateJwkThumbprint>[0], 'sha256');
+  const kid = await calculateJwkThumbprint(jwk, 'sha256');
   const sealed = seal(sealing, pair.privateKey.export({ format: 'der', type: 'pkcs8' }), context(purpose, kid));
   return { kid, purpose, algorithm, publicJwk: { ...jwk }, sealed, createdAt: now, retiredAt: null };
 }
 
 function loadKey(row: SigningKeyRow, sealing: KeyObject): LoadedKey {
   const algorithm = TOKEN_ALGORITHMS.find((known) => known === row.algorithm);
-  if (algorithm === undefined) throw new CodedError('signing-key-unknown', `Signing key ${row.kid} has an unknown algorithm`);
-  const privateKey = createPrivateKey({ key: unseal(sealing, row.sealed, context(row.purpose, row.kid)), format: 'der', type: 'pkcs8' });
+  if (algorithm === undefined)
+    throw new CodedError('signing-key-unknown', `Signing key ${row.kid} has an unknown algorithm`);
+  const privateKey = createPrivateKey({
+    key: unseal(sealing, row.sealed, context(row.purpose, row.kid)),
+    format: 'der',
+    type: 'pkcs8',
+  });
   // The public half comes from the sealed one: whoever can write the table cannot put a key of his own into the JWKS.
   const publicKey = createPublicKey(privateKey);
   const publicJwk = { ...publicKey.export({ format: 'jwk' }) };
@@ -180,7 +185,9 @@ export async function openSigningKeys(options: SigningKeyOptions): Promise<Signi
     set.refresh().catch((error: unknown) => options.onRefreshFailed?.(error));
   };
   const find = (purpose: KeyPurpose): LoadedKey | undefined =>
-    set.all().find((key) => key.purpose === purpose && key.algorithm === algorithmOf(purpose) && key.retiredAt === null);
+    set
+      .all()
+      .find((key) => key.purpose === purpose && key.algorithm === algorithmOf(purpose) && key.retiredAt === null);
   const current = (purpose: KeyPurpose): LoadedKey => {
     const key = find(purpose);
     if (key === undefined) throw new CodedError('signing-key-missing', `There is no current ${purpose} key`);
@@ -202,12 +209,22 @@ export async function openSigningKeys(options: SigningKeyOptions): Promise<Signi
     async tokenKey(kid) {
       if (set.get(kid) === undefined && mayAsk()) await set.refresh();
       const key = set.get(kid);
-      return key !== undefined && key.purpose === 'token' && keyStillCounts(key, clock.now(), accessTokenMs) ? key : null;
+      return key !== undefined && key.purpose === 'token' && keyStillCounts(key, clock.now(), accessTokenMs)
+        ? key
+        : null;
     },
     jwks() {
       const now = clock.now();
       const keys = set.all().filter((key) => keyStillCounts(key, now, accessTokenMs));
-      return { keys: keys.map((key) => ({ ...key.publicJwk, kid: key.kid, alg: key.algorithm, use: 'sig', purpose: key.purpose })) };
+      return {
+        keys: keys.map((key) => ({
+          ...key.publicJwk,
+          kid: key.kid,
+          alg: key.algorithm,
+          use: 'sig',
+          purpose: key.purpose,
+        })),
+      };
     },
     async rotate(purpose) {
       const row = await makeSigningKey(purpose, algorithmOf(purpose), sealing, clock.now());

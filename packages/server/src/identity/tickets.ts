@@ -56,13 +56,21 @@ export function createTickets({ store, state, limiter, clock }: TicketOptions): 
       }
       const ticket = newSecret();
       const until = clock.now() + LIMITS.ticketMs.value;
-      await store.insert({ hash: sha256(ticket), sessionId, userId: id, role, tokenExpiresAt: expiresAt, expiresAt: until });
+      await store.insert({
+        hash: sha256(ticket),
+        sessionId,
+        userId: id,
+        role,
+        tokenExpiresAt: expiresAt,
+        expiresAt: until,
+      });
       return { ticket, expiresInSeconds: LIMITS.ticketMs.value / 1000 };
     },
     async redeem(ticket) {
       const row = looksLikeSecret(ticket) ? await store.take(sha256(ticket)) : null;
       if (row === null) throw refuse('token-invalid', 'The ticket is not known or was used');
-      if (clock.now() >= Math.min(row.expiresAt, row.tokenExpiresAt)) throw refuse('token-expired', 'The ticket has expired');
+      if (clock.now() >= Math.min(row.expiresAt, row.tokenExpiresAt))
+        throw refuse('token-expired', 'The ticket has expired');
       if (!(await state.alive(row.sessionId))) throw refuse('session-revoked');
       const { userId: subject, role, sessionId, tokenExpiresAt: expiresAt } = row;
       const tokenId = `ticket.${row.hash.toString('base64url').slice(0, 22)}`;

@@ -31,7 +31,8 @@ beforeEach(() => {
   ended = [];
 });
 
-const encode = (value: unknown): string => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
+const encode = (value: unknown): string =>
+  Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 const HEADER = { alg: 'ES256', kid: 'own', typ: 'at+jwt' };
 const seconds = NOW / 1000;
 const CLAIMS = {
@@ -62,19 +63,56 @@ async function codeOf(jwt: string): Promise<string> {
 
 describe('an access token', () => {
   test('says what RFC 9068 asks for and names its session, role and scope', async () => {
-    const { accessToken, expiresAt } = await tokens.issue({ subject: 'u1', sessionId: 's1', scope: 'api', role: 'viewer', deviceId: null });
-    const [header, claims] = accessToken.split('.', 2).map((part) => JSON.parse(Buffer.from(part, 'base64url').toString()));
+    const { accessToken, expiresAt } = await tokens.issue({
+      subject: 'u1',
+      sessionId: 's1',
+      scope: 'api',
+      role: 'viewer',
+      deviceId: null,
+    });
+    const [header, claims] = accessToken
+      .split('.', 2)
+      .map((part) => JSON.parse(Buffer.from(part, 'base64url').toString()) as Record<string, unknown>);
     expect(header).toEqual({ alg: 'ES256', kid: 'own', typ: 'at+jwt' });
-    expect(claims).toMatchObject({ iss: 'https://tocsin.test', aud: 'tocsin', sub: 'u1', sid: 's1', role: 'viewer', scope: 'api' });
-    expect(Object.keys(claims).sort()).toEqual(['aud', 'client_id', 'exp', 'iat', 'iss', 'jti', 'role', 'scope', 'sid', 'sub']);
+    expect(claims).toMatchObject({
+      iss: 'https://tocsin.test',
+      aud: 'tocsin',
+      sub: 'u1',
+      sid: 's1',
+      role: 'viewer',
+      scope: 'api',
+    });
+    expect(Object.keys(claims ?? {}).sort()).toEqual([
+      'aud',
+      'client_id',
+      'exp',
+      'iat',
+      'iss',
+      'jti',
+      'role',
+      'scope',
+      'sid',
+      'sub',
+    ]);
     expect(expiresAt).toBe(NOW + 900_000);
     const expected: Partial<Principal> = { kind: 'user', subject: 'u1', role: 'viewer', sessionId: 's1', expiresAt };
     expect(await tokens.verify(accessToken)).toMatchObject(expected);
   });
 
   test('of a device names the device and has no role', async () => {
-    const { accessToken } = await tokens.issue({ subject: 'device:d1', sessionId: 's1', scope: 'signals', role: null, deviceId: 'd1' });
-    expect(await tokens.verify(accessToken)).toMatchObject({ kind: 'device', deviceId: 'd1', role: null, scope: 'signals' });
+    const { accessToken } = await tokens.issue({
+      subject: 'device:d1',
+      sessionId: 's1',
+      scope: 'signals',
+      role: null,
+      deviceId: 'd1',
+    });
+    expect(await tokens.verify(accessToken)).toMatchObject({
+      kind: 'device',
+      deviceId: 'd1',
+      role: null,
+      scope: 'signals',
+    });
   });
 
   test('counts until its end and 30 s of skew', async () => {
@@ -132,7 +170,10 @@ describe('an attacker cannot get in', () => {
     ['no subject', signed(HEADER, { ...CLAIMS, sub: undefined })],
     ['no end', signed(HEADER, { ...CLAIMS, exp: undefined })],
     ['an end that is text', signed(HEADER, { ...CLAIMS, exp: '9999999999' })],
-    ['an end that is infinite', signed(HEADER, JSON.stringify(CLAIMS).replace(`"exp":${seconds + 900}`, '"exp":1e999'))],
+    [
+      'an end that is infinite',
+      signed(HEADER, JSON.stringify(CLAIMS).replace(`"exp":${seconds + 900}`, '"exp":1e999')),
+    ],
     ['issued in the future', signed(HEADER, { ...CLAIMS, iat: seconds + 31 })],
     ['not yet valid', signed(HEADER, { ...CLAIMS, nbf: seconds + 31 })],
     ['no session', signed(HEADER, { ...CLAIMS, sid: undefined })],

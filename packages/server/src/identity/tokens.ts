@@ -109,7 +109,8 @@ export function createTokens(options: TokenOptions): Tokens {
       const digest = (): string => sha256(jwt).toString('base64url');
       const decision = checkClaims(payload, { ...rules, origin }, clock.now(), digest);
       if (decision.kind === 'refused') throw refuse(CLAIM_REFUSALS[decision.reason]);
-      if (origin === 'own' && !(await options.sessionAlive(decision.principal.sessionId))) throw refuse('session-revoked');
+      if (origin === 'own' && !(await options.sessionAlive(decision.principal.sessionId)))
+        throw refuse('session-revoked');
       return decision.principal;
     },
   };

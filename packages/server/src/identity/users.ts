@@ -71,7 +71,10 @@ export function normaliseEmail(text: string): string | null {
 /** The e-mail address in its compared form; refuses `schema`. */
 export function requireEmail(text: string): string {
   const email = normaliseEmail(text);
-  if (email === null) throw refuse('schema', 'The e-mail address is malformed', [{ pointer: '/email', detail: 'is not an e-mail address' }]);
+  if (email === null)
+    throw refuse('schema', 'The e-mail address is malformed', [
+      { pointer: '/email', detail: 'is not an e-mail address' },
+    ]);
   return email;
 }
 
@@ -129,7 +132,8 @@ export function createUsers(options: UserOptions): Users {
         createdAt: clock.now(),
         disabledAt: null,
       };
-      if (!(await store.insert(db, user))) throw refuse('already-exists', 'A user with this e-mail address exists already');
+      if (!(await store.insert(db, user)))
+        throw refuse('already-exists', 'A user with this e-mail address exists already');
       return showUser(user);
     },
     get: async (id) => showUser(await found(db, id)),
@@ -149,7 +153,9 @@ export function createUsers(options: UserOptions): Users {
         await sessions.announce(ended);
         return showUser(after);
       } catch (error) {
-        throw isUniqueViolation(error) ? refuse('already-exists', 'A user with this e-mail address exists already') : error;
+        throw isUniqueViolation(error)
+          ? refuse('already-exists', 'A user with this e-mail address exists already')
+          : error;
       }
     },
     async remove(id) {

@@ -68,7 +68,8 @@ describeWith(['shared-data'], 'Wycheproof json_web_signature', () => {
     for (const { group, vector } of cases) {
       if (vector.result !== 'valid' || (await accepts(group, vector))) continue;
       const algorithm = String((group.public ?? group.private)?.['alg']);
-      if (REFUSED_ALGORITHMS[algorithm] === undefined) refused.add(`${vector.tcId} ${group.comment} ${algorithm} ${vector.comment}`);
+      if (REFUSED_ALGORITHMS[algorithm] === undefined)
+        refused.add(`${vector.tcId} ${group.comment} ${algorithm} ${vector.comment}`);
     }
     expect([...refused]).toEqual([]);
   });

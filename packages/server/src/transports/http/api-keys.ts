@@ -35,7 +35,10 @@ const DEFAULT_SCOPES: readonly Scope[] = ['ingest'];
 const scope: TSchema = Type.Union((['ingest', 'register', 'read'] as const).map((name) => Type.Literal(name)));
 
 const CreationSchema: TSchema = Type.Object(
-  { name: plainText(LIMITS.nameCharacters.value), scopes: Type.Optional(Type.Array(scope, { minItems: 1, maxItems: 3, uniqueItems: true })) },
+  {
+    name: plainText(LIMITS.nameCharacters.value),
+    scopes: Type.Optional(Type.Array(scope, { minItems: 1, maxItems: 3, uniqueItems: true })),
+  },
   { additionalProperties: false },
 );
 const shown = {
@@ -58,17 +61,31 @@ export function apiKeysRoutes(services: ApiKeyServices): (app: FastifyInstance) 
       return reply.code(201).send(await services.create(name, scopes));
     });
 
-    const list = { summary: 'API keys, newest first', tags, querystring: QuerySchema, response: { 200: pageOf(KeySchema) } };
+    const list = {
+      summary: 'API keys, newest first',
+      tags,
+      querystring: QuerySchema,
+      response: { 200: pageOf(KeySchema) },
+    };
     app.get<{ Querystring: PageQuery }>('/v1/api-keys', { config: ADMIN, schema: list }, async ({ query }) => {
       const limit = readLimit(query);
       const rows = await services.list(idBefore(query), limit + 1);
-      return toPage(rows, limit, (key) => [key.id], (key) => key);
+      return toPage(
+        rows,
+        limit,
+        (key) => [key.id],
+        (key) => key,
+      );
     });
 
     const revoke = { summary: 'Revokes an API key', tags };
-    app.delete<{ Params: { readonly id: string } }>('/v1/api-keys/:id', { config: ADMIN, schema: revoke }, async (request, reply) => {
-      await services.revoke(request.params.id);
-      return reply.code(204).send();
-    });
+    app.delete<{ Params: { readonly id: string } }>(
+      '/v1/api-keys/:id',
+      { config: ADMIN, schema: revoke },
+      async (request, reply) => {
+        await services.revoke(request.params.id);
+        return reply.code(204).send();
+      },
+    );
   };
 }

@@ -32,7 +32,11 @@ export interface TokenHolder {
 /** What the routes need; everything throws a RefusalError. `address` is what limits count an address by. */
 export interface AuthServices {
   signIn(request: { readonly email: string; readonly password: string; readonly address: string }): Promise<IssuedPair>;
-  refresh(request: { readonly refreshToken: string; readonly fingerprint: string | null; readonly address: string }): Promise<IssuedPair>;
+  refresh(request: {
+    readonly refreshToken: string;
+    readonly fingerprint: string | null;
+    readonly address: string;
+  }): Promise<IssuedPair>;
   signOut(sessionId: string): Promise<void>;
   ticket(holder: {
     readonly id: string;
@@ -96,7 +100,10 @@ const SessionSchema: TSchema = Type.Object({
   scope: Type.String(),
   expiresAt: Type.Integer({ description: 'end of the access token, Unix ms' }),
 });
-const TicketSchema: TSchema = Type.Object({ ticket: Type.String(), expires_in: Type.Integer({ description: 'seconds' }) });
+const TicketSchema: TSchema = Type.Object({
+  ticket: Type.String(),
+  expires_in: Type.Integer({ description: 'seconds' }),
+});
 const tags = ['people'];
 
 /** An absent body is an empty one. */
@@ -132,7 +139,12 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
       return show(pair);
     });
 
-    const refresh = { summary: 'A new pair for a refresh token', tags, body: RefreshSchema, response: { 200: PairSchema } };
+    const refresh = {
+      summary: 'A new pair for a refresh token',
+      tags,
+      body: RefreshSchema,
+      response: { 200: PairSchema },
+    };
     app.post<{ Body: RefreshBody }>('/v1/auth/refresh', { config: OWN, schema: refresh }, async (request, reply) => {
       const { refresh_token: refreshToken, fingerprint = null } = request.body;
       const pair = await services.refresh({ refreshToken, fingerprint, address: addressOf(request) });
@@ -146,7 +158,8 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
       const holder = await holderOf(request);
       const { device_id: deviceId, block = false } = request.body;
       const other = deviceId !== undefined && deviceId !== holder.deviceId;
-      if (other || (block && holder.deviceId === null)) throw refuse('device-mismatch', 'The token is not that of this device');
+      if (other || (block && holder.deviceId === null))
+        throw refuse('device-mismatch', 'The token is not that of this device');
       await services.signOut(holder.sessionId);
       if (request.headers.cookie !== undefined) reply.header('set-cookie', sessionCookie('', 0, secure));
       return reply.code(204).send();
@@ -158,7 +171,12 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
       return { subject, role, deviceId, scope, expiresAt };
     });
 
-    const ticket = { summary: 'A ticket to open one WebSocket with', tags, body: EMPTY, response: { 200: TicketSchema } };
+    const ticket = {
+      summary: 'A ticket to open one WebSocket with',
+      tags,
+      body: EMPTY,
+      response: { 200: TicketSchema },
+    };
     const ticketOptions = { config: OWN, schema: ticket, preValidation: allowNoBody };
     app.post('/v1/auth/ticket', ticketOptions, async (request) => {
       const { kind, role, subject: id, sessionId, expiresAt } = await holderOf(request);

@@ -16,7 +16,11 @@ const JwksSchema: TSchema = Type.Object({ keys: Type.Array(Type.Object({}, { add
 export function jwksRoutes(services: JwksServices): (app: FastifyInstance) => Promise<void> {
   return async (app) => {
     for (const url of ['/.well-known/jwks.json', '/internal/.well-known/jwks.json']) {
-      const schema = { summary: 'Public keys of tokens, alerts and commands', tags: ['keys'], response: { 200: JwksSchema } };
+      const schema = {
+        summary: 'Public keys of tokens, alerts and commands',
+        tags: ['keys'],
+        response: { 200: JwksSchema },
+      };
       app.get(url, { config: PUBLIC, schema }, async (_request, reply) =>
         reply.header('cache-control', CACHE).type('application/json').send(services.jwks()),
       );

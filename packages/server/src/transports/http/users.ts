@@ -85,17 +85,34 @@ export function usersRoutes(services: UserServices): (app: FastifyInstance) => P
       reply.code(201).send(await services.create(request.body)),
     );
 
-    const list = { summary: 'Users, newest first', tags, querystring: QuerySchema, response: { 200: pageOf(UserSchema) } };
+    const list = {
+      summary: 'Users, newest first',
+      tags,
+      querystring: QuerySchema,
+      response: { 200: pageOf(UserSchema) },
+    };
     app.get<{ Querystring: PageQuery }>('/v1/users', { config: ADMIN, schema: list }, async ({ query }) => {
       const limit = readLimit(query);
       const rows = await services.list(idBefore(query), limit + 1);
-      return toPage(rows, limit, (user) => [user.id], (user) => user);
+      return toPage(
+        rows,
+        limit,
+        (user) => [user.id],
+        (user) => user,
+      );
     });
 
     const get = { summary: 'One user', tags, response: { 200: UserSchema } };
-    app.get<{ Params: IdParams }>('/v1/users/:id', { config: ADMIN, schema: get }, ({ params }) => services.get(params.id));
+    app.get<{ Params: IdParams }>('/v1/users/:id', { config: ADMIN, schema: get }, ({ params }) =>
+      services.get(params.id),
+    );
 
-    const patch = { summary: 'Changes a user; ends the sessions of that user', tags, body: PatchSchema, response: { 200: UserSchema } };
+    const patch = {
+      summary: 'Changes a user; ends the sessions of that user',
+      tags,
+      body: PatchSchema,
+      response: { 200: UserSchema },
+    };
     app.patch<{ Params: IdParams; Body: UserPatchBody }>('/v1/users/:id', { config: ADMIN, schema: patch }, (request) =>
       services.patch(request.params.id, request.body),
     );
