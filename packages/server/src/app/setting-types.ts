@@ -159,6 +159,16 @@ export function url(...schemes: readonly string[]): SettingType<string> {
   };
 }
 
+/** A PostgreSQL connection URL (libpq section 34.1.1.2); without a host it names a socket by `?host=`. */
+export const postgresUrl: SettingType<string> = {
+  ...url('postgres', 'postgresql'),
+  parse: (text, cwd) => {
+    // A user before an empty host is fine there, but not for the URL standard.
+    const whole = text.replace('@/', '@localhost/');
+    return url('postgres', 'postgresql').parse(whole, cwd) === undefined ? undefined : text;
+  },
+};
+
 /** An MQTT topic filter (MQTT 3.1.1 section 4.7); `+` and `#` take whole levels, `#` the last. */
 export const topicFilter: SettingType<string> = {
   expects: 'an MQTT topic filter',

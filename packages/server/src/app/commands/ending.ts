@@ -1,5 +1,5 @@
 /**
- * Why a server should end: the first signal, or the first error that nobody caught. Later signals change nothing; later
+ * Why a server should end: the first signal, the first error that nobody caught, or the app's own word that it cannot go on. Later signals change nothing; later
  * errors are logged.
  */
 import type { ProcessEvents } from './command.ts';
@@ -7,12 +7,15 @@ import type { ProcessEvents } from './command.ts';
 /** The cause of an end. */
 export type EndingCause =
   | { readonly kind: 'signal'; readonly signal: string }
+  | { readonly kind: 'lost'; readonly reason: string }
   | { readonly kind: 'crash'; readonly error: unknown };
 
 /** Waits for a cause. */
 export interface EndingWatch {
   /** Resolves with the first cause; never rejects. */
   readonly cause: Promise<EndingCause>;
+  /** Ends it because the app cannot go on. */
+  lost(reason: string): void;
   /** Stops listening: the process's own behaviour is back. */
   close(): void;
 }
@@ -36,6 +39,7 @@ export function watchEnding(events: ProcessEvents, onCrash: (error: unknown) => 
   for (const [event, listener] of listeners) events.on(event, listener);
   return {
     cause: promise,
+    lost: (reason) => resolve({ kind: 'lost', reason }),
     close() {
       for (const [event, listener] of listeners) events.off(event, listener);
     },

@@ -19,15 +19,25 @@ import type { Terminal } from './terminal.ts';
 export interface RunningApp {
   /** The origin that it listens at. */
   readonly address: string;
+  /** Resolves once it takes work; rejects when it ends before. */
+  readonly ready: Promise<void>;
+  /** What the operator should know about the store. */
+  readonly note: string | undefined;
   drain(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Starts the app. `terminal` writes to a person, absent when there is none. */
-export type StartApp = (
-  settings: Settings,
-  options: { readonly log: Logger; readonly terminal?: (text: string) => void },
-) => Promise<RunningApp>;
+/** What the app is started with. */
+export interface StartOptions {
+  readonly log: Logger;
+  /** Writes to a person; absent when there is none. */
+  readonly terminal?: (text: string) => void;
+  /** The app cannot go on and asks to be ended. */
+  readonly onFatal: (reason: string) => void;
+}
+
+/** Starts the app. */
+export type StartApp = (settings: Settings, options: StartOptions) => Promise<RunningApp>;
 
 /** What {@link serve} works with. */
 export interface ServeOptions {
@@ -68,10 +78,11 @@ function readSettingsAndLog(context: CommandContext): { settings: Settings; log:
 export async function serve(options: ServeOptions): Promise<ExitCode> {
   const { settings, log, terminal, events, startApp } = options;
   const watch = watchEnding(events, (error) => log.fatal({ err: error }, 'uncaught error'));
-  const starting = startApp(settings, { log, ...(terminal.readable ? { terminal: terminal.out } : {}) });
+  const person = terminal.readable ? { terminal: terminal.out } : {};
+  const starting = startApp(settings, { log, onFatal: (reason) => watch.lost(reason), ...person });
   try {
     const first = await Promise.race([starting.then(() => 'started' as const), watch.cause]);
-    const cause = first === 'started' ? await run(await starting, options, watch) : first;
+    const cause = first === 'started' ? await run(await starting, options, watch).catch(crashed(log)) : first;
     return await end(starting, cause, options);
   } catch (error) {
     return reportFailedStart(error, options);
@@ -80,9 +91,22 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
   }
 }
 
+/** An app that fails after its start is ended like one that crashed. */
+function crashed(log: Logger): (error: unknown) => EndingCause {
+  return (error) => {
+    log.fatal({ err: error }, 'the server cannot work');
+    return { kind: 'crash', error };
+  };
+}
+
+/** From the listener's start to the cause of the end. */
 async function run(app: RunningApp, { settings, log, terminal }: ServeOptions, watch: EndingWatch): Promise<EndingCause> {
-  log.info({ version: VERSION, node: process.version, address: app.address, roles: settings.roles }, 'ready');
-  if (terminal.readable) terminal.out(startScreen(settings, app.address));
+  const { address, note } = app;
+  log.info({ version: VERSION, node: process.version, address, roles: settings.roles, ...(note === undefined ? {} : { note }) }, 'listening');
+  const first = await Promise.race([app.ready, watch.cause]);
+  if (first !== undefined) return first;
+  log.info({ address }, 'ready');
+  if (terminal.readable) terminal.out(startScreen(settings, address, note));
   return watch.cause;
 }
 
@@ -91,9 +115,10 @@ async function end(
   cause: EndingCause,
   { settings, log }: ServeOptions,
 ): Promise<ExitCode> {
-  const crashed = cause.kind === 'crash';
-  const whole = crashed ? Math.min(CRASH_MS, settings.drainSeconds * 1000) : settings.drainSeconds * 1000;
-  log.info({ cause: crashed ? 'uncaught error' : cause.signal, withinMs: whole }, 'ending');
+  const failed = cause.kind !== 'signal';
+  const whole = failed ? Math.min(CRASH_MS, settings.drainSeconds * 1000) : settings.drainSeconds * 1000;
+  if (cause.kind === 'lost') log.fatal(cause.reason);
+  log.info({ cause: cause.kind === 'signal' ? cause.signal : cause.kind, withinMs: whole }, 'ending');
   const begin = performance.now();
   const left = (reserve: number): number => Math.max(0, whole - reserve - (performance.now() - begin));
   const app = await within(starting, left(0));
@@ -102,7 +127,7 @@ async function end(
   if (drained === 'late') log.warn('not everything in flight ended in time');
   if ((await within(app.stop(), left(0) + (whole === 0 ? STOP_RESERVE_MS : 0))) === 'late') return cut(log, 'stopping did not end in time');
   log.info({ ms: Math.round(performance.now() - begin) }, 'ended');
-  return crashed ? EXIT.failed : EXIT.done;
+  return failed ? EXIT.failed : EXIT.done;
 }
 
 function cut(log: Logger, why: string): ExitCode {

@@ -2,8 +2,8 @@
 import type { Settings } from '../settings.ts';
 import { VERSION } from '../version.ts';
 
-/** The screen for a server that listens at `address` (an origin). */
-export function startScreen(settings: Settings, address: string): string {
+/** The screen for a server that listens at `address` (an origin); `note`: what to know about the store. */
+export function startScreen(settings: Settings, address: string, note: string | undefined): string {
   const base = settings.publicUrl ?? address;
   const database = settings.databaseUrl === null ? 'private PostgreSQL' : 'first-start secrets; the database is DATABASE_URL';
   const email = settings.adminEmail ?? 'the e-mail of the first start';
@@ -12,6 +12,7 @@ export function startScreen(settings: Settings, address: string): string {
     ['API', `${base}/docs`],
     ['Health', `${base}/health/ready`],
     ['Data', `${settings.dataDir}  (${database})`],
+    ...(note === undefined ? [] : [['', note] as const]),
     ['Sign in', `POST ${base}/v1/auth/login as ${email}`],
     ['', 'no password any more? `npx tocsin users create --email you@example.org --role admin`'],
     ['Stop', 'Ctrl-C'],
