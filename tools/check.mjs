@@ -11,7 +11,16 @@ import { Interrupted, PrepareError, ROOT, prepare, say, seconds, tool } from './
 const CHECKS = [
   { name: 'types', args: [tool('typescript/bin/tsc'), '-b'] },
   { name: 'types of the tests', args: [tool('typescript/bin/tsc'), '-p', 'tsconfig.tests.json'] },
-  { name: 'lint', args: [tool('oxlint/bin/oxlint'), '--type-aware', '--deny-warnings', '--format=unix'] },
+  {
+    name: 'lint',
+    args: [
+      tool('oxlint/bin/oxlint'),
+      '--type-aware',
+      '--tsconfig=tsconfig.tests.json',
+      '--deny-warnings',
+      '--format=unix',
+    ],
+  },
   { name: 'format', args: [tool('@biomejs/biome/bin/biome'), 'format', '--reporter=summary', '.'] },
   { name: 'import rules', args: ['tools/dist/bin/import-rules.js'] },
   { name: 'dead code', args: [tool('knip/bin/knip.js'), '--no-config-hints'] },

@@ -354,9 +354,9 @@ async function run(program, first, { what, args, env = {} }) {
     stdio: ['ignore', 2, 2],
     env: { ...process.env, ...env },
   });
-  /** @type {NodeJS.Signals | null} */
+  /** @type {(typeof SIGNALS)[number] | null} */
   let told = null;
-  const forward = (/** @type {NodeJS.Signals} */ signal) => {
+  const forward = (/** @type {(typeof SIGNALS)[number]} */ signal) => {
     if (told === null) child.kill(signal);
     told = signal;
   };
