@@ -71,12 +71,22 @@ export interface ErrorDetail {
   readonly detail: string;
 }
 
+/** The limit that was met: `quota` units in `windowSeconds` (the draft of the RateLimit header fields, section 2). */
+export interface Quota {
+  /** Which limit, in a word. */
+  readonly name: string;
+  readonly quota: number;
+  readonly windowSeconds: number;
+}
+
 /** A decision not to do something, as a value. `retryAfterMs` becomes `Retry-After` (rounded up to seconds). */
 export interface Refusal {
   readonly code: ErrorCode;
   readonly detail: string;
   readonly errors?: readonly ErrorDetail[];
   readonly retryAfterMs?: number;
+  /** Of `rate-limited`: becomes `RateLimit-Policy`. */
+  readonly quota?: Quota;
 }
 
 /** The most entries of `errors[]` that a problem carries. */

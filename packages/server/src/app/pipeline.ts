@@ -67,7 +67,11 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     onFailure: (error) => logger.warn({ err: error }, 'the bus did not take a message; hubs read it from the store'),
   });
   const publish = (messages: readonly RaisedMessage[]): void => {
-    for (const { type, alert } of messages) if (type === 'alert') metrics.alerts.add({ kind: alert.kind, severity: alert.severity });
+    for (const { type, alert } of messages) {
+      const { id, kind, severity, status, zoneId, deviceId, offset, revision, evidence } = alert;
+      if (type === 'alert') metrics.alerts.add({ kind, severity });
+      logger.info({ alertId: id, kind, severity, status, zoneId, deviceId, offset, revision, traceparent: evidence['traceparent'] }, type);
+    }
     void publisher.publish(messages);
   };
   const ledger = createLedger({
@@ -181,13 +185,15 @@ function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
     log: parts.log,
     store: createWorkStore(store.db),
     meaning: parts.meaning.meaning,
-    complete: async ({ finding, key }) => {
+    complete: async ({ finding, key, traceparent }) => {
       const zone = finding.zoneId === null ? null : await registry.zoneFacts(finding.zoneId);
       const name = zone?.name ?? finding.zoneId ?? '';
       const named = (text: string): string => text.replaceAll('{zone}', () => name);
       const { latitude, longitude } = zone?.place ?? finding;
       return {
         ...finding,
+        // The trace of the envelope that the finding was told with: one trace runs from the device to the viewer.
+        evidence: traceparent === null ? finding.evidence : { ...finding.evidence, traceparent },
         headline: named(finding.headline),
         description: named(finding.description),
         latitude,

@@ -33,11 +33,15 @@ export function limitDevice(limiter: Limiter, limits: IngestLimits): Stage {
 
 function take(limiter: Limiter, key: string, shape: BucketShape, whose: string): Refusal | null | Promise<Refusal | null> {
   const answer = limiter.take(key, shape);
-  return answer instanceof Promise ? answer.then((later) => decide(later, whose)) : decide(answer, whose);
+  const refuse = (refused: BucketAnswer): Refusal | null => (refused.allowed ? null : refusalOf(refused, shape, whose));
+  return answer instanceof Promise ? answer.then(refuse) : refuse(answer);
 }
 
-function decide(answer: BucketAnswer, whose: string): Refusal | null {
-  if (answer.allowed) return null;
-  const detail = `Too many envelopes for this ${whose}`;
-  return { code: 'rate-limited', detail, retryAfterMs: Math.max(1, answer.retryAfterMs) };
+function refusalOf(answer: BucketAnswer, shape: BucketShape, whose: string): Refusal {
+  return {
+    code: 'rate-limited',
+    detail: `Too many envelopes for this ${whose}`,
+    retryAfterMs: Math.max(1, answer.retryAfterMs),
+    quota: { name: whose.replace(' ', '-'), quota: shape.burst, windowSeconds: Math.ceil(shape.burst / shape.ratePerSecond) },
+  };
 }
