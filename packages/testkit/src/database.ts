@@ -66,7 +66,12 @@ function share(engine: Engine): Promise<Shared> {
 
 async function begin(engine: Engine): Promise<Shared> {
   const urlOf = await obtainCluster(engine);
-  const patient = { statementTimeoutMs: 0, lockTimeoutMs: 0, idleInTransactionTimeoutMs: 0, applicationName: 'testkit' };
+  const patient = {
+    statementTimeoutMs: 0,
+    lockTimeoutMs: 0,
+    idleInTransactionTimeoutMs: 0,
+    applicationName: 'testkit',
+  };
   const admin = openDatabase(urlOf('postgres'), { ...patient, maxConnections: 4 });
   const migrations = await readMigrations();
   const digest = createHash('sha256').update(migrations.map(({ hash }) => hash).join());

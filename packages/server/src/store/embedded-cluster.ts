@@ -63,7 +63,8 @@ export async function clearCluster(place: Place): Promise<boolean> {
   const steps = postmaster !== undefined && living.includes(postmaster) ? POSTMASTER_STEPS : CHILDREN_STEPS;
   for (const [signal, patienceMs] of steps) {
     // A postmaster passes "fast" and "immediate" on; children that lost theirs notice, or are told.
-    for (const pid of living) if (steps === CHILDREN_STEPS || pid === postmaster || signal === 'SIGKILL') kill(pid, signal);
+    for (const pid of living)
+      if (steps === CHILDREN_STEPS || pid === postmaster || signal === 'SIGKILL') kill(pid, signal);
     const end = performance.now() + patienceMs;
     while (living.length > 0 && performance.now() < end) {
       await pause(20);

@@ -25,7 +25,8 @@ export function createTail(): LogTail {
 }
 
 /** A short write says it by a hint only. */
-const FULL = /No space left on device|Disk quota exceeded|Check free disk space|wrote only \d+ of \d+ bytes|ENOSPC|EDQUOT/;
+const FULL =
+  /No space left on device|Disk quota exceeded|Check free disk space|wrote only \d+ of \d+ bytes|ENOSPC|EDQUOT/;
 
 /**
  * The error of a failed step: CodedError `disk-full`, or `embedded-start-failed`, with the line that says why.
@@ -36,7 +37,8 @@ export function embeddedFailure(step: string, lines: readonly string[], cause?: 
   const reason = cause instanceof Error ? cause.message : '';
   const options = cause === undefined ? undefined : { cause };
   const full = [...lines, reason].find((line) => FULL.test(line));
-  if (full !== undefined) return new CodedError('disk-full', `no space left for the private PostgreSQL: ${full}`, options);
+  if (full !== undefined)
+    return new CodedError('disk-full', `no space left for the private PostgreSQL: ${full}`, options);
   const telling = lines.filter((line) => /\b(FATAL|PANIC|ERROR|error):/i.test(line));
   const why = telling.at(-1) ?? (reason === '' ? lines.at(-1) : reason) ?? 'it said nothing';
   return new CodedError('embedded-start-failed', `${step}: ${why}`, options);

@@ -38,7 +38,10 @@ const RETRY_MS = 50;
 const O_EXLOCK = 0x20;
 
 /** Takes the lock, or answers who holds it. */
-export async function tryLock(dataDir: string, kind: HolderKind): Promise<DataDirLock | { holder: Holder | undefined }> {
+export async function tryLock(
+  dataDir: string,
+  kind: HolderKind,
+): Promise<DataDirLock | { holder: Holder | undefined }> {
   const file = await openLocked(join(dataDir, 'lock')).catch((error: unknown) => {
     throw embeddedFailure(`DATA_DIR ${dataDir} cannot be locked`, [], error);
   });

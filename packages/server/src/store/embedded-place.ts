@@ -95,7 +95,8 @@ export async function readState(dataDir: string): Promise<EmbeddedState | undefi
 
 /** Removes a socket folder outside of the cluster's own; anything else is left alone. */
 export async function removeShortFolder(folder: string): Promise<void> {
-  if (dirname(folder) === SHORT_FOLDERS && basename(folder).startsWith(SHORT_PREFIX)) await rm(folder, { recursive: true, force: true });
+  if (dirname(folder) === SHORT_FOLDERS && basename(folder).startsWith(SHORT_PREFIX))
+    await rm(folder, { recursive: true, force: true });
 }
 
 function parseObject(text: string): Record<string, unknown> {
@@ -185,11 +186,12 @@ const RUNS =
 
 /** Undefined when these binaries start as `account`; else why not. */
 function runs(binaries: Binaries, account: Account | undefined): string | undefined {
-  const tried = spawnSync(
-    '/bin/sh',
-    ['-c', RUNS, 'sh', binaries.folder],
-    { ...account, cwd: '/', encoding: 'utf8', timeout: 20_000 },
-  );
+  const tried = spawnSync('/bin/sh', ['-c', RUNS, 'sh', binaries.folder], {
+    ...account,
+    cwd: '/',
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
   if (tried.status === 0) return undefined;
   return tried.error?.message ?? (tried.stderr.trim().split('\n').at(-1) || 'its files cannot be read');
 }

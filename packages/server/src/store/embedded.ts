@@ -50,7 +50,11 @@ const RESTART_MAX_MS = 10_000;
 /** Starts the private PostgreSQL of a DATA_DIR, for the life of this server. */
 export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded> {
   const dataDir = await makeDataDir(options.dataDir);
-  return startLocked(dataDir, options.log, await lockDataDir(dataDir, 'server', SERVER_PATIENCE_MS, COMMAND_PATIENCE_MS));
+  return startLocked(
+    dataDir,
+    options.log,
+    await lockDataDir(dataDir, 'server', SERVER_PATIENCE_MS, COMMAND_PATIENCE_MS),
+  );
 }
 
 /**
@@ -68,7 +72,10 @@ export async function attachEmbedded(options: EmbeddedOptions): Promise<Embedded
     if (connection !== undefined) return { connection, stop: () => Promise.resolve() };
     if (performance.now() - begin > ATTACH_MS) {
       const kind: HolderKind = result.holder?.kind ?? 'server';
-      throw new CodedError('data-dir-in-use', `the tocsin ${kind} on ${dataDir} (process ${result.holder?.pid}) does not answer`);
+      throw new CodedError(
+        'data-dir-in-use',
+        `the tocsin ${kind} on ${dataDir} (process ${result.holder?.pid}) does not answer`,
+      );
     }
     await pause(100);
   }

@@ -110,7 +110,10 @@ describe.each(engines)('geography on %s', (engine) => {
 
   test('a box holds its limits, and crosses the antimeridian when west > east', async () => {
     const wanted = (keep: (lat: number, lon: number) => boolean): string[] =>
-      [...places].filter(([, [lat, lon]]) => keep(lat, lon)).map(([id]) => id).sort();
+      [...places]
+        .filter(([, [lat, lon]]) => keep(lat, lon))
+        .map(([id]) => id)
+        .sort();
     expect(await inBox(0, 0, 10, 10)).toEqual(wanted((lat, lon) => lat >= 0 && lat <= 10 && lon >= 0 && lon <= 10));
     expect(await inBox(179.7, 40, -179.8, 41)).toEqual(
       wanted((lat, lon) => lat >= 40 && lat <= 41 && (lon >= 179.7 || lon <= -179.8)),
@@ -119,8 +122,12 @@ describe.each(engines)('geography on %s', (engine) => {
   });
 
   test('the meridians 180 and -180 are one, and a pole has every longitude', async () => {
-    expect(await inBox(-180, 9.99, -179.99999, 10.01)).toEqual(expect.arrayContaining(['date-line-east', 'date-line-west']));
-    expect(await inBox(179.99999, 9.99, 180, 10.01)).toEqual(expect.arrayContaining(['date-line-east', 'date-line-west']));
+    expect(await inBox(-180, 9.99, -179.99999, 10.01)).toEqual(
+      expect.arrayContaining(['date-line-east', 'date-line-west']),
+    );
+    expect(await inBox(179.99999, 9.99, 180, 10.01)).toEqual(
+      expect.arrayContaining(['date-line-east', 'date-line-west']),
+    );
     expect(await inBox(100, 89.9999999, 100.0001, 90)).toEqual(['north-pole']);
   });
 

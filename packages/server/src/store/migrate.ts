@@ -74,7 +74,9 @@ async function applyNext(sql: Transaction, wanted: readonly Migration[]): Promis
   await sql.query(
     'CREATE TABLE IF NOT EXISTS schema_migrations (name text PRIMARY KEY, hash text NOT NULL, applied_at bigint NOT NULL)',
   );
-  const rows = await sql.query<{ name: string; hash: string }>('SELECT name, hash FROM schema_migrations ORDER BY name');
+  const rows = await sql.query<{ name: string; hash: string }>(
+    'SELECT name, hash FROM schema_migrations ORDER BY name',
+  );
   const next = nextMigration(rows, wanted);
   if (next === undefined) return undefined;
   try {

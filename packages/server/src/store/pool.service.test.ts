@@ -22,7 +22,9 @@ describe.each(engines)('a pool on %s', (engine) => {
   test('bigint arrives as a number, alone and in arrays, and bytea as a Buffer', async () => {
     const { db } = await open();
     expect(
-      await db.query(`SELECT 5::bigint AS a, ARRAY[1, NULL, 3]::bigint[] AS b, count(*) AS c, '\\x0102'::bytea AS d FROM zones`),
+      await db.query(
+        `SELECT 5::bigint AS a, ARRAY[1, NULL, 3]::bigint[] AS b, count(*) AS c, '\\x0102'::bytea AS d FROM zones`,
+      ),
     ).toEqual([{ a: 5, b: [1, null, 3], c: 0, d: Buffer.from([1, 2]) }]);
   });
 
@@ -76,7 +78,9 @@ describe.each(engines)('a pool on %s', (engine) => {
     const text = 'COPY installation (name, value) FROM STDIN';
     await db.transaction((sql) => sql.copyIn(text, rows(50_000)));
     expect(await db.query('SELECT count(*) AS n FROM installation')).toEqual([{ n: 50_000 }]);
-    await expect(db.transaction((sql) => sql.copyIn(text, ['name1\tagain\n']))).rejects.toMatchObject({ code: '23505' });
+    await expect(db.transaction((sql) => sql.copyIn(text, ['name1\tagain\n']))).rejects.toMatchObject({
+      code: '23505',
+    });
     const broken = db.transaction((sql) =>
       sql.copyIn(
         text,
@@ -147,7 +151,13 @@ describe.each(engines)('a pool on %s', (engine) => {
     const address = proxy.address();
     if (address === null || typeof address === 'string') throw new Error('no port');
     const db = openDatabase(
-      { host: '127.0.0.1', port: address.port, user: 'postgres', password: '', database: new URL(url).pathname.slice(1) },
+      {
+        host: '127.0.0.1',
+        port: address.port,
+        user: 'postgres',
+        password: '',
+        database: new URL(url).pathname.slice(1),
+      },
       { statementTimeoutMs: 100, connectionTimeoutMs: 500 },
     );
     expect(await db.answers(5_000)).toBe(true);

@@ -283,4 +283,3 @@ function breaksConnection(error: unknown): boolean {
   const code = cause.code ?? '';
   return UNAVAILABLE_STATES.test(code) && !KEEPS_CONNECTION.test(code);
 }
-

@@ -22,7 +22,9 @@ describe.each(engines)('day partitions of readings on %s', (engine) => {
   test('a migrated database takes readings that arrive now', async () => {
     const { db, close } = await openTestDatabase(engine);
     expect(
-      await db.execute("INSERT INTO readings (received_at, at, device, envelope_id) VALUES (now_ms(), now_ms(), 1, 'e')"),
+      await db.execute(
+        "INSERT INTO readings (received_at, at, device, envelope_id) VALUES (now_ms(), now_ms(), 1, 'e')",
+      ),
     ).toBe(1);
     await close();
   });
@@ -31,11 +33,13 @@ describe.each(engines)('day partitions of readings on %s', (engine) => {
     const { db, close } = await openTestDatabase(engine);
     await ensureReadingPartitions(db, NOON, 1);
     const midnight = Date.UTC(2031, 5, 1);
-    await db.execute("INSERT INTO readings (received_at, at, device, envelope_id) VALUES ($1, 0, 1, 'a'), ($2, 0, 1, 'b')", [
-      midnight - 1,
-      midnight,
-    ]);
-    expect(await db.query('SELECT tableoid::regclass::text AS name, envelope_id FROM readings ORDER BY received_at')).toEqual([
+    await db.execute(
+      "INSERT INTO readings (received_at, at, device, envelope_id) VALUES ($1, 0, 1, 'a'), ($2, 0, 1, 'b')",
+      [midnight - 1, midnight],
+    );
+    expect(
+      await db.query('SELECT tableoid::regclass::text AS name, envelope_id FROM readings ORDER BY received_at'),
+    ).toEqual([
       { name: 'readings_20310531', envelope_id: 'a' },
       { name: 'readings_20310601', envelope_id: 'b' },
     ]);
@@ -58,7 +62,10 @@ describe.each(engines)('day partitions of readings on %s', (engine) => {
     const { db, close } = await openTestDatabase(engine);
     await ensureReadingPartitions(db, Date.UTC(2001, 0, 5), 2);
     expect(await dropReadingPartitions(db, Date.UTC(2001, 0, 6) - 1)).toEqual(['readings_20010104']);
-    expect(await dropReadingPartitions(db, Date.UTC(2001, 0, 6) + DAY)).toEqual(['readings_20010105', 'readings_20010106']);
+    expect(await dropReadingPartitions(db, Date.UTC(2001, 0, 6) + DAY)).toEqual([
+      'readings_20010105',
+      'readings_20010106',
+    ]);
     await close();
   });
 
