@@ -175,10 +175,10 @@ export function createHub(options: HubOptions): Hub {
 
   function watermark(head: number, at: number): void {
     const now = clock.monotonic();
-    // Half a poll early rather than one late.
-    if (now < nextWatermarkAt - pollMs / 2) return;
     const period = options.watermarkSeconds * 1000;
-    nextWatermarkAt = Math.max(nextWatermarkAt + period, now + period / 2);
+    // A little early rather than a whole poll late; the schedule is kept, so that polls do not make it drift.
+    if (now < nextWatermarkAt - Math.min(pollMs / 2, period / 4)) return;
+    nextWatermarkAt = (now - nextWatermarkAt > period ? now : nextWatermarkAt) + period;
     fanout.control(textFrame(JSON.stringify({ type: 'watermark', offset: head, at })));
   }
 
