@@ -88,7 +88,10 @@ export const AlertSchema: TSchema = Type.Object(
     updatedAt: Type.Integer({ description: 'Unix ms of this revision' }),
     fingerprint: Type.String({ pattern: '^[0-9a-f]{64}$' }),
     evidence: Type.Record(Type.String(), Type.Unknown()),
-    signature: Type.String({ pattern: '^[A-Za-z0-9_-]+\\.\\.[A-Za-z0-9_-]+$', description: 'detached JWS, RFC 7515 appendix F' }),
+    signature: Type.String({
+      pattern: '^[A-Za-z0-9_-]+\\.\\.[A-Za-z0-9_-]+$',
+      description: 'detached JWS, RFC 7515 appendix F',
+    }),
   },
   { additionalProperties: false },
 );

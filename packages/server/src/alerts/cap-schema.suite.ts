@@ -67,7 +67,8 @@ const oneOf =
   (text) =>
     values.includes(text);
 // The schema's pattern also allows a comma as the sign, a slip that section 3.3.2 does not share.
-const dateTime: Check = (text) => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[-+]\d\d:\d\d$/.test(text) && !Number.isNaN(Date.parse(text));
+const dateTime: Check = (text) =>
+  /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[-+]\d\d:\d\d$/.test(text) && !Number.isNaN(Date.parse(text));
 /** Section 3.2.1: no spaces, commas or restricted characters. */
 const plain: Check = (text) => /^[^\s,<&]+$/.test(text);
 const references: Check = (text) =>
@@ -97,9 +98,32 @@ const AREA: readonly Rule[] = [
 
 const INFO: readonly Rule[] = [
   ['language', 0, 1, language],
-  ['category', 1, MANY, oneOf('Geo', 'Met', 'Safety', 'Security', 'Rescue', 'Fire', 'Health', 'Env', 'Transport', 'Infra', 'CBRNE', 'Other')],
+  [
+    'category',
+    1,
+    MANY,
+    oneOf(
+      'Geo',
+      'Met',
+      'Safety',
+      'Security',
+      'Rescue',
+      'Fire',
+      'Health',
+      'Env',
+      'Transport',
+      'Infra',
+      'CBRNE',
+      'Other',
+    ),
+  ],
   ['event', 1, 1, filled],
-  ['responseType', 0, MANY, oneOf('Shelter', 'Evacuate', 'Prepare', 'Execute', 'Avoid', 'Monitor', 'Assess', 'AllClear', 'None')],
+  [
+    'responseType',
+    0,
+    MANY,
+    oneOf('Shelter', 'Evacuate', 'Prepare', 'Execute', 'Avoid', 'Monitor', 'Assess', 'AllClear', 'None'),
+  ],
   ['urgency', 1, 1, oneOf('Immediate', 'Expected', 'Future', 'Past', 'Unknown')],
   ['severity', 1, 1, oneOf('Extreme', 'Severe', 'Moderate', 'Minor', 'Unknown')],
   ['certainty', 1, 1, oneOf('Observed', 'Likely', 'Possible', 'Unlikely', 'Unknown')],
@@ -149,8 +173,10 @@ export function capFaults(xml: string): string[] {
   if (root.attributes !== 'xmlns="urn:oasis:names:tc:emergency:cap:1.2"') return ['another namespace'];
   const faults = sequenceFaults(root, ALERT, 'alert');
   const text = (name: string): string | undefined => childrenOf(root, name)[0]?.text;
-  if (text('scope') === 'Restricted' && text('restriction') === undefined) faults.push('Restricted without restriction (section 3.2.1)');
-  if (['Update', 'Cancel'].includes(text('msgType') ?? '') && text('references') === undefined) faults.push('no references (section 3.2.1)');
+  if (text('scope') === 'Restricted' && text('restriction') === undefined)
+    faults.push('Restricted without restriction (section 3.2.1)');
+  if (['Update', 'Cancel'].includes(text('msgType') ?? '') && text('references') === undefined)
+    faults.push('no references (section 3.2.1)');
   return faults;
 }
 

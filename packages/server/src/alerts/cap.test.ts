@@ -44,7 +44,9 @@ function field(xml: string, ...path: string[]): string[] {
 }
 
 describe('the schema of CAP 1.2 holds', () => {
-  const variants = ALERT_KINDS.flatMap((kind) => ALERT_STATES.flatMap((state) => [1, 2, 150].map((revision) => ({ kind, state, revision }))));
+  const variants = ALERT_KINDS.flatMap((kind) =>
+    ALERT_STATES.flatMap((state) => [1, 2, 150].map((revision) => ({ kind, state, revision }))),
+  );
 
   test.each(SEVERITIES)('for every kind, state and revision of severity %s', (severity) => {
     for (const variant of variants) {
@@ -59,7 +61,14 @@ describe('the schema of CAP 1.2 holds', () => {
   test('whatever text comes from outside', () => {
     const hostile = fc.oneof(
       fc.array(fc.integer({ min: 0, max: 0xffff })).map((codes) => String.fromCharCode(...codes)),
-      fc.constantFrom(']]>', '<!DOCTYPE x [<!ENTITY e "y">]>&e;', '</headline><severity>Minor</severity>', '<script>', '&#0;', "\"'&<>"),
+      fc.constantFrom(
+        ']]>',
+        '<!DOCTYPE x [<!ENTITY e "y">]>&e;',
+        '</headline><severity>Minor</severity>',
+        '<script>',
+        '&#0;',
+        '"\'&<>',
+      ),
     );
     fc.assert(
       fc.property(hostile, hostile, (headline, zoneName) => {
@@ -70,9 +79,12 @@ describe('the schema of CAP 1.2 holds', () => {
     );
   });
 
-  test.each(['http://127.0.0.1:8080', 'http://[::1]:8080', 'https://bücher.example/base/'])('for the public URL %s', (publicUrl) => {
-    expect(capFaults(toCap(record(), { publicUrl, zoneName: null }))).toEqual([]);
-  });
+  test.each(['http://127.0.0.1:8080', 'http://[::1]:8080', 'https://bücher.example/base/'])(
+    'for the public URL %s',
+    (publicUrl) => {
+      expect(capFaults(toCap(record(), { publicUrl, zoneName: null }))).toEqual([]);
+    },
+  );
 
   test('and the validator of this test finds what breaks it', () => {
     const good = toCap(record({ latitude: 1, longitude: 2 }), context);

@@ -31,11 +31,32 @@ interface CapKind {
   readonly radiusKm: number;
 }
 
-const MACHINE = { category: 'Infra', responseType: 'Assess', urgency: 'Expected', certainty: 'Observed', scope: 'Restricted', radiusKm: 0 } as const;
+const MACHINE = {
+  category: 'Infra',
+  responseType: 'Assess',
+  urgency: 'Expected',
+  certainty: 'Observed',
+  scope: 'Restricted',
+  radiusKm: 0,
+} as const;
 // What a phone's sensors or an app list say is a judgement, not a sight.
-const PHONE = { category: 'Security', responseType: 'Assess', urgency: 'Immediate', certainty: 'Likely', scope: 'Restricted', radiusKm: 0 } as const;
+const PHONE = {
+  category: 'Security',
+  responseType: 'Assess',
+  urgency: 'Immediate',
+  certainty: 'Likely',
+  scope: 'Restricted',
+  radiusKm: 0,
+} as const;
 // 50 km: where a moderate earthquake near the place may be felt strongly; its size is not known in the first seconds.
-const SEISMIC = { category: 'Geo', responseType: 'Shelter', urgency: 'Immediate', certainty: 'Observed', scope: 'Public', radiusKm: 50 } as const;
+const SEISMIC = {
+  category: 'Geo',
+  responseType: 'Shelter',
+  urgency: 'Immediate',
+  certainty: 'Observed',
+  scope: 'Public',
+  radiusKm: 50,
+} as const;
 
 const KINDS: Readonly<Record<AlertKind, CapKind>> = {
   'seismic.swarm': { ...SEISMIC, event: 'Seismic alarm' },
@@ -49,7 +70,14 @@ const KINDS: Readonly<Record<AlertKind, CapKind>> = {
   'edr.risk': { ...PHONE, event: 'Endpoint risk' },
   'system.connection-spike': { ...MACHINE, category: 'Security', event: 'Connection spike' },
   'system.degraded': { ...MACHINE, event: 'Service degraded' },
-  'operator.drill': { ...MACHINE, category: 'Other', responseType: 'None', urgency: 'Unknown', certainty: 'Unknown', event: 'Exercise' },
+  'operator.drill': {
+    ...MACHINE,
+    category: 'Other',
+    responseType: 'None',
+    urgency: 'Unknown',
+    certainty: 'Unknown',
+    event: 'Exercise',
+  },
 };
 
 const SEVERITY: Readonly<Record<Severity, string>> = {
@@ -144,7 +172,8 @@ function areaOf(alert: Alert, kind: CapKind, context: CapContext): Node[] {
   const { zoneId, deviceId, latitude, longitude } = alert;
   const device = deviceId === null ? 'The whole installation' : `Device ${deviceId}`;
   const area: Node[] = [['areaDesc', zoneId === null ? device : (context.zoneName ?? `Zone ${zoneId}`)]];
-  if (latitude !== null && longitude !== null) area.push(['circle', `${degrees(latitude)},${degrees(longitude)} ${kind.radiusKm.toFixed(1)}`]);
+  if (latitude !== null && longitude !== null)
+    area.push(['circle', `${degrees(latitude)},${degrees(longitude)} ${kind.radiusKm.toFixed(1)}`]);
   if (zoneId !== null) area.push(geocode('tocsin:zone', zoneId));
   if (deviceId !== null) area.push(geocode('tocsin:device', deviceId));
   return area;
@@ -156,11 +185,23 @@ function degrees(value: number): string {
 }
 
 function parameter(name: string, value: string): Node {
-  return ['parameter', [['valueName', name], ['value', value]]];
+  return [
+    'parameter',
+    [
+      ['valueName', name],
+      ['value', value],
+    ],
+  ];
 }
 
 function geocode(name: string, value: string): Node {
-  return ['geocode', [['valueName', name], ['value', value]]];
+  return [
+    'geocode',
+    [
+      ['valueName', name],
+      ['value', value],
+    ],
+  ];
 }
 
 function render([name, content]: Node, indent: string): string {
@@ -168,7 +209,13 @@ function render([name, content]: Node, indent: string): string {
   return `${indent}<${name}>\n${content.map((child) => render(child, `${indent}  `)).join('')}${indent}</${name}>\n`;
 }
 
-const ENTITIES: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&apos;' };
+const ENTITIES: Readonly<Record<string, string>> = {
+  '&': '&amp;',
+  '<': '&lt;',
+  '>': '&gt;',
+  '"': '&quot;',
+  "'": '&apos;',
+};
 /** Longer than any text of an alert. */
 const TEXT_CHARACTERS = 100_000;
 

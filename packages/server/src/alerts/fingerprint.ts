@@ -11,5 +11,7 @@ import { createHash } from 'node:crypto';
  * readings' own times.
  */
 export function fingerprint(kind: string, key: string, onset: number): string {
-  return createHash('sha256').update(JSON.stringify([kind, key, onset])).digest('hex');
+  return createHash('sha256')
+    .update(JSON.stringify([kind, key, onset]))
+    .digest('hex');
 }

@@ -96,26 +96,47 @@ describe.each(engines)('the ledger on %s', (engine) => {
     expect(verifyAlert(body as Alert, jwk)).toBe(true);
     expect(body).toMatchObject({ state: 'open', revision: 1, offset: 1, onset: 1000, sentAt: 2000, updatedAt: 2000 });
     const [read] = await history();
-    expect(read).toEqual({ channel: 'alerts', offset: 1, type: 'alert', zoneId: 'z1', severity: 3, createdAt: 2000, body: message?.body });
+    expect(read).toEqual({
+      channel: 'alerts',
+      offset: 1,
+      type: 'alert',
+      zoneId: 'z1',
+      severity: 3,
+      createdAt: 2000,
+      body: message?.body,
+    });
     expect(Object.keys(body as object)).toEqual(
-      'id kind severity status state revision offset headline description zoneId deviceId latitude longitude onset sentAt updatedAt fingerprint evidence signature'.split(' '),
+      'id kind severity status state revision offset headline description zoneId deviceId latitude longitude onset sentAt updatedAt fingerprint evidence signature'.split(
+        ' ',
+      ),
     );
   });
 
   test('an alert read from the list checks with node:crypto alone', async () => {
     await raise(open(), [finding(1000)], 2000);
-    const [alert] = await alerts.list({ zoneId: null, deviceId: null, kind: null, severity: null, state: null, since: null, until: null }, null, 1);
-    const { signature = '', ...rest } = alert ?? {};
+    const [alert] = await alerts.list(
+      { zoneId: null, deviceId: null, kind: null, severity: null, state: null, since: null, until: null },
+      null,
+      1,
+    );
+    if (alert === undefined) throw new Error('no alert');
+    const { signature, ...rest } = alert;
     const sorted = (value: unknown): unknown =>
       value !== null && typeof value === 'object' && !Array.isArray(value)
-        ? Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted((value as Record<string, unknown>)[key])]))
+        ? Object.fromEntries(
+            Object.keys(value)
+              .sort()
+              .map((key) => [key, sorted((value as Record<string, unknown>)[key])]),
+          )
         : Array.isArray(value)
           ? value.map(sorted)
           : value;
     const [header = '', bytes = ''] = signature.split('..');
     const input = `${header}.${Buffer.from(JSON.stringify(sorted(rest))).toString('base64url')}`;
     const key = createPublicKey({ key: jwk as never, format: 'jwk' });
-    expect(verify('sha256', Buffer.from(input), { key, dsaEncoding: 'ieee-p1363' }, Buffer.from(bytes, 'base64url'))).toBe(true);
+    expect(
+      verify('sha256', Buffer.from(input), { key, dsaEncoding: 'ieee-p1363' }, Buffer.from(bytes, 'base64url')),
+    ).toBe(true);
   });
 
   test('the same finding again, in any batch, is nothing new', async () => {
@@ -130,12 +151,25 @@ describe.each(engines)('the ledger on %s', (engine) => {
   test('more evidence or a worse severity is a new revision with a signature of its own', async () => {
     const ledger = open();
     const [first] = await raise(ledger, [finding(1000)], 2000);
-    const more = { sensors: 75, envelopes: [{ deviceId: 'd1', envelopeId: 'e1' }, { deviceId: 'd2', envelopeId: 'e1' }] };
+    const more = {
+      sensors: 75,
+      envelopes: [
+        { deviceId: 'd1', envelopeId: 'e1' },
+        { deviceId: 'd2', envelopeId: 'e1' },
+      ],
+    };
     const [second] = await raise(ledger, [finding(1000, { severity: 'minor', evidence: more })], 3000);
     const [third] = await raise(ledger, [finding(1000, { severity: 'extreme', evidence: more })], 4000);
     expect([second?.type, third?.type]).toEqual(['alert-update', 'alert-update']);
     expect([second?.alert.severity, third?.alert.severity]).toEqual(['severe', 'extreme']);
-    expect(second?.alert).toMatchObject({ id: first?.alert.id, revision: 2, offset: 2, sentAt: 2000, updatedAt: 3000, evidence: more });
+    expect(second?.alert).toMatchObject({
+      id: first?.alert.id,
+      revision: 2,
+      offset: 2,
+      sentAt: 2000,
+      updatedAt: 3000,
+      evidence: more,
+    });
     expect(new Set([first, second, third].map((message) => message?.alert.signature)).size).toBe(3);
     expect((await history()).every((message) => verifyAlert(JSON.parse(message.body) as Alert, jwk))).toBe(true);
     expect((await alerts.get(first?.alert.id ?? ''))?.revisedAt).toEqual([2000, 3000, 4000]);
@@ -146,11 +180,16 @@ describe.each(engines)('the ledger on %s', (engine) => {
     const [first] = await raise(ledger, [finding(1000)], 2000);
     const id = first?.alert.id ?? '';
     await ledger.act(id, 'acknowledge', 'u1', 3000);
-    const [grown] = await raise(ledger, [finding(1000, { evidence: { sensors: 60 } , severity: 'extreme' })], 4000);
+    const [grown] = await raise(ledger, [finding(1000, { evidence: { sensors: 60 }, severity: 'extreme' })], 4000);
     expect(grown?.alert).toMatchObject({ state: 'acknowledged', severity: 'extreme', revision: 3 });
     await ledger.act(id, 'resolve', 'u1', 5000);
     expect(await raise(ledger, [finding(1000, { evidence: { sensors: 90 } })], 6000)).toEqual([]);
-    expect((await alerts.get(id))?.alert).toMatchObject({ state: 'resolved', revision: 4, offset: 4, evidence: { sensors: 60 } });
+    expect((await alerts.get(id))?.alert).toMatchObject({
+      state: 'resolved',
+      revision: 4,
+      offset: 4,
+      evidence: { sensors: 60 },
+    });
   });
 
   test('eight workers at once with one fingerprint make one alert and one message', async () => {
@@ -183,7 +222,9 @@ describe.each(engines)('the ledger on %s', (engine) => {
       expect((await Promise.all(workers)).flat()).toHaveLength(2);
     }
     const messages = await history();
-    expect(messages.map((message) => message.offset)).toEqual(Array.from({ length: 2 * rounds }, (_, index) => index + 1));
+    expect(messages.map((message) => message.offset)).toEqual(
+      Array.from({ length: 2 * rounds }, (_, index) => index + 1),
+    );
     expect(messages.every((message) => message.type === 'alert')).toBe(true);
     expect((await channels.head('alerts')).head).toBe(2 * rounds);
     expect(await database.db.query(`SELECT id FROM alerts WHERE signature = ''`)).toEqual([]);
@@ -193,7 +234,13 @@ describe.each(engines)('the ledger on %s', (engine) => {
     const onsets = Array.from({ length: 20 }, (_, index) => index);
     const answers = await Promise.all(
       Array.from({ length: 8 }, (_, index) =>
-        raise(open(), (index % 2 === 0 ? onsets : [...onsets].reverse()).map((onset) => finding(onset, { evidence: { from: index } })), 2000),
+        raise(
+          open(),
+          (index % 2 === 0 ? onsets : [...onsets].reverse()).map((onset) =>
+            finding(onset, { evidence: { from: index } }),
+          ),
+          2000,
+        ),
       ),
     );
     const messages = await history();
@@ -204,14 +251,42 @@ describe.each(engines)('the ledger on %s', (engine) => {
 
   test('messages of a batch come in the order of its findings', async () => {
     const raised = await raise(open(), [finding(3), finding(1), finding(2)], 2000);
-    expect(raised.map((message) => [message.offset, message.alert.onset])).toEqual([[1, 3], [2, 1], [3, 2]]);
+    expect(raised.map((message) => [message.offset, message.alert.onset])).toEqual([
+      [1, 3],
+      [2, 1],
+      [3, 2],
+    ]);
     expect((await history()).map((message) => (JSON.parse(message.body) as Alert).onset)).toEqual([3, 1, 2]);
   });
 
   test('whatever is in texts and evidence, the signature checks after the trip through the store', async () => {
-    const evidence = { 'a\u0000': 'x\u0000\ud800', tiny: 5e-324, large: 1.7976931348623157e308, zero: -0, nan: Number.NaN, text: '€\u202e😀"\\', nested: { z: [1, { y: null }] } };
-    await raise(open(), [finding(1000, { headline: '\u001b[31mred\u0000', description: 'a\nb', evidence, latitude: -0, longitude: 0.1 + 0.2 })], 2000);
-    const [row] = await alerts.list({ zoneId: 'z1', deviceId: null, kind: null, severity: null, state: null, since: null, until: null }, null, 10);
+    const evidence = {
+      'a\u0000': 'x\u0000\ud800',
+      tiny: 5e-324,
+      large: 1.7976931348623157e308,
+      zero: -0,
+      nan: Number.NaN,
+      text: '€\u202e😀"\\',
+      nested: { z: [1, { y: null }] },
+    };
+    await raise(
+      open(),
+      [
+        finding(1000, {
+          headline: '\u001b[31mred\u0000',
+          description: 'a\nb',
+          evidence,
+          latitude: -0,
+          longitude: 0.1 + 0.2,
+        }),
+      ],
+      2000,
+    );
+    const [row] = await alerts.list(
+      { zoneId: 'z1', deviceId: null, kind: null, severity: null, state: null, since: null, until: null },
+      null,
+      10,
+    );
     expect(row?.headline).toBe('[31mred');
     expect(row !== undefined && verifyAlert(row, jwk)).toBe(true);
   });
@@ -223,7 +298,9 @@ describe.each(engines)('the ledger on %s', (engine) => {
     const done = await ledger.act(id, 'acknowledge', 'u1', 3000);
     const again = await ledger.act(id, 'acknowledge', 'u2', 4000);
     expect([done.outcome, again.outcome]).toEqual(['changed', 'unchanged']);
-    expect(published.map((message) => [message.type, message.alert.state, message.offset])).toEqual([['alert-update', 'acknowledged', 2]]);
+    expect(published.map((message) => [message.type, message.alert.state, message.offset])).toEqual([
+      ['alert-update', 'acknowledged', 2],
+    ]);
     expect(again).toMatchObject({ alert: { revision: 2, updatedAt: 3000 } });
     expect(acts).toEqual([`u1 acknowledge ${id}`]);
     expect(published[0] !== undefined && verifyAlert(published[0].alert, jwk)).toBe(true);
@@ -234,7 +311,10 @@ describe.each(engines)('the ledger on %s', (engine) => {
     const [first] = await raise(ledger, [finding(1000)], 2000);
     const id = first?.alert.id ?? '';
     await ledger.act(id, 'resolve', 'u1', 3000);
-    expect(await ledger.act(id, 'acknowledge', 'u1', 4000)).toMatchObject({ outcome: 'transition-forbidden', alert: { state: 'resolved' } });
+    expect(await ledger.act(id, 'acknowledge', 'u1', 4000)).toMatchObject({
+      outcome: 'transition-forbidden',
+      alert: { state: 'resolved' },
+    });
     expect(await ledger.act('01ARYZ6S41TSV4RRFFQ69G5FAV', 'resolve', 'u1', 4000)).toEqual({ outcome: 'not-found' });
     expect(await history()).toHaveLength(2);
   });
@@ -242,7 +322,9 @@ describe.each(engines)('the ledger on %s', (engine) => {
   test('of many operators who do the same at once, one changes the alert', async () => {
     const [first] = await raise(open(), [finding(1000)], 2000);
     const id = first?.alert.id ?? '';
-    const results = await Promise.all(Array.from({ length: 8 }, (_, index) => open().act(id, 'resolve', `u${index}`, 3000)));
+    const results = await Promise.all(
+      Array.from({ length: 8 }, (_, index) => open().act(id, 'resolve', `u${index}`, 3000)),
+    );
     expect(results.filter((result) => result.outcome === 'changed')).toHaveLength(1);
     expect(results.filter((result) => result.outcome === 'unchanged')).toHaveLength(7);
     expect((await history()).map((message) => message.offset)).toEqual([1, 2]);
@@ -252,7 +334,14 @@ describe.each(engines)('the ledger on %s', (engine) => {
     const ledger = open();
     const drill = { severity: 'extreme', headline: 'This is a drill', description: '', zoneId: 'z1' } as const;
     const [a, b] = await Promise.all([ledger.drill(drill, 'u1', 2000), ledger.drill(drill, 'u1', 2000)]);
-    expect(a).toMatchObject({ kind: 'operator.drill', status: 'exercise', state: 'open', revision: 1, onset: 2000, headline: 'This is a drill' });
+    expect(a).toMatchObject({
+      kind: 'operator.drill',
+      status: 'exercise',
+      state: 'open',
+      revision: 1,
+      onset: 2000,
+      headline: 'This is a drill',
+    });
     expect(new Set([a.id, b.id]).size).toBe(2);
     expect(new Set([a.offset, b.offset])).toEqual(new Set([1, 2]));
     expect(validAlert.Check(a) && verifyAlert(a, jwk)).toBe(true);
@@ -269,8 +358,13 @@ describe.each(engines)('the ledger on %s', (engine) => {
 
   test('a long life keeps a bounded number of revision times', async () => {
     const ledger = open();
-    for (let count = 1; count <= 105; count += 1) await raise(ledger, [finding(1000, { evidence: { count } })], 2000 + count);
-    const [row] = await alerts.list({ zoneId: null, deviceId: null, kind: null, severity: null, state: null, since: null, until: null }, null, 1);
+    for (let count = 1; count <= 105; count += 1)
+      await raise(ledger, [finding(1000, { evidence: { count } })], 2000 + count);
+    const [row] = await alerts.list(
+      { zoneId: null, deviceId: null, kind: null, severity: null, state: null, since: null, until: null },
+      null,
+      1,
+    );
     const record = await alerts.get(row?.id ?? '');
     expect(record?.alert.revision).toBe(105);
     expect(record?.revisedAt).toEqual(Array.from({ length: 100 }, (_, index) => 2006 + index));

@@ -2,7 +2,8 @@ import type { AlertFinding } from '@tocsin/protocol/finding';
 import { expect, test } from 'vitest';
 import { cleanFinding, decideRevision, firstRevision, foldFindings, nextRevision } from './revision.ts';
 
-const envelopes = (count: number): object[] => Array.from({ length: count }, (_, index) => ({ deviceId: `d${index}`, envelopeId: 'e' }));
+const envelopes = (count: number): object[] =>
+  Array.from({ length: count }, (_, index) => ({ deviceId: `d${index}`, envelopeId: 'e' }));
 
 function finding(change: Partial<AlertFinding> = {}): AlertFinding {
   return {

@@ -65,7 +65,17 @@ export function nextRevision(alert: AlertDraft, finding: AlertFinding, now: numb
   const { headline, description, latitude, longitude, evidence } = finding;
   const severity = worse(alert.severity, finding.severity);
   const revision = alert.revision + 1;
-  return { ...alert, severity, revision, headline, description, latitude, longitude, updatedAt: laterOf(alert, now), evidence };
+  return {
+    ...alert,
+    severity,
+    revision,
+    headline,
+    description,
+    latitude,
+    longitude,
+    updatedAt: laterOf(alert, now),
+    evidence,
+  };
 }
 
 /** Clocks of processes differ; a later revision never looks earlier. */
@@ -79,7 +89,10 @@ export function foldFindings(findings: readonly AlertFinding[]): Map<string, Ale
   for (const finding of findings) {
     const before = folded.get(finding.fingerprint);
     if (before === undefined) folded.set(finding.fingerprint, finding);
-    else if (!isPart(envelopesOf(finding), envelopesOf(before)) || severityRank(finding.severity) > severityRank(before.severity)) {
+    else if (
+      !isPart(envelopesOf(finding), envelopesOf(before)) ||
+      severityRank(finding.severity) > severityRank(before.severity)
+    ) {
       folded.set(finding.fingerprint, { ...finding, severity: worse(before.severity, finding.severity) });
     }
   }

@@ -35,7 +35,10 @@ function signingInput(header: string, content: object): Buffer {
 /** Signs a JSON object that has no `signature` yet. Throws `not-canonical` when it is not JSON. */
 export function signDetached(content: object, signer: Signer): string {
   const header = Buffer.from(JSON.stringify({ alg: 'ES256', kid: signer.kid })).toString('base64url');
-  const signature = sign('sha256', signingInput(header, content), { key: signer.privateKey, dsaEncoding: 'ieee-p1363' });
+  const signature = sign('sha256', signingInput(header, content), {
+    key: signer.privateKey,
+    dsaEncoding: 'ieee-p1363',
+  });
   return `${header}..${signature.toString('base64url')}`;
 }
 

@@ -77,7 +77,11 @@ function cleanValue(value: unknown, depth: number, budget: Budget): unknown {
   return kept.filter((item) => item !== undefined);
 }
 
-function cleanMembers(value: Readonly<Record<string, unknown>>, depth: number, budget: Budget): Record<string, unknown> {
+function cleanMembers(
+  value: Readonly<Record<string, unknown>>,
+  depth: number,
+  budget: Budget,
+): Record<string, unknown> {
   const entries: [string, unknown][] = [];
   for (const [name, inner] of Object.entries(value).slice(0, EVIDENCE_MEMBERS)) {
     const clean = budgeted(name, budget);

@@ -16,9 +16,16 @@ test('ids rise strictly within a millisecond, across milliseconds and when the c
 
 test('when the random bits run over, the order holds all the same', () => {
   const next = createIdFactory(() => (1n << 80n) - 1n);
-  expect([next(9), next(9), next(9)]).toEqual(['0000000009ZZZZZZZZZZZZZZZZ', '000000000AZZZZZZZZZZZZZZZZ', '000000000BZZZZZZZZZZZZZZZZ']);
+  expect([next(9), next(9), next(9)]).toEqual([
+    '0000000009ZZZZZZZZZZZZZZZZ',
+    '000000000AZZZZZZZZZZZZZZZZ',
+    '000000000BZZZZZZZZZZZZZZZZ',
+  ]);
 });
 
-test.each(['', '01ARYZ6S41', '81ARYZ6S41TSV4RRFFQ69G5FAV', '01aryz6s41tsv4rrffq69g5fav', '01ARYZ6S41TSV4RRFFQ69G5FAU'])('%s is not a ULID', (text) => {
-  expect(isUlid(text)).toBe(false);
-});
+test.each(['', '01ARYZ6S41', '81ARYZ6S41TSV4RRFFQ69G5FAV', '01aryz6s41tsv4rrffq69g5fav', '01ARYZ6S41TSV4RRFFQ69G5FAU'])(
+  '%s is not a ULID',
+  (text) => {
+    expect(isUlid(text)).toBe(false);
+  },
+);

@@ -41,7 +41,8 @@ export function createAlertStore(db: Database): AlertStore {
       const rows = await sql.query<{ fingerprint: string }>(INSERT_NEW, [JSON.stringify(drafts)], 'alerts-insert-new');
       return rows.map((row) => row.fingerprint);
     },
-    lockByFingerprint: (sql, fingerprints) => sql.query<Alert>(LOCK_BY_FINGERPRINT, [fingerprints], 'alerts-lock-by-fingerprint'),
+    lockByFingerprint: (sql, fingerprints) =>
+      sql.query<Alert>(LOCK_BY_FINGERPRINT, [fingerprints], 'alerts-lock-by-fingerprint'),
     async lockById(sql, id) {
       const [row] = await sql.query<Alert>(LOCK_BY_ID, [id], 'alerts-lock-by-id');
       return row ?? null;

@@ -59,7 +59,8 @@ describe.each(engines)('channels on %s', (engine) => {
 
   const trimAll = async (now: number): Promise<number> => {
     let all = 0;
-    for (let gone = await channels.trim('alerts', now); gone > 0; gone = await channels.trim('alerts', now)) all += gone;
+    for (let gone = await channels.trim('alerts', now); gone > 0; gone = await channels.trim('alerts', now))
+      all += gone;
     return all;
   };
 
@@ -88,7 +89,7 @@ describe.each(engines)('channels on %s', (engine) => {
   });
 
   test('a channel that nobody made is refused', async () => {
-    const unknown = expect.objectContaining({ code: 'channel-unknown' });
+    const unknown: unknown = expect.objectContaining({ code: 'channel-unknown' });
     await expect(channels.head('nope')).rejects.toEqual(unknown);
     await expect(database.db.transaction((tx) => channels.take(tx, 'nope', 1))).rejects.toEqual(unknown);
   });

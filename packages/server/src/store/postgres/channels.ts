@@ -36,7 +36,11 @@ WHERE m.channel = $1 AND m."offset" = oldest."offset" AND (young.first IS NULL O
 export function createChannelStore(db: Database): ChannelStore & ChannelWriter {
   return {
     async head(channel) {
-      const [row] = await db.query<ChannelHead>('SELECT channel, epoch, head FROM channels WHERE channel = $1', [channel], 'channel-head');
+      const [row] = await db.query<ChannelHead>(
+        'SELECT channel, epoch, head FROM channels WHERE channel = $1',
+        [channel],
+        'channel-head',
+      );
       return row ?? missing(channel);
     },
     read: (channel, after, limit) => db.query<ChannelMessage>(READ, [channel, after, limit], 'channel-read'),

@@ -15,7 +15,10 @@ interface Range {
  * it. When none is welcome, and without a header that can be read, the first: RFC 9110 lets a server answer anyway, and
  * an alert in the wrong form is better than none.
  */
-export function preferredType<Offer extends string>(accept: string | undefined, offers: readonly [Offer, ...Offer[]]): Offer {
+export function preferredType<Offer extends string>(
+  accept: string | undefined,
+  offers: readonly [Offer, ...Offer[]],
+): Offer {
   const ranges = accept === undefined || accept.length > ACCEPT_CHARACTERS ? [] : accept.split(',').flatMap(readRange);
   let best: Offer = offers[0];
   let bestQuality = 0;

@@ -4,7 +4,16 @@
  * A list is newest first by `sentAt`; `since` is inclusive, `until` exclusive. Doing an action again answers 200 with the
  * alert as it stands; only an exercise can be made by hand.
  */
-import { ALERT_KINDS, ALERT_STATES, type Alert, type AlertKind, AlertSchema, type AlertState, SEVERITIES, type Severity } from '@tocsin/protocol/alert';
+import {
+  ALERT_KINDS,
+  ALERT_STATES,
+  type Alert,
+  type AlertKind,
+  AlertSchema,
+  type AlertState,
+  SEVERITIES,
+  type Severity,
+} from '@tocsin/protocol/alert';
 import { IDENTIFIER_PATTERN, isIdentifier } from '@tocsin/protocol/identifiers';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { refuse } from '@tocsin/protocol/refusal-error';
@@ -29,7 +38,12 @@ export interface AlertRoutesOptions {
   readonly list: (filter: AlertFilter, before: string | null, limit: number) => Promise<readonly Alert[]>;
   readonly act: (id: string, action: Action, actor: string, now: number) => Promise<ActionAnswer>;
   readonly drill: (
-    drill: { readonly severity: Severity; readonly headline: string; readonly description: string; readonly zoneId: string | null },
+    drill: {
+      readonly severity: Severity;
+      readonly headline: string;
+      readonly description: string;
+      readonly zoneId: string | null;
+    },
     actor: string,
     now: number,
   ) => Promise<Alert>;
@@ -100,12 +114,22 @@ export function alertRoutes(app: FastifyInstance, options: AlertRoutesOptions): 
 }
 
 function listRoute(app: FastifyInstance, { list }: AlertRoutesOptions): void {
-  const schema = { summary: 'Alerts, newest first', tags: TAGS, querystring: ListQuerySchema, response: { 200: pageOf(AlertSchema) } };
+  const schema = {
+    summary: 'Alerts, newest first',
+    tags: TAGS,
+    querystring: ListQuerySchema,
+    response: { 200: pageOf(AlertSchema) },
+  };
   app.get<{ Querystring: ListQuery }>('/v1/alerts', { config: READER, schema }, async ({ query }) => {
     const limit = readLimit(query);
     const [before] = readCursor(query, ['string']) ?? [null];
     const rows = await list(filterOf(query), before as string | null, limit + 1);
-    return toPage(rows, limit, (alert) => [alert.id], (alert) => alert);
+    return toPage(
+      rows,
+      limit,
+      (alert) => [alert.id],
+      (alert) => alert,
+    );
   });
 }
 
@@ -123,7 +147,12 @@ function filterOf(query: ListQuery): AlertFilter {
 }
 
 function readRoute(app: FastifyInstance, { get, toCap, zone }: AlertRoutesOptions): void {
-  const schema = { summary: 'One alert, as JSON or CAP 1.2', tags: TAGS, produces: [...FORMS], querystring: NoQuerySchema };
+  const schema = {
+    summary: 'One alert, as JSON or CAP 1.2',
+    tags: TAGS,
+    produces: [...FORMS],
+    querystring: NoQuerySchema,
+  };
   app.get<{ Params: { id: string } }>('/v1/alerts/:id', { config: READER, schema }, async (request, reply) => {
     const record = await get(known(request.params.id));
     if (record === null) throw noSuchAlert();
@@ -131,16 +160,27 @@ function readRoute(app: FastifyInstance, { get, toCap, zone }: AlertRoutesOption
     if (preferredType(request.headers.accept, FORMS) !== CAP_TYPE) return record.alert;
     const { zoneId } = record.alert;
     const place = zoneId === null ? null : await zone(zoneId);
-    return reply.type(`${CAP_TYPE}; charset=utf-8`).serializer(String).send(toCap(record, place?.name ?? null));
+    return reply
+      .type(`${CAP_TYPE}; charset=utf-8`)
+      .serializer(String)
+      .send(toCap(record, place?.name ?? null));
   });
 }
 
 function drillRoute(app: FastifyInstance, { drill, zone, now }: AlertRoutesOptions): void {
-  const schema = { summary: 'Raises an exercise', tags: TAGS, querystring: NoQuerySchema, body: DrillSchema, response: { 201: AlertSchema } };
+  const schema = {
+    summary: 'Raises an exercise',
+    tags: TAGS,
+    querystring: NoQuerySchema,
+    body: DrillSchema,
+    response: { 201: AlertSchema },
+  };
   app.post<{ Body: DrillBody }>('/v1/alerts', { config: OPERATOR, schema }, async (request, reply) => {
     const { severity, headline, description = '', zoneId = null } = request.body;
     if (zoneId !== null && (await zone(zoneId)) === null) {
-      throw refuse('schema', 'The content breaks the schema', [{ pointer: '/zoneId', detail: 'there is no such zone' }]);
+      throw refuse('schema', 'The content breaks the schema', [
+        { pointer: '/zoneId', detail: 'there is no such zone' },
+      ]);
     }
     const alert = await drill({ severity, headline, description, zoneId }, actorOf(request), now());
     return reply.code(201).header('location', `/v1/alerts/${alert.id}`).send(alert);
@@ -151,10 +191,12 @@ function actionRoute(app: FastifyInstance, { act, now }: AlertRoutesOptions, act
   const schema = { summary, tags: TAGS, querystring: NoQuerySchema, response: { 200: AlertSchema } };
   app.post<{ Params: { id: string } }>(`/v1/alerts/:id/${action}`, { config: OPERATOR, schema }, async (request) => {
     const { body } = request;
-    if (body !== undefined && body !== null && Object.keys(body).length > 0) throw refuse('schema', 'This takes no content');
+    if (body !== undefined && body !== null && Object.keys(body).length > 0)
+      throw refuse('schema', 'This takes no content');
     const answer = await act(known(request.params.id), action, actorOf(request), now());
     if (answer.outcome === 'not-found') throw noSuchAlert();
-    if (answer.outcome === 'transition-forbidden') throw refuse('transition-forbidden', `The alert is ${answer.alert.state}`);
+    if (answer.outcome === 'transition-forbidden')
+      throw refuse('transition-forbidden', `The alert is ${answer.alert.state}`);
     return answer.alert;
   });
 }
