@@ -70,7 +70,7 @@ test.each([
   ['a lone surrogate in a name', { '\udead': 1 }],
   ['undefined', undefined],
   ['an undefined member', { a: undefined }],
-  ['a hole', new Array(2)],
+  ['a hole', Object.assign([], { length: 2 })],
   ['a bigint', 1n],
   ['a function', { toJSON: () => 1 }],
   ['a date', new Date(0)],
