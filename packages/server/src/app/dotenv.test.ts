@@ -32,7 +32,7 @@ describe('.env', () => {
   });
 
   it('names each malformed line by its number and never repeats it', () => {
-    const { mistakes } = parseDotenv('A=1\nhunter2 secret\nB="open\nC=\'x\' y\n1D=2\n');
+    const { mistakes } = parseDotenv("A=1\nhunter2 secret\nB=\"open\nC='x' y\n1D=2\n");
     expect(mistakes).toHaveLength(4);
     for (const [index, line] of [2, 3, 4, 5].entries()) expect(mistakes[index]).toContain(`line ${line}`);
     expect(mistakes.join()).not.toContain('hunter2');

@@ -15,7 +15,7 @@ export interface DotenvContent {
 }
 
 /** Largest file, in characters. */
-export const MOST_DOTENV_CHARACTERS = 262_144;
+const MOST_DOTENV_CHARACTERS = 262_144;
 
 const ASSIGNMENT = /^(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*)$/;
 const SINGLE_QUOTED = /^'([^']*)'[ \t]*(?:#.*)?$/;
@@ -29,13 +29,17 @@ export function parseDotenv(text: string): DotenvContent {
   }
   const variables = new Map<string, string>();
   const mistakes: string[] = [];
-  for (const [index, raw] of text.replace(/^\uFEFF/, '').split(/\r?\n/).entries()) {
+  for (const [index, raw] of text
+    .replace(/^\uFEFF/, '')
+    .split(/\r?\n/)
+    .entries()) {
     const line = raw.trim();
     if (line === '' || line.startsWith('#')) continue;
     const match = ASSIGNMENT.exec(line);
     const value = match === null ? undefined : readValue(match[2] ?? '');
     if (match === null) mistakes.push(`.env line ${index + 1} must be NAME=value, a comment or empty`);
-    else if (value === undefined) mistakes.push(`.env line ${index + 1} (${match[1]}) has a quote that does not close or text after it`);
+    else if (value === undefined)
+      mistakes.push(`.env line ${index + 1} (${match[1]}) has a quote that does not close or text after it`);
     else variables.set(match[1] ?? '', value);
   }
   return { variables, mistakes };

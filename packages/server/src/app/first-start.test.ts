@@ -44,7 +44,9 @@ describe('the cluster secret', () => {
   it('is never replaced when its file is damaged', async () => {
     mkdirSync(dataDir);
     writeFileSync(join(dataDir, 'cluster-secret'), 'cut');
-    await expect(ensureClusterSecret({ clusterSecret: null, dataDir })).rejects.toMatchObject({ code: 'cluster-secret-unreadable' });
+    await expect(ensureClusterSecret({ clusterSecret: null, dataDir })).rejects.toMatchObject({
+      code: 'cluster-secret-unreadable',
+    });
     expect(readFileSync(join(dataDir, 'cluster-secret'), 'utf8')).toBe('cut');
   });
 });
@@ -55,7 +57,13 @@ describe('generated credentials', () => {
   it('are shown on a terminal and written nowhere', async () => {
     let shown = '';
     const log = { warn: () => expect.unreachable() };
-    await createAnnounce({ dataDir, log, terminal: (text) => { shown += text; } })(generated);
+    await createAnnounce({
+      dataDir,
+      log,
+      terminal: (text) => {
+        shown += text;
+      },
+    })(generated);
     for (const secret of ['admin@tocsin.invalid', 'the password', 'the key']) expect(shown).toContain(secret);
     expect(() => readdirSync(dataDir)).toThrow();
   });

@@ -15,9 +15,9 @@ import { CodedError } from '../lib/coded-error.ts';
 import type { Settings } from './settings-shape.ts';
 
 /** Name of the file of the cluster secret in DATA_DIR. */
-export const CLUSTER_SECRET_FILE = 'cluster-secret';
+const CLUSTER_SECRET_FILE = 'cluster-secret';
 /** Name of the file of generated credentials in DATA_DIR. */
-export const FIRST_START_FILE = 'first-start.txt';
+const FIRST_START_FILE = 'first-start.txt';
 
 /** CLUSTER_SECRET, or the one in DATA_DIR, made when there is none yet. */
 export async function ensureClusterSecret(settings: Pick<Settings, 'clusterSecret' | 'dataDir'>): Promise<string> {
@@ -44,7 +44,8 @@ export async function ensureClusterSecret(settings: Pick<Settings, 'clusterSecre
 async function readSecret(file: string): Promise<string | undefined> {
   try {
     const secret = (await readFile(file, 'utf8')).trim();
-    if (secret.length < CLUSTER_SECRET_LEAST_CHARACTERS || secret.length > 1024) throw unreadable(file, 'it holds no secret');
+    if (secret.length < CLUSTER_SECRET_LEAST_CHARACTERS || secret.length > 1024)
+      throw unreadable(file, 'it holds no secret');
     if (((await stat(file)).mode & 0o077) !== 0) await chmod(file, 0o600);
     return secret;
   } catch (error) {

@@ -16,7 +16,8 @@ export interface SettingType<Value> {
 
 /** Longest list that a setting may hold. */
 const MOST_ENTRIES = 1000;
-const HOST_NAME = /^(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$/;
+const HOST_NAME =
+  /^(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$/;
 const DECIMAL = /^\d{1,15}(?:\.\d{1,3})?$/;
 const E_MAIL = /^[^\s@"<>,;:\\]{1,64}@[A-Za-z0-9.-]{1,189}$/;
 
@@ -54,7 +55,10 @@ export function oneOf<const Word extends string>(
     expects: words.join(' or '),
     parse: (text) => {
       const lower = text.toLowerCase();
-      return words.find((word) => word.toLowerCase() === lower) ?? (Object.hasOwn(aliases, lower) ? aliases[lower] : undefined);
+      return (
+        words.find((word) => word.toLowerCase() === lower) ??
+        (Object.hasOwn(aliases, lower) ? aliases[lower] : undefined)
+      );
     },
   };
 }
@@ -107,7 +111,8 @@ export const hostAndPort: SettingType<string> = {
   parse: (text) => {
     const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
     const port = within(Number(match?.[3]), 1, 65_535);
-    const named = match?.[1] === undefined ? host.parse(match?.[2] ?? '', '') : isIP(match[1]) === 6 ? match[1] : undefined;
+    const named =
+      match?.[1] === undefined ? host.parse(match?.[2] ?? '', '') : isIP(match[1]) === 6 ? match[1] : undefined;
     return port === undefined || named === undefined ? undefined : text;
   },
 };
@@ -130,7 +135,10 @@ export function listOf<Value extends string>(type: SettingType<Value>): SettingT
     ...type,
     expects: `a list separated by commas, each ${type.expects}`,
     parse: (text, cwd) => {
-      const parts = text.split(',').map((part) => part.trim()).filter((part) => part !== '');
+      const parts = text
+        .split(',')
+        .map((part) => part.trim())
+        .filter((part) => part !== '');
       if (parts.length === 0 || parts.length > MOST_ENTRIES) return undefined;
       const values = parts.map((part) => type.parse(part, cwd));
       return values.includes(undefined) ? undefined : [...new Set(values as Value[])];
@@ -143,9 +151,8 @@ export const httpOrigin: SettingType<string> = {
   expects: 'a URL like https://tocsin.example.org (http or https, without path, query or user)',
   hidden: true,
   parse: (text) => {
-    const url = parseUrl(text, ['http:', 'https:']);
-    const bare = url !== undefined && url.pathname === '/' && !/[?#@]/.test(text) && url.username === '';
-    return bare ? url.origin : undefined;
+    const parsed = parseUrl(text, ['http:', 'https:']);
+    return parsed?.pathname === '/' && !/[?#@]/.test(text) ? parsed.origin : undefined;
   },
 };
 
@@ -155,7 +162,13 @@ export function url(...schemes: readonly string[]): SettingType<string> {
     expects: `a URL that begins with ${schemes.map((scheme) => `${scheme}://`).join(' or ')}`,
     hidden: true,
     parse: (text) =>
-      /^[a-z]+:\/\//i.test(text) && parseUrl(text, schemes.map((scheme) => `${scheme}:`)) !== undefined ? text : undefined,
+      /^[a-z]+:\/\//i.test(text) &&
+      parseUrl(
+        text,
+        schemes.map((scheme) => `${scheme}:`),
+      ) !== undefined
+        ? text
+        : undefined,
   };
 }
 

@@ -136,7 +136,9 @@ export function checkRelease(
   const asksForRedis = (field: keyof Settings): boolean => field !== 'logBackend' || settings.logBackend === 'redis';
   return {
     refused: REFUSED_YET.filter(([field]) => given.has(field) && asksForRedis(field)).map(([, line]) => line),
-    warnings: WITHOUT_EFFECT_YET.filter(([field]) => given.has(field) && settings[field] !== null).map(([, line]) => line),
+    warnings: WITHOUT_EFFECT_YET.filter(([field]) => given.has(field) && settings[field] !== null).map(
+      ([, line]) => line,
+    ),
   };
 }
 

@@ -17,6 +17,10 @@ const line = ({ name, shown, type, prose }: SettingRow<unknown>): string =>
   `| \`${name}\` | ${cell(shown)} | ${cell(type.expects)} | ${cell(prose)} |\n`;
 
 it('docs/settings.md lists exactly the rows of the table', async () => {
-  const page = HEAD + Object.values(SETTINGS).map((row: SettingRow<unknown>) => line(row)).join('');
+  const page =
+    HEAD +
+    Object.values(SETTINGS)
+      .map((row: SettingRow<unknown>) => line(row))
+      .join('');
   await expect(page).toMatchFileSnapshot('../../../../docs/settings.md');
 });

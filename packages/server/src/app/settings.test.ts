@@ -64,7 +64,12 @@ describe('settings', () => {
 
   it('tell all mistakes at once, one line each, naming the variable and what it may be', () => {
     writeFileSync(join(cwd, '.env'), 'nonsense\nPORT=eighty\n');
-    const lines = mistakes({ SWARM_SENSORS: '-1', WS_PUBLIC_ALERTS: 'maybe', ROLES: 'gateway,king', JWT_ALGORITHM: 'none' });
+    const lines = mistakes({
+      SWARM_SENSORS: '-1',
+      WS_PUBLIC_ALERTS: 'maybe',
+      ROLES: 'gateway,king',
+      JWT_ALGORITHM: 'none',
+    });
     expect(lines).toEqual([
       '.env line 1 must be NAME=value, a comment or empty',
       'PORT must be a whole number from 0 to 65535, not "eighty"',
@@ -164,12 +169,14 @@ describe('settings', () => {
     });
   });
 
-  it.each(['postgres://h/db', 'postgresql://u:p%40@h1:5432/db?sslmode=require', 'postgres://u:p@/db?host=/run/postgresql', 'postgres:///db'])(
-    'take the database at %s',
-    (url) => {
-      expect(good({ DATABASE_URL: url, CLUSTER_SECRET: 'c'.repeat(32) }).databaseUrl).toBe(url);
-    },
-  );
+  it.each([
+    'postgres://h/db',
+    'postgresql://u:p%40@h1:5432/db?sslmode=require',
+    'postgres://u:p@/db?host=/run/postgresql',
+    'postgres:///db',
+  ])('take the database at %s', (url) => {
+    expect(good({ DATABASE_URL: url, CLUSTER_SECRET: 'c'.repeat(32) }).databaseUrl).toBe(url);
+  });
 
   it('derive issuer and origins from the public URL, and that from the port that the listener got', () => {
     expect(outsideAddress(good({ PORT: '0', HOST: '::1' }), 4711)).toEqual({
@@ -187,15 +194,19 @@ describe('settings', () => {
   it('take any text without throwing, and what is taken is well-formed', () => {
     const names = Object.values(SETTINGS).map((row) => row.name);
     fc.assert(
-      fc.property(fc.constantFrom(...names), fc.oneof(fc.string(), fc.webUrl(), fc.ipV6(), fc.float().map(String)), (name, text) => {
-        const outcome = readSettings({ [name]: text }, cwd);
-        if ('mistakes' in outcome) {
-          expect(outcome.mistakes.length).toBeGreaterThan(0);
-          for (const line of outcome.mistakes) expect(line).not.toMatch(/[\r\n]/);
-        } else {
-          for (const value of Object.values(outcome.settings)) expect(value).not.toBeNaN();
-        }
-      }),
+      fc.property(
+        fc.constantFrom(...names),
+        fc.oneof(fc.string(), fc.webUrl(), fc.ipV6(), fc.float().map(String)),
+        (name, text) => {
+          const outcome = readSettings({ [name]: text }, cwd);
+          if ('mistakes' in outcome) {
+            expect(outcome.mistakes.length).toBeGreaterThan(0);
+            for (const line of outcome.mistakes) expect(line).not.toMatch(/[\r\n]/);
+          } else {
+            for (const value of Object.values(outcome.settings)) expect(value).not.toBeNaN();
+          }
+        },
+      ),
       { numRuns: 200 },
     );
   });

@@ -65,11 +65,7 @@ export function createHealth(): Health {
 }
 
 /** The report for a state and the results of checks; the state is looked at again, since checks take time. */
-function report(
-  before: LifeState,
-  results: ReadonlyMap<HealthCheck, boolean>,
-  after: () => LifeState,
-): HealthReport {
+function report(before: LifeState, results: ReadonlyMap<HealthCheck, boolean>, after: () => LifeState): HealthReport {
   const checks = Object.fromEntries([...results].map(([check, fine]) => [check.name, fine ? 'ok' : 'failed'] as const));
   const life = after().kind === 'draining' ? after() : before;
   if (life.kind !== 'ready') return { status: life.kind, checks };

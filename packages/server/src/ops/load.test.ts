@@ -8,7 +8,10 @@ const between: LoadSample = { delayMs: (LOAD_LIMITS.enterDelayMs + LOAD_LIMITS.l
 const full: LoadSample = { delayMs: 1, memory: LOAD_LIMITS.enterMemory + 0.01 };
 
 function after(...samples: LoadSample[]): LoadState['overload'] {
-  return samples.reduce<LoadState>((state, sample) => nextLoadState(state, sample, LOAD_LIMITS), { overload: null, streak: 0 }).overload;
+  return samples.reduce<LoadState>((state, sample) => nextLoadState(state, sample, LOAD_LIMITS), {
+    overload: null,
+    streak: 0,
+  }).overload;
 }
 
 describe('load shedding', () => {
@@ -26,10 +29,15 @@ describe('load shedding', () => {
   });
 
   it('ends after calm samples whatever came before', () => {
-    const anySample = fc.record({ delayMs: fc.double({ min: 0, max: 5000, noNaN: true }), memory: fc.double({ min: 0, max: 1, noNaN: true }) });
-    fc.assert(fc.property(fc.array(anySample), (samples) => {
-      expect(after(...samples, calm, calm)).toBeNull();
-    }));
+    const anySample = fc.record({
+      delayMs: fc.double({ min: 0, max: 5000, noNaN: true }),
+      memory: fc.double({ min: 0, max: 1, noNaN: true }),
+    });
+    fc.assert(
+      fc.property(fc.array(anySample), (samples) => {
+        expect(after(...samples, calm, calm)).toBeNull();
+      }),
+    );
   });
 });
 

@@ -4,10 +4,18 @@ import { type Logger, createLogger } from './logging.ts';
 import { redactFields, redactText } from './redaction.ts';
 import { throttled } from './throttled-log.ts';
 
-function capture(level: 'trace' | 'warn' = 'trace'): { log: Logger; lines: () => Record<string, unknown>[]; text: () => string } {
+function capture(level: 'trace' | 'warn' = 'trace'): {
+  log: Logger;
+  lines: () => Record<string, unknown>[];
+  text: () => string;
+} {
   const written: string[] = [];
   const log = createLogger({ level, destination: { write: (line) => written.push(line) } });
-  return { log, text: () => written.join(''), lines: () => written.map((line) => JSON.parse(line) as Record<string, unknown>) };
+  return {
+    log,
+    text: () => written.join(''),
+    lines: () => written.map((line) => JSON.parse(line) as Record<string, unknown>),
+  };
 }
 
 describe('the log', () => {
@@ -30,7 +38,10 @@ describe('the log', () => {
 
   it('writes readable lines when asked to', () => {
     const written: string[] = [];
-    createLogger({ level: 'info', pretty: true, destination: { write: (line) => written.push(line) } }).info({ n: 1 }, 'hello');
+    createLogger({ level: 'info', pretty: true, destination: { write: (line) => written.push(line) } }).info(
+      { n: 1 },
+      'hello',
+    );
     expect(written.join('')).toMatch(/INFO.*hello/);
   });
 
@@ -38,8 +49,14 @@ describe('the log', () => {
     const { log, text } = capture();
     const secret = 'hunter2hunter2';
     const error = new Error(`GET /ws?ticket=${secret} failed`, { cause: new Error(`postgres://u:${secret}@h/db`) });
-    log.error({ err: error, request: { headers: { Authorization: `Bearer ${secret}`, cookie: secret, 'X-API-Key': secret } } }, `Bearer ${secret}`);
-    log.error({ a: { b: [{ c: { password: secret, refresh_token: secret } }] }, url: `/x?a=1&token=${secret}&b=2` }, 'x');
+    log.error(
+      { err: error, request: { headers: { Authorization: `Bearer ${secret}`, cookie: secret, 'X-API-Key': secret } } },
+      `Bearer ${secret}`,
+    );
+    log.error(
+      { a: { b: [{ c: { password: secret, refresh_token: secret } }] }, url: `/x?a=1&token=${secret}&b=2` },
+      'x',
+    );
     log.child({ token: secret }).info('child');
     log.info(`key tocsin_${secret.padEnd(43, 'x')}`);
     log.info({ protocol: `tocsin.v1, bearer.${secret}` }, 'subprotocol');
@@ -49,9 +66,19 @@ describe('the log', () => {
   });
 
   it('bounds depth, length and entries, and survives cycles, getters that throw and odd values', () => {
-    const loop: Record<string, unknown> = { big: 10n, when: new Date(0), bytes: Buffer.alloc(9), long: 'x'.repeat(100_000) };
+    const loop: Record<string, unknown> = {
+      big: 10n,
+      when: new Date(0),
+      bytes: Buffer.alloc(9),
+      long: 'x'.repeat(100_000),
+    };
     loop['self'] = loop;
-    Object.defineProperty(loop, 'bad', { enumerable: true, get: () => { throw new Error('no'); } });
+    Object.defineProperty(loop, 'bad', {
+      enumerable: true,
+      get: () => {
+        throw new Error('no');
+      },
+    });
     loop['many'] = Array.from({ length: 10_000 }, (_, index) => index);
     const { log, text } = capture();
     log.info(loop, 'odd');

@@ -57,13 +57,19 @@ export function createLogger(options: LoggerOptions): Logger {
         // Our own redaction has made plain data of errors already.
         serializers: { err: (value: unknown) => value },
       },
-      readable ? readableStream(options.destination) : (options.destination ?? pino.destination({ dest: 1, sync: true })),
+      readable
+        ? readableStream(options.destination)
+        : (options.destination ?? pino.destination({ dest: 1, sync: true })),
     ),
   );
 }
 
 /** A log that writes nothing: for tests and for libraries of ours without one. */
-export const silentLogger: Logger = createLogger({ level: 'silent', pretty: false, destination: { write: () => true } });
+export const silentLogger: Logger = createLogger({
+  level: 'silent',
+  pretty: false,
+  destination: { write: () => true },
+});
 
 function readableStream(destination: LoggerOptions['destination']): pino.DestinationStream {
   const shared = { translateTime: 'SYS:HH:MM:ss.l', sync: true, singleLine: true } as const;

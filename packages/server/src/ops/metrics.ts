@@ -84,7 +84,10 @@ export function createMetrics(version: string): Metrics {
   const gauge = <Name extends string = never>(name: string, help: string, ...labels: Name[]): GaugeMetric<Name> => {
     const metric = new Gauge({ name, help, labelNames: labels, registers: [registry] });
     const bound = boundSeries(labels);
-    return { set: (values, value) => metric.set(bound(values), value), add: (values, n) => metric.inc(bound(values), n) };
+    return {
+      set: (values, value) => metric.set(bound(values), value),
+      add: (values, n) => metric.inc(bound(values), n),
+    };
   };
   const histogram = <Name extends string>(
     name: string,
@@ -103,7 +106,12 @@ export function createMetrics(version: string): Metrics {
     alerts: counter('tocsin_alerts_total', 'Alerts raised', 'kind', 'severity'),
     websocketConnections: gauge('tocsin_websocket_connections', 'Open WebSocket connections', 'path'),
     websocketClosed: counter('tocsin_websocket_closed_total', 'WebSocket connections closed', 'path', 'code'),
-    websocketConnectionDuration: histogram('tocsin_websocket_connection_duration_seconds', 'Life of WebSocket connections', LONG_BUCKETS, 'path'),
+    websocketConnectionDuration: histogram(
+      'tocsin_websocket_connection_duration_seconds',
+      'Life of WebSocket connections',
+      LONG_BUCKETS,
+      'path',
+    ),
     websocketMessages: counter('tocsin_websocket_messages_total', 'WebSocket messages', 'direction'),
     handshake: histogram('tocsin_handshake_seconds', 'WebSocket handshakes', BUCKETS, 'path'),
     scoring: histogram('tocsin_scoring_seconds', 'Scoring of a reading', BUCKETS, 'profile'),
@@ -143,15 +151,24 @@ function addProcessMetrics(registry: Registry, collectors: (() => void)[], versi
   const delay = monitorEventLoopDelay({ resolution: 10 });
   delay.enable();
   const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
-  const cpu = new Counter({ name: 'process_cpu_seconds_total', help: 'Processor time, seconds', registers: [registry] });
+  const cpu = new Counter({
+    name: 'process_cpu_seconds_total',
+    help: 'Processor time, seconds',
+    registers: [registry],
+  });
   const resident = gauge('process_resident_memory_bytes', 'Resident memory');
   const heapUsed = gauge('nodejs_heap_size_used_bytes', 'Used heap');
   const heapTotal = gauge('nodejs_heap_size_total_bytes', 'Heap');
   const external = gauge('nodejs_external_memory_bytes', 'Memory outside the heap');
   const mean = gauge('nodejs_eventloop_lag_mean_seconds', 'Mean delay of the event loop since the last look');
   const p99 = gauge('nodejs_eventloop_lag_p99_seconds', 'Its 99th percentile');
-  gauge('process_start_time_seconds', 'Start of the process, Unix seconds').set(Math.round(performance.timeOrigin / 1000));
-  new Gauge({ name: 'tocsin_build_info', help: 'Version', labelNames: ['version', 'node'], registers: [registry] }).set({ version, node: process.version }, 1);
+  gauge('process_start_time_seconds', 'Start of the process, Unix seconds').set(
+    Math.round(performance.timeOrigin / 1000),
+  );
+  new Gauge({ name: 'tocsin_build_info', help: 'Version', labelNames: ['version', 'node'], registers: [registry] }).set(
+    { version, node: process.version },
+    1,
+  );
   let counted = 0;
   collectors.push(() => {
     const { user, system } = process.cpuUsage();

@@ -65,7 +65,7 @@ const KEY_OF_OURS = /\b(?:tsk|tocsin)_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])/g;
 const COMPACT_JWS = /\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*)?/g;
 
 /** True when a member of this name holds a secret. */
-export function isSecretName(name: string): boolean {
+function isSecretName(name: string): boolean {
   return SECRET_NAMES.has(name.replaceAll(/[-_]/g, '').toLowerCase());
 }
 
@@ -108,7 +108,12 @@ function redactObject(value: object, depth: number): unknown {
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
   if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return `[${value.byteLength} bytes]`;
   if (value instanceof URL) return redactText(value.href);
-  if (value instanceof Map) return redactMembers(Object.fromEntries([...value].slice(0, MOST_ENTRIES)), depth);
+  if (value instanceof Map) {
+    const members = [...value]
+      .slice(0, MOST_ENTRIES)
+      .map(([name, member]: unknown[]) => [String(name), member] as const);
+    return redactMembers(Object.fromEntries<unknown>(members), depth);
+  }
   if (Array.isArray(value) || value instanceof Set) {
     return [...value].slice(0, MOST_ENTRIES).map((entry) => redactValue(entry, depth + 1));
   }

@@ -19,7 +19,12 @@ const OTHER_REASON = 'other';
 /** Builds a {@link ThrottledLog} over `log`: one line for each reason in `perMs` milliseconds. */
 export function throttled(log: Logger, perMs: number, clock: Clock = systemClock): ThrottledLog {
   const reasons = new Map<string, { until: number; leftOut: number }>();
-  const write = (level: Extract<Level, 'warn' | 'error'>, asked: string, fields: LogFields, message: string): boolean => {
+  const write = (
+    level: Extract<Level, 'warn' | 'error'>,
+    asked: string,
+    fields: LogFields,
+    message: string,
+  ): boolean => {
     const reason = reasons.has(asked) || reasons.size < MOST_REASONS ? asked : OTHER_REASON;
     const now = clock.monotonic();
     const state = reasons.get(reason);

@@ -64,6 +64,10 @@ describe('traceparent', () => {
 
   it('never has an id of zeros', () => {
     const answers = ['0'.repeat(32), 'a'.repeat(32), '0'.repeat(16), 'b'.repeat(16)];
-    expect(newTrace(() => answers.shift() ?? '')).toEqual({ traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), sampled: true });
+    expect(newTrace(() => answers.shift() ?? '')).toEqual({
+      traceId: 'a'.repeat(32),
+      spanId: 'b'.repeat(16),
+      sampled: true,
+    });
   });
 });

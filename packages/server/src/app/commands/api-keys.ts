@@ -44,7 +44,9 @@ export const listApiKeysCommand: Command = {
   async run(args, context) {
     const json = readArguments(args, { json: { type: 'boolean' } }).flag('json');
     const keys = await withIdentity(context, listAll);
-    context.terminal.out(json ? `${JSON.stringify(keys)}\n` : formatTable(['id', 'name', 'scopes', 'created', 'revoked'], keys.map(rowOf)));
+    context.terminal.out(
+      json ? `${JSON.stringify(keys)}\n` : formatTable(['id', 'name', 'scopes', 'created', 'revoked'], keys.map(rowOf)),
+    );
     return EXIT.done;
   },
 };
@@ -83,7 +85,8 @@ function readName(text: string | undefined): string {
   const name = text?.trim() ?? '';
   const most = LIMITS.nameCharacters.value;
   if (name === '') throw new UsageError('--name is missing');
-  if (name.length > most || /\p{Cc}/u.test(name)) throw new UsageError(`--name may have ${most} characters, no control characters`);
+  if (name.length > most || /\p{Cc}/u.test(name))
+    throw new UsageError(`--name may have ${most} characters, no control characters`);
   return name;
 }
 

@@ -15,7 +15,10 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(cwd, { recursive: true, force: true }));
 
-async function run(args: string[], env: Record<string, string> = {}): Promise<{ code: number; out: string; err: string }> {
+async function run(
+  args: string[],
+  env: Record<string, string> = {},
+): Promise<{ code: number; out: string; err: string }> {
   const terminal = scriptedTerminal();
   const code = await runCommandLine(args, { env, cwd, terminal, events: new EventEmitter() });
   return { code, out: terminal.stdout(), err: terminal.stderr() };
@@ -64,20 +67,32 @@ describe('the command line', () => {
     expect(err).toContain('usage: tocsin');
   });
 
-  it.each(COMMANDS.map(({ name }) => name))('ends %s with 78 and one line for each mistake in the settings', async (name) => {
-    const needed: Record<string, string[]> = {
-      'users create': ['--email', 'a@b.example'],
-      'api-keys create': ['--name', 'x'],
-      'api-keys revoke': ['x'],
-    };
-    const { code, out, err } = await run([...name.split(' '), ...(needed[name] ?? [])], { PORT: 'x', SWARM_SENSORS: '0' });
-    expect(code).toBe(78);
-    expect(out).toBe('');
-    expect(err.trimEnd().split('\n')).toEqual([expect.stringMatching(/^PORT must/), expect.stringMatching(/^SWARM_SENSORS must/)]);
-  });
+  it.each(COMMANDS.map(({ name }) => name))(
+    'ends %s with 78 and one line for each mistake in the settings',
+    async (name) => {
+      const needed: Record<string, string[]> = {
+        'users create': ['--email', 'a@b.example'],
+        'api-keys create': ['--name', 'x'],
+        'api-keys revoke': ['x'],
+      };
+      const { code, out, err } = await run([...name.split(' '), ...(needed[name] ?? [])], {
+        PORT: 'x',
+        SWARM_SENSORS: '0',
+      });
+      expect(code).toBe(78);
+      expect(out).toBe('');
+      expect(err.trimEnd().split('\n')).toEqual([
+        expect.stringMatching(/^PORT must/),
+        expect.stringMatching(/^SWARM_SENSORS must/),
+      ]);
+    },
+  );
 
   it('ends with 69 when the database cannot be reached', async () => {
-    const { code, err } = await run(['migrate'], { DATABASE_URL: 'postgres://u:secret@127.0.0.1:1/x', CLUSTER_SECRET: 'c'.repeat(32) });
+    const { code, err } = await run(['migrate'], {
+      DATABASE_URL: 'postgres://u:secret@127.0.0.1:1/x',
+      CLUSTER_SECRET: 'c'.repeat(32),
+    });
     expect(code).toBe(69);
     expect(err).toMatch(/^tocsin: [^\n]+\n$/);
     expect(err).not.toContain('secret');
@@ -96,14 +111,23 @@ describe('the ending of an error', () => {
   });
 
   it('is a matter of settings when the port is taken', () => {
-    expect(endingOf(Object.assign(new Error('listen EADDRINUSE'), { code: 'EADDRINUSE' }))).toMatchObject({ code: 78, expected: true });
+    expect(endingOf(Object.assign(new Error('listen EADDRINUSE'), { code: 'EADDRINUSE' }))).toMatchObject({
+      code: 78,
+      expected: true,
+    });
   });
 });
 
 describe('a table', () => {
   it('is aligned, bounded, and free of control characters', () => {
-    expect(formatTable(['id', 'name'], [['1', 'a\u001b[31mb'], ['22', 'x'.repeat(100)]])).toBe(
-      `id  name\n1   a?[31mb\n22  ${'x'.repeat(59)}…\n`,
-    );
+    expect(
+      formatTable(
+        ['id', 'name'],
+        [
+          ['1', 'a\u001b[31mb'],
+          ['22', 'x'.repeat(100)],
+        ],
+      ),
+    ).toBe(`id  name\n1   a?[31mb\n22  ${'x'.repeat(59)}…\n`);
   });
 });

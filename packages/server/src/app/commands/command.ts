@@ -64,7 +64,7 @@ function parseStrictly(
   try {
     return parseArgs({ args: [...args], options, strict: true, allowPositionals: true });
   } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message.split('. ', 1)[0] ?? '' : 'arguments cannot be read');
+    throw new UsageError(error instanceof Error ? (error.message.split('. ', 1)[0] ?? '') : 'arguments cannot be read');
   }
 }
 

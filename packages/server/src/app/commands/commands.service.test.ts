@@ -39,7 +39,9 @@ describe('commands on a database', () => {
       const env = { DATABASE_URL: empty.url, CLUSTER_SECRET: 'c'.repeat(32) };
       const terminals = [scriptedTerminal(), scriptedTerminal(), scriptedTerminal()];
       const codes = await Promise.all(
-        terminals.map((terminal) => runCommandLine(['migrate', '--json'], { env, cwd: tmpdir(), terminal, events: new EventEmitter() })),
+        terminals.map((terminal) =>
+          runCommandLine(['migrate', '--json'], { env, cwd: tmpdir(), terminal, events: new EventEmitter() }),
+        ),
       );
       expect(codes).toEqual([0, 0, 0]);
       const applied = terminals.flatMap((terminal) => (JSON.parse(terminal.stdout()) as { applied: string[] }).applied);
@@ -59,8 +61,12 @@ describe('commands on a database', () => {
   });
 
   it('users create takes a password from standard input or a prompt, and does not show it', async () => {
-    const piped = await run('users create --email pipe@example.org --password-stdin', { line: 'a password from a pipe' });
-    const asked = await run('users create --email ask@example.org', { answers: ['a password by hand', 'a password by hand'] });
+    const piped = await run('users create --email pipe@example.org --password-stdin', {
+      line: 'a password from a pipe',
+    });
+    const asked = await run('users create --email ask@example.org', {
+      answers: ['a password by hand', 'a password by hand'],
+    });
     expect([piped.code, asked.code]).toEqual([0, 0]);
     expect(piped.out + piped.err + asked.out + asked.err).not.toContain('a password');
     expect(await passwordOf('pipe@example.org', 'a password from a pipe')).toBe(true);
@@ -68,7 +74,9 @@ describe('commands on a database', () => {
   });
 
   it('users create refuses passwords that differ or are weak, malformed addresses, and people who exist', async () => {
-    expect((await run('users create --email x@example.org', { answers: ['one password here', 'another password'] })).code).toBe(64);
+    expect(
+      (await run('users create --email x@example.org', { answers: ['one password here', 'another password'] })).code,
+    ).toBe(64);
     expect((await run('users create --email x@example.org --password-stdin', { line: 'short' })).code).toBe(64);
     expect((await run('users create --email nobody')).code).toBe(64);
     expect((await run('users create --email eva@example.org')).code).toBe(1);
@@ -89,7 +97,10 @@ describe('commands on a database', () => {
   it('keys rotate makes new keys, one for each purpose', async () => {
     const first = JSON.parse((await run('keys rotate --json')).out) as { purpose: string; kid: string }[];
     expect(first.map(({ purpose }) => purpose)).toEqual(['token', 'alert', 'command']);
-    const second = JSON.parse((await run('keys rotate --purpose alert --json')).out) as { purpose: string; kid: string }[];
+    const second = JSON.parse((await run('keys rotate --purpose alert --json')).out) as {
+      purpose: string;
+      kid: string;
+    }[];
     expect(second).toHaveLength(1);
     expect(second[0]?.kid).not.toBe(first[1]?.kid);
   });
@@ -101,7 +112,12 @@ describe('commands on a data folder', () => {
     // As root the private PostgreSQL runs as somebody else, who must get through.
     chmodSync(cwd, 0o755);
     const create = async (name: string): Promise<number> =>
-      runCommandLine(['api-keys', 'create', '--name', name], { env: {}, cwd, terminal: scriptedTerminal(), events: new EventEmitter() });
+      runCommandLine(['api-keys', 'create', '--name', name], {
+        env: {},
+        cwd,
+        terminal: scriptedTerminal(),
+        events: new EventEmitter(),
+      });
     try {
       expect(await create('alone')).toBe(0);
       const server = await openStore({ dataDir: join(cwd, 'data'), log: silentLogger });

@@ -20,7 +20,12 @@ export const rotateKeysCommand: Command = {
     const kids = await withIdentity(context, (identity) => identity.rotateKeys(purposes));
     const rows = purposes.map((purpose, index) => ({ purpose, kid: kids[index] ?? '' }));
     context.terminal.out(
-      read.flag('json') ? `${JSON.stringify(rows)}\n` : formatTable(['purpose', 'kid'], rows.map((row) => [row.purpose, row.kid])),
+      read.flag('json')
+        ? `${JSON.stringify(rows)}\n`
+        : formatTable(
+            ['purpose', 'kid'],
+            rows.map((row) => [row.purpose, row.kid]),
+          ),
     );
     return EXIT.done;
   },

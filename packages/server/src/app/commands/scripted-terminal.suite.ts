@@ -8,7 +8,9 @@ export interface ScriptedTerminal extends Terminal {
 }
 
 /** Builds it; `answers` are given to secrets asked for, `line` is its standard input. */
-export function scriptedTerminal(options: { readable?: boolean; answers?: string[]; line?: string } = {}): ScriptedTerminal {
+export function scriptedTerminal(
+  options: { readable?: boolean; answers?: string[]; line?: string } = {},
+): ScriptedTerminal {
   const texts = { out: '', err: '' };
   return {
     readable: options.readable ?? false,

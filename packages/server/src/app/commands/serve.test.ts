@@ -23,7 +23,10 @@ function settingsOf(env: Record<string, string> = {}): Settings {
   return outcome.settings;
 }
 
-function scene(app: Partial<RunningApp> = {}, changes: { readable?: boolean; env?: Record<string, string>; start?: () => Promise<void> } = {}): Scene {
+function scene(
+  app: Partial<RunningApp> = {},
+  changes: { readable?: boolean; env?: Record<string, string>; start?: () => Promise<void> } = {},
+): Scene {
   const events = new EventEmitter();
   const terminal = scriptedTerminal({ readable: changes.readable ?? false });
   const calls: string[] = [];
@@ -48,7 +51,14 @@ function scene(app: Partial<RunningApp> = {}, changes: { readable?: boolean; env
     log: () => text,
     options: {
       settings: settingsOf(changes.env),
-      log: createLogger({ level: 'info', destination: { write: (line) => { text += line; } } }),
+      log: createLogger({
+        level: 'info',
+        destination: {
+          write: (line) => {
+            text += line;
+          },
+        },
+      }),
       terminal,
       events,
       async startApp(_settings, options) {
@@ -60,24 +70,32 @@ function scene(app: Partial<RunningApp> = {}, changes: { readable?: boolean; env
   };
 }
 
-const settle = (): Promise<void> => new Promise((resolve) => { setImmediate(resolve); });
+const settle = (): Promise<void> =>
+  new Promise((resolve) => {
+    setImmediate(resolve);
+  });
 
 describe('serve', () => {
-  it.each(['SIGTERM', 'SIGINT', 'SIGHUP'])('ends with 0 on %s, drained, then stopped, and a second one changes nothing', async (signal) => {
-    const { options, events, calls, started } = scene();
-    const code = serve(options);
-    await started;
-    await settle();
-    events.emit(signal);
-    events.emit('SIGTERM');
-    expect(await code).toBe(0);
-    expect(calls).toEqual(['drain', 'stop']);
-    expect(events.eventNames()).toEqual([]);
-  });
+  it.each(['SIGTERM', 'SIGINT', 'SIGHUP'])(
+    'ends with 0 on %s, drained, then stopped, and a second one changes nothing',
+    async (signal) => {
+      const { options, events, calls, started } = scene();
+      const code = serve(options);
+      await started;
+      await settle();
+      events.emit(signal);
+      events.emit('SIGTERM');
+      expect(await code).toBe(0);
+      expect(calls).toEqual(['drain', 'stop']);
+      expect(events.eventNames()).toEqual([]);
+    },
+  );
 
   it('waits for its start when it is told to end meanwhile', async () => {
     let go: () => void = () => undefined;
-    const gate = new Promise<void>((resolve) => { go = resolve; });
+    const gate = new Promise<void>((resolve) => {
+      go = resolve;
+    });
     const { options, events, calls, started } = scene({}, { start: () => gate });
     const code = serve(options);
     await started;
@@ -89,17 +107,20 @@ describe('serve', () => {
     expect(calls).toEqual(['drain', 'stop']);
   });
 
-  it.each(['uncaughtException', 'unhandledRejection'])('logs an %s as fatal, ends gracefully, with 1', async (event) => {
-    const { options, events, calls, started, log } = scene();
-    const code = serve(options);
-    await started;
-    await settle();
-    events.emit(event, new Error('a bug'));
-    expect(await code).toBe(1);
-    expect(calls).toEqual(['drain', 'stop']);
-    expect(log()).toContain('"level":"fatal"');
-    expect(log()).toContain('a bug');
-  });
+  it.each(['uncaughtException', 'unhandledRejection'])(
+    'logs an %s as fatal, ends gracefully, with 1',
+    async (event) => {
+      const { options, events, calls, started, log } = scene();
+      const code = serve(options);
+      await started;
+      await settle();
+      events.emit(event, new Error('a bug'));
+      expect(await code).toBe(1);
+      expect(calls).toEqual(['drain', 'stop']);
+      expect(log()).toContain('"level":"fatal"');
+      expect(log()).toContain('a bug');
+    },
+  );
 
   it('ends with 1 when the app says that it cannot go on', async () => {
     const { options, calls, started, log } = scene();
@@ -140,7 +161,10 @@ describe('serve', () => {
     ['store-unavailable', 69],
     ['migration-failed', 1],
   ])('makes one readable line of a start that fails with %s, and ends with %i', async (code, exit) => {
-    const { options, terminal, log } = scene({}, { start: () => Promise.reject(new CodedError(code, 'what is wrong')) });
+    const { options, terminal, log } = scene(
+      {},
+      { start: () => Promise.reject(new CodedError(code, 'what is wrong')) },
+    );
     expect(await serve(options)).toBe(exit);
     expect(terminal.stderr()).toBe('tocsin: what is wrong\n');
     expect(log()).toBe('');
@@ -161,7 +185,12 @@ describe('serve', () => {
       events.emit('SIGTERM');
       await code;
       if (readable) {
-        for (const part of ['http://127.0.0.1:4711/docs', 'the database lives elsewhere', options.settings.dataDir, '/v1/auth/login']) {
+        for (const part of [
+          'http://127.0.0.1:4711/docs',
+          'the database lives elsewhere',
+          options.settings.dataDir,
+          '/v1/auth/login',
+        ]) {
           expect(terminal.stdout()).toContain(part);
         }
       } else expect(terminal.stdout()).toBe('');

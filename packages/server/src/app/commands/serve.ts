@@ -100,9 +100,22 @@ function crashed(log: Logger): (error: unknown) => EndingCause {
 }
 
 /** From the listener's start to the cause of the end. */
-async function run(app: RunningApp, { settings, log, terminal }: ServeOptions, watch: EndingWatch): Promise<EndingCause> {
+async function run(
+  app: RunningApp,
+  { settings, log, terminal }: ServeOptions,
+  watch: EndingWatch,
+): Promise<EndingCause> {
   const { address, note } = app;
-  log.info({ version: VERSION, node: process.version, address, roles: settings.roles, ...(note === undefined ? {} : { note }) }, 'listening');
+  log.info(
+    {
+      version: VERSION,
+      node: process.version,
+      address,
+      roles: settings.roles,
+      ...(note === undefined ? {} : { note }),
+    },
+    'listening',
+  );
   const first = await Promise.race([app.ready, watch.cause]);
   if (first !== undefined) return first;
   log.info({ address }, 'ready');
@@ -125,7 +138,8 @@ async function end(
   if (app === 'late') return cut(log, 'the start did not end in time');
   const drained = await within(app.drain(), left(Math.min(STOP_RESERVE_MS, whole / 4)));
   if (drained === 'late') log.warn('not everything in flight ended in time');
-  if ((await within(app.stop(), left(0) + (whole === 0 ? STOP_RESERVE_MS : 0))) === 'late') return cut(log, 'stopping did not end in time');
+  if ((await within(app.stop(), left(0) + (whole === 0 ? STOP_RESERVE_MS : 0))) === 'late')
+    return cut(log, 'stopping did not end in time');
   log.info({ ms: Math.round(performance.now() - begin) }, 'ended');
   return failed ? EXIT.failed : EXIT.done;
 }

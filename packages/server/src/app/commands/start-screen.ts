@@ -5,7 +5,8 @@ import { VERSION } from '../version.ts';
 /** The screen for a server that listens at `address` (an origin); `note`: what to know about the store. */
 export function startScreen(settings: Settings, address: string, note: string | undefined): string {
   const base = settings.publicUrl ?? address;
-  const database = settings.databaseUrl === null ? 'private PostgreSQL' : 'first-start secrets; the database is DATABASE_URL';
+  const database =
+    settings.databaseUrl === null ? 'private PostgreSQL' : 'first-start secrets; the database is DATABASE_URL';
   const email = settings.adminEmail ?? 'the e-mail of the first start';
   const rows: readonly (readonly [string, string])[] = [
     ['Server', base === address ? base : `${base}  (listens on ${address})`],

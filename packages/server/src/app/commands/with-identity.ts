@@ -25,7 +25,11 @@ export async function withStore<Result>(
   work: (store: Store, settings: Settings) => Promise<Result>,
 ): Promise<Result> {
   const settings = requireSettings(context);
-  const log = createLogger({ level: 'warn', pretty: context.terminal.readable, destination: { write: context.terminal.err } });
+  const log = createLogger({
+    level: 'warn',
+    pretty: context.terminal.readable,
+    destination: { write: context.terminal.err },
+  });
   const interrupted = Object.entries(EXIT_SIGNALS).map(([signal, code]) => {
     // `exit` runs the hook that ends a private PostgreSQL of ours.
     const listener = (): void => process.exit(code);
