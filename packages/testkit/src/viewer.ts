@@ -94,7 +94,10 @@ function urlWith(url: string, options: ViewerOptions): string {
 
 /** Opens a socket. */
 function openSocket(url: string, options: ViewerOptions): WebSocket {
-  const headers = { ...options.headers, ...(options.token === undefined ? {} : { authorization: `Bearer ${options.token}` }) };
+  const headers = {
+    ...options.headers,
+    ...(options.token === undefined ? {} : { authorization: `Bearer ${options.token}` }),
+  };
   return new WebSocket(urlWith(url, options), [...(options.protocols ?? [])], { ...options.client, headers });
 }
 
@@ -127,7 +130,7 @@ export async function connectViewer(url: string, options: ViewerOptions = {}): P
   failed.catch(() => undefined);
   socket.on('error', () => undefined);
   socket.on('message', (data) => {
-    const message = JSON.parse(String(data)) as ViewerMessage;
+    const message = JSON.parse((data as Buffer).toString()) as ViewerMessage;
     const fault = checkOrder(messages, message, last);
     if (fault !== null) faults.push(fault);
     if (message.offset !== undefined) last = Math.max(last, message.offset);
@@ -140,7 +143,10 @@ export async function connectViewer(url: string, options: ViewerOptions = {}): P
     for (const wake of waiters) wake();
   });
 
-  async function until(test: (message: ViewerMessage) => boolean, timeoutMs: number = PATIENCE_MS): Promise<ViewerMessage> {
+  async function until(
+    test: (message: ViewerMessage) => boolean,
+    timeoutMs: number = PATIENCE_MS,
+  ): Promise<ViewerMessage> {
     const giveUpAt = performance.now() + timeoutMs;
     for (let next = 0; ; ) {
       for (; next < messages.length; next++) {
@@ -148,7 +154,8 @@ export async function connectViewer(url: string, options: ViewerOptions = {}): P
         if (message !== undefined && test(message)) return message;
       }
       if (over) throw new Error('the connection ended before the message came');
-      if (performance.now() > giveUpAt) throw new Error(`no such message within ${timeoutMs} ms; there were ${messages.length}`);
+      if (performance.now() > giveUpAt)
+        throw new Error(`no such message within ${timeoutMs} ms; there were ${messages.length}`);
       await new Promise<void>((resolve) => {
         const wake = (): void => {
           clearTimeout(timer);
@@ -175,7 +182,10 @@ export async function connectViewer(url: string, options: ViewerOptions = {}): P
     async close() {
       socket.close(1000);
       const timer = new AbortController();
-      const late = pause(PATIENCE_MS, undefined, { signal: timer.signal }).then(() => socket.terminate(), () => undefined);
+      const late = pause(PATIENCE_MS, undefined, { signal: timer.signal }).then(
+        () => socket.terminate(),
+        () => undefined,
+      );
       const result = await closed;
       timer.abort();
       await late;

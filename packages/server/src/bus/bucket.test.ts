@@ -8,7 +8,10 @@ const shapes = fc.record({
 });
 /** Steps of time, some of them back, and costs. */
 const requests = fc.array(
-  fc.record({ step: fc.oneof(fc.integer({ min: 0, max: 2000 }), fc.integer({ min: -5000, max: 10_000_000 })), cost: fc.integer({ min: 1, max: 20 }) }),
+  fc.record({
+    step: fc.oneof(fc.integer({ min: 0, max: 2000 }), fc.integer({ min: -5000, max: 10_000_000 })),
+    cost: fc.integer({ min: 1, max: 20 }),
+  }),
   { minLength: 1, maxLength: 120 },
 );
 
@@ -89,7 +92,9 @@ describe('token bucket', () => {
       fc.property(shapes, fc.integer({ min: 1, max: 20 }), (shape, cost) => {
         const units = bucketUnits(shape);
         const first = takeFrom(undefined, units, cost, 0);
-        expect(takeFrom(first.kept, units, 1, first.fullAt).kept.level).toBe(takeFrom(undefined, units, 1, first.fullAt).kept.level);
+        expect(takeFrom(first.kept, units, 1, first.fullAt).kept.level).toBe(
+          takeFrom(undefined, units, 1, first.fullAt).kept.level,
+        );
       }),
     );
   });

@@ -3,7 +3,15 @@ import { describe, expect, it } from 'vitest';
 import { openMessage, sealMessage } from './channel.ts';
 
 const key = createSecretKey(randomBytes(32));
-const message = { channel: 'alerts', offset: 7, type: 'alert', zoneId: 'z1', severity: 4, createdAt: 5, body: '{"id":"ä"}' };
+const message = {
+  channel: 'alerts',
+  offset: 7,
+  type: 'alert',
+  zoneId: 'z1',
+  severity: 4,
+  createdAt: 5,
+  body: '{"id":"ä"}',
+};
 
 describe('messages of a channel on the bus', () => {
   it('arrive as they were sent', () => {
@@ -21,7 +29,9 @@ describe('messages of a channel on the bus', () => {
     const sealed = sealMessage(key, message, 1000);
     for (let at = 0; at < sealed.length; at++) {
       const other = sealed[at] === 'A' ? 'Q' : 'A';
-      expect(typeof openMessage(key, 'alerts', sealed.slice(0, at) + other + sealed.slice(at + 1), 1000)).toBe('string');
+      expect(typeof openMessage(key, 'alerts', sealed.slice(0, at) + other + sealed.slice(at + 1), 1000)).toBe(
+        'string',
+      );
     }
     expect(openMessage(createSecretKey(randomBytes(32)), 'alerts', sealed, 1000)).toBe('forged');
     expect(openMessage(key, 'other', sealed, 1000)).toBe('other-channel');

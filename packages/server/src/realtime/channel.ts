@@ -43,7 +43,12 @@ export function sealMessage(key: KeyObject, message: ChannelMessage, publishedAt
 }
 
 /** Opens what {@link sealMessage} made, or says why not. Looks at nothing before the MAC is right. */
-export function openMessage(key: KeyObject, channel: string, payload: string, now: number): ReceivedMessage | DropReason {
+export function openMessage(
+  key: KeyObject,
+  channel: string,
+  payload: string,
+  now: number,
+): ReceivedMessage | DropReason {
   const dot = payload.indexOf('.');
   if (dot < 0 || payload.length > CHANNEL_PAYLOAD_MOST) return 'malformed';
   const text = payload.slice(dot + 1);

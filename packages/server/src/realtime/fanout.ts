@@ -96,7 +96,12 @@ export function createFanout(options: FanoutOptions): Fanout {
   let generation = 0;
   let size = 0;
 
-  async function runGroup(group: Group, items: readonly Item[], slice: { endsAt: number }, run: number): Promise<number> {
+  async function runGroup(
+    group: Group,
+    items: readonly Item[],
+    slice: { endsAt: number },
+    begun: number,
+  ): Promise<number> {
     const offsets = items.flatMap((item) => (item.kind === 'entry' ? [item.entry.offset] : []));
     const first = offsets[0] ?? Number.POSITIVE_INFINITY;
     const last = offsets.at(-1) ?? 0;
@@ -112,7 +117,7 @@ export function createFanout(options: FanoutOptions): Fanout {
       sinceLook = 0;
       if (clock.monotonic() < slice.endsAt) continue;
       await turn();
-      if (run !== generation) break;
+      if (begun !== generation) break;
       slice.endsAt = clock.monotonic() + FANOUT_SLICE_MS;
     }
     return messages;

@@ -5,7 +5,13 @@ import type { Clock } from '../lib/clock.ts';
 import { createMemoryBus } from '../bus/memory/bus.ts';
 import { channelTopic, createChannelPublisher, sealMessage } from './channel.ts';
 import { createHub, type Hub, type HubEvents, type HubOptions } from './hub.ts';
-import { createScriptedSink, createScriptedStore, type ScriptedSink, type ScriptedStore, type SentMessage } from './scripted-sink.suite.ts';
+import {
+  createScriptedSink,
+  createScriptedStore,
+  type ScriptedSink,
+  type ScriptedStore,
+  type SentMessage,
+} from './scripted-sink.suite.ts';
 
 const key = createSecretKey(randomBytes(32));
 const NO_FILTER = { zone: null, minSeverity: null };
@@ -28,14 +34,35 @@ interface Bench {
   readonly events: { [Name in keyof HubEvents]: ReturnType<typeof vi.fn> };
   publish(offset: number): Promise<void>;
   raw(payload: string): Promise<void>;
-  watch(resume?: { epoch: string; offset: number } | null, sink?: ScriptedSink, filter?: Parameters<Hub['attach']>[2]): Promise<ScriptedSink>;
+  watch(
+    resume?: { epoch: string; offset: number } | null,
+    sink?: ScriptedSink,
+    filter?: Parameters<Hub['attach']>[2],
+  ): Promise<ScriptedSink>;
 }
 
 async function open(store = createScriptedStore(), more: Partial<HubOptions> = {}): Promise<Bench> {
   const bus = createMemoryBus({ clock });
   await bus.close();
-  const events = { fanout: vi.fn(), sent: vi.fn(), dropped: vi.fn(), lag: vi.fn(), failure: vi.fn(), restarted: vi.fn() };
-  const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, key, clock, watermarkSeconds: 10, pollMs: 3_600_000, events, ...more });
+  const events = {
+    fanout: vi.fn(),
+    sent: vi.fn(),
+    dropped: vi.fn(),
+    lag: vi.fn(),
+    failure: vi.fn(),
+    restarted: vi.fn(),
+  };
+  const hub = createHub({
+    channel: 'alerts',
+    store,
+    pubsub: bus.pubsub,
+    key,
+    clock,
+    watermarkSeconds: 10,
+    pollMs: 3_600_000,
+    events,
+    ...more,
+  });
   hubs.push(hub);
   await hub.start();
   const publisher = createChannelPublisher({ pubsub: bus.pubsub, key, clock });
@@ -57,9 +84,11 @@ async function open(store = createScriptedStore(), more: Partial<HubOptions> = {
   };
 }
 
-const offsets = (sink: ScriptedSink): number[] => sink.messages().flatMap((message) => (message.type === 'alert' ? [message.offset ?? -1] : []));
+const offsets = (sink: ScriptedSink): number[] =>
+  sink.messages().flatMap((message) => (message.type === 'alert' ? [message.offset ?? -1] : []));
 const first = (sink: ScriptedSink): SentMessage | undefined => sink.messages()[0];
-const range = (from: number, to: number): number[] => Array.from({ length: Math.max(0, to - from + 1) }, (_, n) => from + n);
+const range = (from: number, to: number): number[] =>
+  Array.from({ length: Math.max(0, to - from + 1) }, (_, n) => from + n);
 const filled = (count: number): ScriptedStore => {
   const store = createScriptedStore();
   for (let n = 0; n < count; n++) store.append();
@@ -186,7 +215,10 @@ describe('delivery', () => {
     store.append({ severity: 0 });
     await hub.refresh();
     await turns();
-    const missed = await watch({ epoch: 'e1', offset: 0 }, createScriptedSink(), { zone: 'z1', minSeverity: 'extreme' });
+    const missed = await watch({ epoch: 'e1', offset: 0 }, createScriptedSink(), {
+      zone: 'z1',
+      minSeverity: 'extreme',
+    });
     await turns();
     expect([all, zone, severe, both, missed].map(offsets)).toEqual([[1, 2, 3, 4], [1, 3], [2, 3], [3], [3]]);
   });
@@ -237,7 +269,8 @@ describe('delivery', () => {
 });
 
 describe('watermark', () => {
-  const marks = (sink: ScriptedSink): SentMessage[] => sink.messages().filter((message) => message.type === 'watermark');
+  const marks = (sink: ScriptedSink): SentMessage[] =>
+    sink.messages().filter((message) => message.type === 'watermark');
 
   it('comes at its time, with the head and the time of its reading, after everything up to it', async () => {
     const { watch, store, hub } = await open();
@@ -330,10 +363,19 @@ describe('any interleaving', () => {
     | { kind: 'turn' };
   const steps: fc.Arbitrary<Step[]> = fc.array(
     fc.oneof(
-      { weight: 6, arbitrary: fc.record({ kind: fc.constant('commit' as const), publish: fc.constantFrom('yes', 'no', 'twice', 'later') }) },
+      {
+        weight: 6,
+        arbitrary: fc.record({
+          kind: fc.constant('commit' as const),
+          publish: fc.constantFrom('yes', 'no', 'twice', 'later'),
+        }),
+      },
       { weight: 2, arbitrary: fc.constant({ kind: 'late' as const }) },
       { weight: 2, arbitrary: fc.record({ kind: fc.constant('watch' as const), stuck: fc.boolean() }) },
-      { weight: 3, arbitrary: fc.record({ kind: fc.constant('resume' as const), back: fc.nat(40), stuck: fc.boolean() }) },
+      {
+        weight: 3,
+        arbitrary: fc.record({ kind: fc.constant('resume' as const), back: fc.nat(40), stuck: fc.boolean() }),
+      },
       { weight: 2, arbitrary: fc.constant({ kind: 'drain' as const }) },
       { weight: 2, arbitrary: fc.constant({ kind: 'poll' as const }) },
       { weight: 1, arbitrary: fc.record({ kind: fc.constant('store' as const), away: fc.boolean() }) },
@@ -344,50 +386,61 @@ describe('any interleaving', () => {
 
   it('gives every viewer exactly the offsets after its start, in order, once', async () => {
     await fc.assert(
-      fc.asyncProperty(steps, fc.constantFrom(2, 7, 500), fc.constantFrom(40, 300, 65_536), async (list, ringMessages, socketBytes) => {
-        const queue = { socketBytes, messages: 1000, bytes: 1_000_000 };
-        const { watch, store, hub, publish } = await open(filled(5), { ringMessages, queue });
-        const sinks: ScriptedSink[] = [];
-        const late: number[] = [];
-        const work: Promise<unknown>[] = [];
-        const join = (resume: { epoch: string; offset: number } | null, stuck: boolean): void => {
-          work.push(watch(resume, createScriptedSink(stuck)).then((sink) => sinks.push(sink), () => undefined));
-        };
-        for (const step of list) {
-          if (step.kind === 'commit') {
-            const { offset } = store.append({ body: `{"pad":"${'x'.repeat(20)}"}` });
-            if (step.publish === 'later') late.push(offset);
-            if (step.publish === 'yes' || step.publish === 'twice') work.push(publish(offset));
-            if (step.publish === 'twice') work.push(publish(offset));
-          } else if (step.kind === 'late') work.push(...late.splice(0).reverse().map(publish));
-          else if (step.kind === 'watch') join(null, step.stuck);
-          else if (step.kind === 'resume') join({ epoch: 'e1', offset: Math.max(0, (store.rows.at(-1)?.offset ?? 0) - step.back) }, step.stuck);
-          else if (step.kind === 'drain') for (const sink of sinks) sink.drain();
-          else if (step.kind === 'poll') work.push(hub.refresh());
-          else if (step.kind === 'store') store.away = step.away;
-          else await turn();
-        }
-        store.away = false;
-        await Promise.all(work);
-        await hub.refresh();
-        const head = store.rows.at(-1)?.offset ?? 0;
-        for (let n = 0; n < 60; n++) {
-          for (const sink of sinks) {
-            sink.stuck = false;
-            sink.drain();
+      fc.asyncProperty(
+        steps,
+        fc.constantFrom(2, 7, 500),
+        fc.constantFrom(40, 300, 65_536),
+        async (list, ringMessages, socketBytes) => {
+          const queue = { socketBytes, messages: 1000, bytes: 1_000_000 };
+          const { watch, store, hub, publish } = await open(filled(5), { ringMessages, queue });
+          const sinks: ScriptedSink[] = [];
+          const late: number[] = [];
+          const work: Promise<unknown>[] = [];
+          const join = (resume: { epoch: string; offset: number } | null, stuck: boolean): void => {
+            work.push(
+              watch(resume, createScriptedSink(stuck)).then(
+                (sink) => sinks.push(sink),
+                () => undefined,
+              ),
+            );
+          };
+          for (const step of list) {
+            if (step.kind === 'commit') {
+              const { offset } = store.append({ body: `{"pad":"${'x'.repeat(20)}"}` });
+              if (step.publish === 'later') late.push(offset);
+              if (step.publish === 'yes' || step.publish === 'twice') work.push(publish(offset));
+              if (step.publish === 'twice') work.push(publish(offset));
+            } else if (step.kind === 'late') work.push(...late.splice(0).reverse().map(publish));
+            else if (step.kind === 'watch') join(null, step.stuck);
+            else if (step.kind === 'resume')
+              join({ epoch: 'e1', offset: Math.max(0, (store.rows.at(-1)?.offset ?? 0) - step.back) }, step.stuck);
+            else if (step.kind === 'drain') for (const sink of sinks) sink.drain();
+            else if (step.kind === 'poll') work.push(hub.refresh());
+            else if (step.kind === 'store') store.away = step.away;
+            else await turn();
           }
-          await turns(3);
-        }
-        for (const sink of sinks) {
-          const start = first(sink)?.offset ?? -1;
-          const got = offsets(sink);
-          // A viewer whose missed messages could not be read was closed with 1013: it has a part of them, in order.
-          if (sink.closed === null) expect(got).toEqual(range(start + 1, head));
-          else expect(got).toEqual(range(start + 1, start + got.length));
-          expect([null, 1013]).toContain(sink.closed?.code ?? null);
-        }
-        await hub.stop();
-      }),
+          store.away = false;
+          await Promise.all(work);
+          await hub.refresh();
+          const head = store.rows.at(-1)?.offset ?? 0;
+          for (let n = 0; n < 60; n++) {
+            for (const sink of sinks) {
+              sink.stuck = false;
+              sink.drain();
+            }
+            await turns(3);
+          }
+          for (const sink of sinks) {
+            const start = first(sink)?.offset ?? -1;
+            const got = offsets(sink);
+            // A viewer whose missed messages could not be read was closed with 1013: it has a part of them, in order.
+            if (sink.closed === null) expect(got).toEqual(range(start + 1, head));
+            else expect(got).toEqual(range(start + 1, start + got.length));
+            expect([null, 1013]).toContain(sink.closed?.code ?? null);
+          }
+          await hub.stop();
+        },
+      ),
       { numRuns: 150 },
     );
   });

@@ -4,8 +4,10 @@ import { createScriptedSink } from './scripted-sink.suite.ts';
 import { textFrame } from './frame.ts';
 
 const limits = { socketBytes: 1000, messages: 20, bytes: 5000 };
-const frame = (n: number, size = 98): Buffer => textFrame(JSON.stringify({ type: 'm', n, pad: '' }).replace('""', `"${'x'.repeat(Math.max(0, size - 24))}"`));
-const numbers = (sink: ReturnType<typeof createScriptedSink>): unknown[] => sink.messages().map((message) => message['n']);
+const frame = (n: number, size = 98): Buffer =>
+  textFrame(JSON.stringify({ type: 'm', n, pad: '' }).replace('""', `"${'x'.repeat(Math.max(0, size - 24))}"`));
+const numbers = (sink: ReturnType<typeof createScriptedSink>): unknown[] =>
+  sink.messages().map((message) => message['n']);
 
 describe('queue of a viewer', () => {
   it('writes at once while the socket has room, the very bytes it was given', () => {

@@ -50,7 +50,8 @@ export function createQueue(sink: Sink, limits: QueueLimits, onOverflow: () => v
   let ended = false;
   let onEmpty: (() => void) | null = null;
 
-  const fits = (length: number): boolean => sink.writableLength === 0 || sink.writableLength + length <= limits.socketBytes;
+  const fits = (length: number): boolean =>
+    sink.writableLength === 0 || sink.writableLength + length <= limits.socketBytes;
   const nothing = (): boolean => lanes.commands.length === 0 && lanes.alerts.length === 0 && telemetry === null;
 
   function end(): void {

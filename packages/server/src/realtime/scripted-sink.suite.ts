@@ -27,7 +27,11 @@ export function decodeFrames(bytes: Buffer): string[] {
     const short = bytes.readUInt8(at + 1);
     if (short > 127) throw new Error('masked');
     const [length, header] =
-      short < 126 ? [short, 2] : short === 126 ? [bytes.readUInt16BE(at + 2), 4] : [Number(bytes.readBigUInt64BE(at + 2)), 10];
+      short < 126
+        ? [short, 2]
+        : short === 126
+          ? [bytes.readUInt16BE(at + 2), 4]
+          : [Number(bytes.readBigUInt64BE(at + 2)), 10];
     if (at + header + length > bytes.length) throw new Error('cut frame');
     texts.push(bytes.toString('utf8', at + header, at + header + length));
     at += header + length;
@@ -96,13 +100,13 @@ export function createScriptedStore(): ScriptedStore {
     away: false,
     reads: 0,
     async head(channel): Promise<ChannelHead> {
-      await null;
+      await Promise.resolve();
       if (store.away) throw new Error('away');
       return { channel, epoch: store.epoch, head: store.rows.at(-1)?.offset ?? 0 };
     },
     async read(_channel, after, limit) {
       store.reads++;
-      await null;
+      await Promise.resolve();
       if (store.away) throw new Error('away');
       return store.rows.filter((row) => row.offset > after).slice(0, limit);
     },

@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../../lib/clock.ts';
 import { type BucketLevel, type BucketUnits, bucketUnits, takeFrom } from '../bucket.ts';
-import type { BucketShape, Limiter } from '../ports/bus.ts';
+import type { BucketAnswer, BucketShape, Limiter } from '../ports/bus.ts';
 import { createExpiringMap } from './expiring-map.ts';
 
 /** The most buckets that are kept. */
@@ -13,6 +13,7 @@ export const BUCKETS_MOST = 500_000;
 /** A limiter with the means to drop full buckets in quiet times; `take` answers at once. */
 export interface MemoryLimiter extends Limiter {
   readonly size: number;
+  take(key: string, shape: BucketShape, cost?: number): BucketAnswer;
   sweep(steps: number): void;
 }
 

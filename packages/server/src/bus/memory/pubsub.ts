@@ -20,7 +20,7 @@ export function createMemoryPubSub(onListenerError: (error: unknown) => void): P
 
   return {
     async publish(topic, payload) {
-      await null;
+      await Promise.resolve();
       deliver(topic, payload);
     },
     async subscribe(topic, listener) {

@@ -61,7 +61,10 @@ export function createAdmission(options: AdmissionOptions): Admission {
     }
   }
   const freeKeys = (path: string, user: string): string[] =>
-    Array.from({ length: Math.min(FREE_MOST, options.maxConnectionsPerUser) }, (_, slot) => `ws:free:${path}:${user}:${slot}`);
+    Array.from(
+      { length: Math.min(FREE_MOST, options.maxConnectionsPerUser) },
+      (_, slot) => `ws:free:${path}:${user}:${slot}`,
+    );
 
   return {
     async start() {

@@ -84,7 +84,14 @@ function openConnection(parts: Parts, ws: WebSocket, socket: Duplex, id: string,
 }
 
 /** Upgrades an admitted handshake; a socket that ended meanwhile leaves nothing behind. */
-function upgrade(parts: Parts, request: IncomingMessage, socket: Duplex, head: Buffer, id: string, admitted: Admitted): boolean {
+function upgrade(
+  parts: Parts,
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  id: string,
+  admitted: Admitted,
+): boolean {
   let opened = false;
   parts.wss.handleUpgrade(request, socket, head, (ws) => {
     opened = true;

@@ -7,7 +7,7 @@
 import { CLOSE_CODES, type CloseName } from '@tocsin/protocol/close-codes';
 import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
-import type { RawData, WebSocket } from 'ws';
+import type { WebSocket } from 'ws';
 import { refusalOf } from '../http/problem.ts';
 import { isUncounted, type MessageProblem, readClientMessage } from './client-message.ts';
 import { createConduct } from './conduct.ts';
@@ -28,7 +28,10 @@ export interface ConnectionParts {
   readonly address: string;
   /** Null: anybody (`WS_PUBLIC_ALERTS`). */
   readonly principal: WebSocketPrincipal | null;
-  readonly options: Pick<WebSocketOptions, 'settings' | 'clock' | 'verifyAccessToken' | 'onReceipt' | 'metrics' | 'log'>;
+  readonly options: Pick<
+    WebSocketOptions,
+    'settings' | 'clock' | 'verifyAccessToken' | 'onReceipt' | 'metrics' | 'log'
+  >;
   /** Called once, when the socket has ended. */
   readonly onEnd: (connection: Connection) => void;
 }
@@ -59,7 +62,11 @@ export function reauthenticationDeadline(principal: WebSocketPrincipal | null, n
 
 /** True when a new credential may take the place of the old one. Pure. */
 export function sameHolder(before: WebSocketPrincipal, after: WebSocketPrincipal): boolean {
-  return before.subject === after.subject && before.deviceId === after.deviceId && (after.role === null) === (before.role === null);
+  return (
+    before.subject === after.subject &&
+    before.deviceId === after.deviceId &&
+    (after.role === null) === (before.role === null)
+  );
 }
 
 /** Creates a connection around an open socket. */
@@ -119,18 +126,26 @@ export function createConnection(parts: ConnectionParts): Connection {
   function passOn(offset: number | null): void {
     if (offset === null) return;
     const { subject = null, deviceId = null } = principal ?? {};
-    const receipt: Receipt = { connection: parts.id, subject, deviceId, channel: parts.channel, offset, at: clock.now() };
+    const receipt: Receipt = {
+      connection: parts.id,
+      subject,
+      deviceId,
+      channel: parts.channel,
+      offset,
+      at: clock.now(),
+    };
     options.onReceipt?.(receipt);
   }
 
-  function onMessage(data: RawData, isBinary: boolean): void {
+  function onMessage(data: Buffer, isBinary: boolean): void {
     if (viewer === null || closeCode !== null) return;
     received++;
     options.metrics?.received?.(1);
-    const message = isBinary ? BINARY : readClientMessage(String(data));
+    const message = isBinary ? BINARY : readClientMessage(data.toString());
     const verdict = conduct.message(isUncounted(message), clock.monotonic());
     if (verdict === 'close') return close('rate');
-    if (verdict === 'warn') return sendError('rate-limited', `At most ${settings.messagesPer10Seconds} messages in 10 s`);
+    if (verdict === 'warn')
+      return sendError('rate-limited', `At most ${settings.messagesPer10Seconds} messages in 10 s`);
     switch (message.type) {
       case 'problem':
         return refuse(message.code, message.detail);
@@ -155,7 +170,16 @@ export function createConnection(parts: ConnectionParts): Connection {
     options.metrics?.connections?.(parts.path, -1);
     const seconds = Math.round(monotonic - startedAt) / 1000;
     const { id, path, address } = parts;
-    const fields = { connection: id, path, address, subject: principal?.subject, code: finalCode, seconds, received, offset: viewer?.offset() };
+    const fields = {
+      connection: id,
+      path,
+      address,
+      subject: principal?.subject,
+      code: finalCode,
+      seconds,
+      received,
+      offset: viewer?.offset(),
+    };
     options.log.info(fields, 'connection closed');
     parts.onEnd(connection);
   }
@@ -196,7 +220,8 @@ export function createConnection(parts: ConnectionParts): Connection {
   };
 
   options.metrics?.connections?.(parts.path, 1);
-  ws.on('message', onMessage);
+  // Buffers, as `binaryType` is 'nodebuffer' unless somebody changes it.
+  ws.on('message', (data, isBinary) => onMessage(data as Buffer, isBinary));
   ws.on('pong', () => {
     pingedAt = null;
   });

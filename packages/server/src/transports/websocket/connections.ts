@@ -29,7 +29,9 @@ export interface Connections {
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Creates the registry. */
-export function createConnections(options: Pick<WebSocketOptions, 'clock' | 'sessions' | 'log' | 'sweepMs'>): Connections {
+export function createConnections(
+  options: Pick<WebSocketOptions, 'clock' | 'sessions' | 'log' | 'sweepMs'>,
+): Connections {
   const { clock, sessions, log } = options;
   const open = new Map<string, Connection>();
   let timer: NodeJS.Timeout | null = null;
@@ -120,4 +122,3 @@ export function createConnections(options: Pick<WebSocketOptions, 'clock' | 'ses
     },
   };
 }
-

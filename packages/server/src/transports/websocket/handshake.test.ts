@@ -31,7 +31,10 @@ describe('the carrier of a credential', () => {
 
   it('may be two subprotocols, and an empty one is present all the same', () => {
     expect(carrier({ 'sec-websocket-protocol': 'bearer, aaa' })).toEqual({ kind: 'subprotocol', secret: 'aaa' });
-    expect(carrier({ 'sec-websocket-protocol': 'bearer', authorization: 'Bearer b' })).toEqual({ kind: 'subprotocol', secret: '' });
+    expect(carrier({ 'sec-websocket-protocol': 'bearer', authorization: 'Bearer b' })).toEqual({
+      kind: 'subprotocol',
+      secret: '',
+    });
   });
 
   it('is never the cookie with another origin or none', () => {
@@ -39,7 +42,10 @@ describe('the carrier of a credential', () => {
     expect(carrier({ cookie })).toEqual({ kind: 'foreign-cookie' });
     expect(carrier({ cookie, origin: 'https://other.example' })).toEqual({ kind: 'foreign-cookie' });
     expect(carrier({ cookie, origin: 'http://t.example' })).toEqual({ kind: 'foreign-cookie' });
-    expect(carrier({ cookie, origin: 'https://other.example' }, 'ticket=ddd')).toEqual({ kind: 'ticket', secret: 'ddd' });
+    expect(carrier({ cookie, origin: 'https://other.example' }, 'ticket=ddd')).toEqual({
+      kind: 'ticket',
+      secret: 'ddd',
+    });
   });
 
   it('is answered with the protocol or bearer, never with the token', () => {
@@ -51,13 +57,23 @@ describe('the carrier of a credential', () => {
 });
 
 describe('the form of a handshake', () => {
-  const headers = { upgrade: 'WebSocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' };
+  const headers = {
+    upgrade: 'WebSocket',
+    'sec-websocket-version': '13',
+    'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+  };
   it('is checked before anything is done for it', () => {
     expect(refuseForm({ method: 'GET', headers })).toBeNull();
     expect(refuseForm({ method: 'POST', headers })).toMatchObject({ code: 'method-not-allowed' });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, 'sec-websocket-version': '8' } })).toMatchObject({ code: 'upgrade-required' });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, upgrade: 'h2c' } })).toMatchObject({ code: 'upgrade-required' });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, 'sec-websocket-key': 'x' } })).toMatchObject({ code: 'malformed-parameter' });
+    expect(refuseForm({ method: 'GET', headers: { ...headers, 'sec-websocket-version': '8' } })).toMatchObject({
+      code: 'upgrade-required',
+    });
+    expect(refuseForm({ method: 'GET', headers: { ...headers, upgrade: 'h2c' } })).toMatchObject({
+      code: 'upgrade-required',
+    });
+    expect(refuseForm({ method: 'GET', headers: { ...headers, 'sec-websocket-key': 'x' } })).toMatchObject({
+      code: 'malformed-parameter',
+    });
   });
 
   it('may carry filters and a point to resume at, and nothing malformed', () => {
@@ -67,7 +83,18 @@ describe('the form of a handshake', () => {
       filter: { zone: 'z1', minSeverity: 'severe' },
       resume: { epoch: 'e', offset: 12 },
     });
-    for (const bad of ['zone=a%20b', 'zone=', 'minSeverity=bad', 'offset=1', 'epoch=e', 'epoch=e&offset=-1', 'epoch=e&offset=1.5', 'epoch=e&offset=', 'epoch=e&offset=9999999999999999', `epoch=${'e'.repeat(65)}&offset=1`]) {
+    for (const bad of [
+      'zone=a%20b',
+      'zone=',
+      'minSeverity=bad',
+      'offset=1',
+      'epoch=e',
+      'epoch=e&offset=-1',
+      'epoch=e&offset=1.5',
+      'epoch=e&offset=',
+      'epoch=e&offset=9999999999999999',
+      `epoch=${'e'.repeat(65)}&offset=1`,
+    ]) {
       expect(read(bad)).toMatchObject({ code: 'malformed-parameter' });
     }
   });
@@ -96,7 +123,11 @@ describe('a refused handshake', () => {
     expect(head).toMatch(/^HTTP\/1\.1 429 Too Many Requests\r\n/);
     expect(head).toMatch(/\r\nRetry-After: 2(\r\n|$)/);
     expect(head).toContain(`Content-Length: ${Buffer.byteLength(body)}`);
-    expect(JSON.parse(body)).toMatchObject({ type: 'urn:tocsin:error:rate-limited', status: 429, code: 'rate-limited' });
+    expect(JSON.parse(body)).toMatchObject({
+      type: 'urn:tocsin:error:rate-limited',
+      status: 429,
+      code: 'rate-limited',
+    });
   });
 });
 
@@ -105,8 +136,23 @@ describe('messages of a client', () => {
     expect(readClientMessage('{"type":"ping"}')).toEqual({ type: 'ping' });
     expect(readClientMessage('{"type":"authenticate","token":"x"}')).toEqual({ type: 'authenticate', token: 'x' });
     expect(readClientMessage('{"type":"received","offset":3}')).toEqual({ type: 'received', offset: 3 });
-    expect(readClientMessage('{"type":"command-acknowledged","id":"a"}')).toEqual({ type: 'command-acknowledged', id: 'a' });
-    const bad = ['{"type":"ping","x":1}', '{"type":"received","offset":-1}', '{"type":"received","offset":"1"}', '{"type":"received","offset":1.5}', '{"type":"authenticate"}', '{"type":"other"}', '[]', 'null', '1', '"ping"', '{"__proto__":{"type":"ping"}}'];
+    expect(readClientMessage('{"type":"command-acknowledged","id":"a"}')).toEqual({
+      type: 'command-acknowledged',
+      id: 'a',
+    });
+    const bad = [
+      '{"type":"ping","x":1}',
+      '{"type":"received","offset":-1}',
+      '{"type":"received","offset":"1"}',
+      '{"type":"received","offset":1.5}',
+      '{"type":"authenticate"}',
+      '{"type":"other"}',
+      '[]',
+      'null',
+      '1',
+      '"ping"',
+      '{"__proto__":{"type":"ping"}}',
+    ];
     for (const text of bad) expect(readClientMessage(text)).toMatchObject({ type: 'problem', code: 'schema' });
     expect(readClientMessage('{')).toMatchObject({ type: 'problem', code: 'malformed-json' });
   });
@@ -130,7 +176,11 @@ describe('messages of a client', () => {
 describe('conduct', () => {
   it('warns at the first message over the limit and closes at the next', () => {
     const conduct = createConduct(5);
-    expect(Array.from({ length: 7 }, () => conduct.message(false, 0))).toEqual([...Array<string>(5).fill('accept'), 'warn', 'close']);
+    expect(Array.from({ length: 7 }, () => conduct.message(false, 0))).toEqual([
+      ...Array<string>(5).fill('accept'),
+      'warn',
+      'close',
+    ]);
   });
 
   it('forgives once the client has slowed down', () => {

@@ -62,7 +62,10 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
     return options.verifyAccessToken(carrier.secret);
   }
 
-  async function identify(request: IncomingMessage, query: URLSearchParams): Promise<WebSocketPrincipal | null | Refusal> {
+  async function identify(
+    request: IncomingMessage,
+    query: URLSearchParams,
+  ): Promise<WebSocketPrincipal | null | Refusal> {
     const carrier = chooseCarrier(request.headers, query, rules);
     if (carrier.kind === 'none') {
       return settings.publicAlerts ? null : { code: 'credentials-missing', detail: 'A token is needed' };

@@ -55,7 +55,8 @@ export function readParameters(query: URLSearchParams): ViewerRequest | Refusal 
   if (epoch === null && offset === null) return { filter, resume: null };
   if (epoch === null || offset === null) return malformed('epoch and offset belong together');
   if (epoch.length > EPOCH_CHARACTERS) return malformed('epoch is too long');
-  if (!INTEGER.test(offset) || !Number.isSafeInteger(Number(offset))) return malformed('offset is not an integer from 0 on');
+  if (!INTEGER.test(offset) || !Number.isSafeInteger(Number(offset)))
+    return malformed('offset is not an integer from 0 on');
   return { filter, resume: { epoch, offset: Number(offset) } };
 }
 

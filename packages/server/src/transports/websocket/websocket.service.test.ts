@@ -1,189 +1,16 @@
-import { createSecretKey, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
-import { type AddressInfo, connect, type Socket } from 'node:net';
-import { connectViewer, HandshakeRefused, type ScriptedViewer, type ViewerOptions } from '@tocsin/testkit/viewer';
-import { refuse } from '@tocsin/protocol/refusal-error';
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createMemoryBus } from '../../bus/memory/bus.ts';
-import type { Bus } from '../../bus/ports/bus.ts';
-import type { Clock } from '../../lib/clock.ts';
-import { createChannelPublisher } from '../../realtime/channel.ts';
-import { createHub, type Hub } from '../../realtime/hub.ts';
-import { createScriptedStore, type ScriptedStore } from '../../realtime/scripted-sink.suite.ts';
-import { attachWebSocket, type WebSocketTransport } from './attach.ts';
-import type { Receipt, WebSocketPrincipal, WebSocketSettings } from './options.ts';
-
-const DEFAULTS: WebSocketSettings = {
-  publicUrl: 'http://t.example',
-  allowedOrigins: ['http://t.example'],
-  allowQueryToken: false,
-  publicAlerts: false,
-  trustedProxies: [],
-  maxConnectionsPerUser: 1,
-  maxConnectionsPerAddress: 100,
-  reconnectsPerMinute: 5,
-  maxMessageBytes: 1000,
-  messagesPer10Seconds: 5,
-  heartbeatSeconds: 30,
-  reauthenticateSeconds: 900,
-};
-
-/** Moves ahead of the machine's clock by what tests add. */
-let ahead = 0;
-const clock: Clock = { now: () => Date.now() + ahead, monotonic: () => performance.now() + ahead };
-
-interface System {
-  readonly server: Server;
-  readonly url: string;
-  readonly port: number;
-  readonly transport: WebSocketTransport;
-  readonly hub: Hub;
-  readonly store: ScriptedStore;
-  readonly bus: Bus;
-  readonly ended: Set<string>;
-  readonly tellEnded: (ids: string[]) => void;
-  readonly receipts: Receipt[];
-  readonly lines: object[];
-  readonly tokens: Map<string, WebSocketPrincipal>;
-  verifyDelay: Promise<void> | null;
-  commit(body?: string): Promise<number>;
-  viewer(options?: ViewerOptions & { path?: string }): Promise<ScriptedViewer>;
-}
-
-const closers: (() => Promise<void>)[] = [];
-const viewers: ScriptedViewer[] = [];
-beforeEach(() => {
-  ahead = 0;
-});
-afterEach(async () => {
-  for (const viewer of viewers.splice(0)) viewer.cut();
-  for (const close of closers.splice(0)) await close();
-});
-
-const person = (subject: string, more: Partial<WebSocketPrincipal> = {}): WebSocketPrincipal => ({
-  subject,
-  deviceId: null,
-  role: 'viewer',
-  sessionId: `s-${subject}`,
-  expiresAt: clock.now() + 3_600_000,
-  ...more,
-});
-
-async function start(settings: Partial<WebSocketSettings> = {}): Promise<System> {
-  const server = createServer((_request, response) => response.writeHead(404).end());
-  const bus = createMemoryBus({ clock });
-  const store = createScriptedStore();
-  const key = createSecretKey(randomBytes(32));
-  const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, key, clock, watermarkSeconds: 10 });
-  await hub.start();
-  const publisher = createChannelPublisher({ pubsub: bus.pubsub, key, clock });
-  const ended = new Set<string>();
-  const receipts: Receipt[] = [];
-  const lines: object[] = [];
-  const tokens = new Map(['ann', 'bob'].map((name) => [name, person(name)]));
-  const tickets = new Map([['t1', person('ann')]]);
-  let tellEnded: (ids: readonly string[]) => void = () => undefined;
-  const transport = attachWebSocket(server, {
-    settings: { ...DEFAULTS, ...settings },
-    clock,
-    bus,
-    alerts: hub,
-    async verifyAccessToken(token) {
-      await system.verifyDelay;
-      const principal = tokens.get(token);
-      if (principal === undefined) throw refuse('token-invalid');
-      return principal;
-    },
-    async redeemTicket(ticket) {
-      const principal = tickets.get(ticket);
-      tickets.delete(ticket);
-      if (principal === undefined) throw refuse('token-invalid');
-      return principal;
-    },
-    sessions: {
-      dead: async (ids) => ids.filter((id) => ended.has(id)),
-      onEnded(listener) {
-        tellEnded = listener;
-        return () => undefined;
-      },
-    },
-    onReceipt: (receipt) => receipts.push(receipt),
-    log: { info: (fields) => lines.push(fields), error: (fields) => lines.push(fields) },
-    sweepMs: 10,
-  });
-  await transport.start();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  closers.push(async () => {
-    await transport.stop();
-    await hub.stop();
-    await bus.close();
-    server.closeAllConnections();
-    await new Promise((resolve) => server.close(resolve));
-  });
-  const system: System = {
-    server,
-    port,
-    url: `ws://127.0.0.1:${port}/ws/alerts`,
-    transport,
-    hub,
-    store,
-    bus,
-    ended,
-    tellEnded: (ids) => tellEnded(ids),
-    receipts,
-    lines,
-    tokens,
-    verifyDelay: null,
-    async commit(body) {
-      const row = store.append(body === undefined ? {} : { body });
-      await publisher.publish([row]);
-      return row.offset;
-    },
-    async viewer({ path = '', ...options } = {}) {
-      const viewer = await connectViewer(system.url + path, options);
-      viewers.push(viewer);
-      return viewer;
-    },
-  };
-  return system;
-}
-
-async function refusal(attempt: Promise<unknown>): Promise<{ status: number; code: unknown; retryAfter: unknown }> {
-  const error: unknown = await attempt.then(
-    () => new Error('it was let in'),
-    (reason: unknown) => reason,
-  );
-  if (!(error instanceof HandshakeRefused)) throw error;
-  expect(error.headers['content-type']).toBe('application/problem+json');
-  const { code, status } = JSON.parse(error.body) as { code: string; status: number };
-  expect(status).toBe(error.status);
-  return { status, code, retryAfter: error.headers['retry-after'] };
-}
-
-/** A raw connection and everything it is answered. */
-async function raw(port: number, text: string): Promise<{ socket: Socket; answer: () => string; ended: Promise<void> }> {
-  const socket = connect(port, '127.0.0.1');
-  let answer = '';
-  socket.setEncoding('utf8').on('data', (part: string) => {
-    answer += part;
-  });
-  socket.on('error', () => undefined);
-  const ended = new Promise<void>((resolve) => socket.once('close', () => resolve()));
-  await once(socket, 'connect');
-  socket.write(text);
-  closers.push(async () => void socket.destroy());
-  return { socket, answer: () => answer, ended };
-}
-
-const HANDSHAKE = 'GET /ws/alerts HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n';
+import type { ScriptedViewer, ViewerOptions } from '@tocsin/testkit/viewer';
+import { describe, expect, it, vi } from 'vitest';
+import { clock, HANDSHAKE, pass, person, raw, refusal, start } from './websocket-system.suite.ts';
 
 describe('handshake', () => {
   it('opens for a token in the header or the subprotocol, for our cookie, and once for a ticket', async () => {
     const system = await start({ maxConnectionsPerUser: 10 });
-    expect((await system.viewer({ token: 'ann' })).welcome).toMatchObject({ type: 'welcome', channel: 'alerts', heartbeatSeconds: 30 });
+    expect((await system.viewer({ token: 'ann' })).welcome).toMatchObject({
+      type: 'welcome',
+      channel: 'alerts',
+      heartbeatSeconds: 30,
+    });
     const named = await system.viewer({ protocols: ['tocsin.v1', 'bearer.ann'] });
     expect(named.socket.protocol).toBe('tocsin.v1');
     const bearer = await system.viewer({ protocols: ['bearer', 'ann'] });
@@ -206,7 +33,8 @@ describe('handshake', () => {
       [{ token: 'ann', path: '?offset=3' }, 400, 'malformed-parameter'],
       [{ token: 'ann', path: '/other' }, 404, 'not-found'],
     ];
-    for (const [options, status, code] of wrong) expect(await refusal(system.viewer(options))).toMatchObject({ status, code });
+    for (const [options, status, code] of wrong)
+      expect(await refusal(system.viewer(options))).toMatchObject({ status, code });
     system.tokens.set('phone', person('device:d1', { deviceId: 'd1', role: null }));
     expect(await refusal(system.viewer({ token: 'phone' }))).toMatchObject({ status: 403, code: 'role-insufficient' });
     expect(system.transport.connections()).toBe(0);
@@ -266,7 +94,9 @@ describe('handshake', () => {
     const system = await start();
     expect(system.server.headersTimeout).toBe(5000);
     const { socket, answer, ended } = await raw(system.port, HANDSHAKE);
-    await vi.waitUntil(() => new Promise((resolve) => system.server.getConnections((_error, count) => resolve(count === 1))));
+    await vi.waitUntil(
+      () => new Promise((resolve) => system.server.getConnections((_error, count) => resolve(count === 1))),
+    );
     const now = performance.now();
     const later = vi.spyOn(performance, 'now').mockImplementation(() => now + 5001);
     try {
@@ -281,9 +111,15 @@ describe('handshake', () => {
   it('gets an answer for a broken form, and the socket ends', async () => {
     const system = await start();
     for (const [text, status] of [
-      ['GET /ws/alerts HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 7\r\n\r\n', 426],
+      [
+        'GET /ws/alerts HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 7\r\n\r\n',
+        426,
+      ],
       ['POST /ws/alerts HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', 405],
-      ['GET /ws/alerts HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n', 400],
+      [
+        'GET /ws/alerts HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n',
+        400,
+      ],
     ] as const) {
       const { answer, ended } = await raw(system.port, text);
       await ended;
@@ -294,8 +130,14 @@ describe('handshake', () => {
 
 describe('limits', () => {
   it('lets only so many connections of one address in, seen through trusted proxies', async () => {
-    const system = await start({ maxConnectionsPerAddress: 2, maxConnectionsPerUser: 9, reconnectsPerMinute: 99, trustedProxies: ['127.0.0.1'] });
-    const from = (address: string): Promise<ScriptedViewer> => system.viewer({ token: 'ann', headers: { 'x-forwarded-for': address } });
+    const system = await start({
+      maxConnectionsPerAddress: 2,
+      maxConnectionsPerUser: 9,
+      reconnectsPerMinute: 99,
+      trustedProxies: ['127.0.0.1'],
+    });
+    const from = (address: string): Promise<ScriptedViewer> =>
+      system.viewer({ token: 'ann', headers: { 'x-forwarded-for': address } });
     const first = await from('2001:db8::1');
     await from('2001:db8::2');
     expect(await refusal(from('2001:db8::3'))).toMatchObject({ status: 429, code: 'rate-limited', retryAfter: '5' });
@@ -324,7 +166,7 @@ describe('limits', () => {
     expect(Number(refused.retryAfter)).toBeGreaterThan(0);
     await (await system.viewer({ token: 'bob' })).close();
 
-    ahead += 60_000;
+    pass(60_000);
     const viewer = await system.viewer({ token: 'ann' });
     system.store.epoch = 'e2';
     expect(await viewer.closed).toMatchObject({ code: 1012 });
@@ -360,7 +202,11 @@ describe('life of a connection', () => {
 
   it('closes with 1009 for an oversize message, 1007 for text that is no UTF-8, an error for a binary one', async () => {
     const system = await start({ maxConnectionsPerUser: 9 });
-    const [large, broken, binary] = [await system.viewer({ token: 'ann' }), await system.viewer({ token: 'ann' }), await system.viewer({ token: 'ann' })];
+    const [large, broken, binary] = [
+      await system.viewer({ token: 'ann' }),
+      await system.viewer({ token: 'ann' }),
+      await system.viewer({ token: 'ann' }),
+    ];
     large.send('x'.repeat(1001));
     broken.socket.send(Buffer.from([0xc3, 0x28]), { binary: false });
     binary.socket.send(Buffer.from('{"type":"ping"}'), { binary: true });
@@ -374,14 +220,14 @@ describe('life of a connection', () => {
     const deaf = await system.viewer({ token: 'ann', client: { autoPong: false } });
     const fine = await system.viewer({ token: 'bob' });
     const pinged = Promise.all([once(deaf.socket, 'ping'), once(fine.socket, 'ping')]);
-    ahead += 30_000;
+    pass(30_000);
     await pinged;
     // A second ping can only come when the first was answered.
     fine.send({ type: 'ping' });
     await fine.until((message) => message.type === 'pong');
-    ahead += 10_000;
+    pass(10_000);
     expect(await deaf.closed).toMatchObject({ code: 1006 });
-    ahead += 20_000;
+    pass(20_000);
     await once(fine.socket, 'ping');
     await vi.waitUntil(() => system.transport.connections() === 1);
   });
@@ -390,11 +236,11 @@ describe('life of a connection', () => {
     const system = await start();
     const lazy = await system.viewer({ token: 'ann' });
     const keen = await system.viewer({ token: 'bob' });
-    ahead += 890_000;
+    pass(890_000);
     keen.send({ type: 'authenticate', token: 'bob' });
     const answer = await keen.until((message) => message.type === 'authenticated');
     expect(Number(answer['reauthenticateBy'])).toBeGreaterThan(Number(keen.welcome['reauthenticateBy']));
-    ahead += 20_000;
+    pass(20_000);
     expect(await lazy.closed).toMatchObject({ code: 4002 });
     keen.send({ type: 'ping' });
     await keen.until((message) => message.type === 'pong');
@@ -404,7 +250,7 @@ describe('life of a connection', () => {
     const system = await start();
     system.tokens.set('short', person('ann', { expiresAt: clock.now() + 60_000 }));
     const viewer = await system.viewer({ token: 'short' });
-    ahead += 60_001;
+    pass(60_001);
     expect(await viewer.closed).toMatchObject({ code: 4002 });
   });
 
@@ -501,7 +347,9 @@ describe('delivery over sockets', () => {
       // ws itself ends a connection with more than 60 unanswered pings.
       if (n % 30 === 29) await viewer.until(() => viewer.offset() > n);
     }
-    await viewer.until(() => viewer.offset() === 300 && viewer.messages.filter((message) => message.type === 'pong').length === 300);
+    await viewer.until(
+      () => viewer.offset() === 300 && viewer.messages.filter((message) => message.type === 'pong').length === 300,
+    );
     expect(viewer.faults).toEqual([]);
   });
 });
@@ -511,10 +359,16 @@ describe('end', () => {
     const system = await start({ maxConnectionsPerUser: 50, reconnectsPerMinute: 100 });
     const all = await Promise.all(Array.from({ length: 20 }, () => system.viewer({ token: 'ann' })));
     const drained = system.transport.drain(5000);
-    expect(await refusal(system.viewer({ token: 'bob' }))).toMatchObject({ status: 503, code: 'draining', retryAfter: '1' });
+    expect(await refusal(system.viewer({ token: 'bob' }))).toMatchObject({
+      status: 503,
+      code: 'draining',
+      retryAfter: '1',
+    });
     await drained;
     expect(system.transport.connections()).toBe(0);
-    const delays = new Set(all.map((viewer) => viewer.messages.find((message) => message.type === 'moving')?.['retryAfterMs']));
+    const delays = new Set(
+      all.map((viewer) => viewer.messages.find((message) => message.type === 'moving')?.['retryAfterMs']),
+    );
     expect(delays.size).toBeGreaterThan(5);
     for (const viewer of all) expect(await viewer.closed).toMatchObject({ code: 1001 });
   });
