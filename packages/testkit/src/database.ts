@@ -83,7 +83,11 @@ async function begin(engine: Engine): Promise<Shared> {
     const half = `half_${randomBytes(8).toString('hex')}`;
     await admin.execute(`CREATE DATABASE ${half}`);
     const db = openDatabase(urlOf(half), { ...patient, maxConnections: 1 });
-    await migrate(db, migrations).finally(() => db.close());
+    try {
+      await migrate(db, migrations);
+    } finally {
+      await db.close();
+    }
     await admin.execute(`ALTER DATABASE ${half} RENAME TO ${template}`);
   });
   return { urlOf, admin, template };

@@ -109,14 +109,19 @@ async function startLocked(dataDir: string, log: EmbeddedLog, lock: DataDirLock)
     await ensureCluster(place);
     const supervisor = await supervise(place, log);
     let stopped: Promise<void> | undefined;
+    const end = async (): Promise<void> => {
+      try {
+        await supervisor.stop();
+        await removeShortFolder(place.state.socketFolder);
+      } finally {
+        await lock.release();
+      }
+    };
     return {
       connection: connectionOf(place.state.socketFolder, place.state.password),
       ...(place.note === undefined ? {} : { note: place.note }),
       stop: () => {
-        stopped ??= supervisor.stop().finally(async () => {
-          await removeShortFolder(place.state.socketFolder);
-          await lock.release();
-        });
+        stopped ??= end();
         return stopped;
       },
     };

@@ -58,13 +58,20 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 
 function privateStore(embedded: Embedded, db: Database, applied: readonly string[]): Store {
   let closed: Promise<void> | undefined;
+  const end = async (): Promise<void> => {
+    try {
+      await db.close();
+    } finally {
+      await embedded.stop();
+    }
+  };
   return {
     db,
     engine: 'private',
     applied,
     ...(embedded.note === undefined ? {} : { note: embedded.note }),
     close: () => {
-      closed ??= db.close().finally(() => embedded.stop());
+      closed ??= end();
       return closed;
     },
   };

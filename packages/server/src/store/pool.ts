@@ -112,7 +112,7 @@ const typeParser = ((oid: number, format?: 'text' | 'binary'): unknown => {
       return (value: string) => readInt8Array(value).map((entry) => (entry === null ? null : Number(entry)));
     }
   }
-  return pg.types.getTypeParser(oid, format as 'text');
+  return pg.types.getTypeParser(oid, format);
 }) as typeof pg.types.getTypeParser;
 
 async function borrow(pool: pg.Pool): Promise<pg.PoolClient> {
