@@ -122,15 +122,10 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
   health.register({ name: 'store', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => store.db.answers(PROBE_TIMEOUT_MS) });
   health.register({ name: 'bus', required: false, timeoutMs: PROBE_TIMEOUT_MS, check: () => bus.healthy() });
   health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => pipeline.hub.ready() });
-  let backlog: readonly { partition: number; head: number; position: number }[] = [];
-  metrics.beforeText(() => {
-    void pipeline.log.state().then(
-      (states) => {
-        backlog = states;
-      },
-      () => undefined,
-    );
-    for (const { partition, head, position } of backlog) metrics.logBacklog.set({ partition: String(partition) }, head - position);
+  metrics.beforeText(async () => {
+    // While the store is away the gauge keeps what it last was; `ready` says so.
+    const states = await pipeline.log.state().catch(() => []);
+    for (const { partition, head, position } of states) metrics.logBacklog.set({ partition: String(partition) }, head - position);
   });
   return health;
 }

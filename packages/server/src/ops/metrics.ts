@@ -58,8 +58,8 @@ export interface Metrics {
   /** Everything as text; `contentType` belongs to it. */
   text(): Promise<string>;
   readonly contentType: string;
-  /** Called before each text, for values that are looked up. */
-  beforeText(collect: () => void): void;
+  /** Called before each text, for values that are looked up; must not reject. */
+  beforeText(collect: () => void | Promise<void>): void;
   close(): void;
 }
 
@@ -74,7 +74,7 @@ const LONG_BUCKETS: readonly number[] = [1, 10, 60, 300, 900, 3600, 14_400, 43_2
 /** Builds the metrics of one app. `version` is shown in `tocsin_build_info`. */
 export function createMetrics(version: string): Metrics {
   const registry = new Registry();
-  const collectors: (() => void)[] = [];
+  const collectors: (() => void | Promise<void>)[] = [];
   const stopProcess = addProcessMetrics(registry, collectors, version);
   const counter = <Name extends string>(name: string, help: string, ...labels: Name[]): CounterMetric<Name> => {
     const metric = new Counter({ name, help, labelNames: labels, registers: [registry] });
@@ -123,7 +123,7 @@ export function createMetrics(version: string): Metrics {
     shed: counter('tocsin_shed_total', 'Requests refused because of load', 'reason'),
     http: histogram('tocsin_http_seconds', 'HTTP requests', BUCKETS, 'method', 'route', 'status'),
     async text() {
-      for (const collect of collectors) collect();
+      for (const collect of collectors) await collect();
       return registry.metrics();
     },
     contentType: registry.contentType,
@@ -147,7 +147,7 @@ function boundSeries<Name extends string>(names: readonly Name[]): (labels: Labe
 }
 
 /** Process and event loop, by prom-client's usual names; its own collector cannot be stopped, so this one is ours. */
-function addProcessMetrics(registry: Registry, collectors: (() => void)[], version: string): () => void {
+function addProcessMetrics(registry: Registry, collectors: (() => void | Promise<void>)[], version: string): () => void {
   const delay = monitorEventLoopDelay({ resolution: 10 });
   delay.enable();
   const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });
