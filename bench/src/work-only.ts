@@ -20,6 +20,6 @@ export function createWorkOnly(db: Database): Worker {
     publish: () => undefined,
     now: () => systemClock.now(),
     seize: true,
-    events: { batch: () => undefined, retry: () => undefined, failed: () => undefined, lost: () => undefined },
+    events: { retry: () => undefined, failed: () => undefined, lost: () => undefined },
   });
 }

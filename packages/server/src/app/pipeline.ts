@@ -206,8 +206,7 @@ function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
     now: () => clock.now(),
     seize: parts.seize,
     events: {
-      batch: () => undefined,
-      retry: (partition, error) => void failures.warn('worker-retry', { partition, err: error }, 'work on the log will be tried again'),
+      retry: (error) => void failures.warn('worker-retry', { err: error }, 'work on the log will be tried again'),
       failed: (records) => {
         for (const { partition, offset, kind, reason } of records) {
           logger.error({ partition, offset, kind, reason }, 'a record could not be worked off; it is kept in log_failures');

@@ -38,6 +38,8 @@ export interface KeyedNotices {
 
 /** Everything that a batch comes to. */
 export interface Outcome {
+  /** Offset of the last record worked off. */
+  readonly last: number;
   readonly rows: ReadingRow[];
   readonly notices: KeyedNotices[];
   /** With the trace of the record that they came from. */
@@ -57,7 +59,8 @@ export function stateName(detector: string, key: string): string {
 
 /** Works a batch off. `states` is read, not changed. */
 export function workOff(meaning: Meaning, states: States, records: readonly LogRecord[]): Outcome {
-  const outcome: Outcome = { rows: [], notices: [], findings: [], states: new Map(), failed: [] };
+  const last = records.at(-1)?.offset ?? 0;
+  const outcome: Outcome = { last, rows: [], notices: [], findings: [], states: new Map(), failed: [] };
   for (const record of records) {
     try {
       one(meaning, states, record, outcome);

@@ -53,7 +53,7 @@ describe('workers', () => {
       publish: () => undefined,
       now: () => Date.now(),
       seize: false,
-      events: { batch: () => undefined, retry: () => undefined, failed: () => undefined, lost: () => undefined },
+      events: { retry: () => undefined, failed: () => undefined, lost: () => undefined },
       ...change,
     });
     workers.push(worker);
@@ -126,7 +126,6 @@ describe('workers', () => {
     await log.append([envelope(1, 'a', 'no json'), envelope(1, 'b'), envelope(1, 'c')]);
     const worker = start('one', {
       events: {
-        batch: () => undefined,
         retry: () => undefined,
         failed: (records) => void failed.push(...records.map((record) => record.body)),
         lost: () => undefined,

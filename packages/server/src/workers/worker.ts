@@ -1,19 +1,20 @@
 /**
- * A worker: owns partitions of the log by leases, works their records off in order, and commits each batch in one
- * transaction: position (fenced), readings, detector states, findings for other keys, alerts.
+ * A worker: owns partitions of the log by leases, works their records off in order, and commits what is due in all of
+ * them in one transaction: positions (fenced), readings, detector states, findings for other keys, alerts.
  *
  * Guarantees: each record takes effect exactly once, whatever dies when. A worker that was frozen and wakes up finds
  * its fence raised and changes nothing.
- * Order of locks in the transaction: position, heads of the log, head of the channel. Ingest takes heads only.
+ * Order of locks in the transaction: positions, heads of the log, head of the channel. Ingest takes heads only.
  * Failure: while the store is away the worker waits (back-off up to 1 s) and goes on by itself.
  */
 import type { AlertFinding } from '@tocsin/protocol/finding';
 import { partitionOf } from '../lib/partition.ts';
 import { repeat } from '../lib/repeat.ts';
 import type { Database, Transaction } from '../store/ports/database.ts';
-import type { KeyedAppend, Lease, Log, LogRecord } from '../store/ports/log.ts';
-import type { WorkStore } from '../store/ports/readings.ts';
-import { type Meaning, type Outcome, type StateEntry, type States, stateName, workOff } from './batch.ts';
+import type { KeyedAppend, Log } from '../store/ports/log.ts';
+import type { StateRow, WorkStore } from '../store/ports/readings.ts';
+import { type Meaning, type Outcome, type StateEntry, type States, stateName } from './batch.ts';
+import { decide, isDataError, newOwned, type Owned, succeeded } from './partition-state.ts';
 import { createSignal, type Signal } from './signal.ts';
 
 /** What a worker needs. `Message` is what raising an alert leaves to publish. */
@@ -36,9 +37,8 @@ export interface WorkerOptions<Message> {
 
 /** What a worker tells logs and metrics. */
 export interface WorkerEvents {
-  batch(partition: number, records: number, readings: number): void;
-  /** The batch failed and will be tried again. */
-  retry(partition: number, error: unknown): void;
+  /** Something failed and will be tried again. */
+  retry(error: unknown): void;
   /** Records were set aside. */
   failed(records: Outcome['failed']): void;
   lost(partition: number): void;
@@ -58,105 +58,258 @@ const LEASE_MS = 5000;
 const RENEW_MS = 1500;
 const POLL_MS = 500;
 const TICK_MS = 10_000;
-const BATCH_RECORDS = 2000;
-const BATCH_BYTES = 4 * 1024 * 1024;
+/** Bodies of one partition in a batch. */
+const BATCH_BYTES = 1_048_576;
 const MOST_BACK_OFF_MS = 1000;
-
-/** A batch that fails this often for its own sake is taken apart, and a record that does is set aside. */
-const MOST_FAILURES = 3;
-
-interface Owned {
-  lease: Lease;
-  /** Records of a batch at most: one while a batch is taken apart to find the record that it fails for. */
-  limit: number;
-  /** Batches still to go before the limit is lifted again. */
-  apart: number;
-  failures: number;
-  states: States | null;
-  readonly signal: Signal;
-  /** False once the lease is gone. */
-  alive: boolean;
-}
 
 /** Starts a worker. */
 export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
-  const { log, owner } = options;
+  const { log, owner, events } = options;
   const owned = new Map<number, Owned>();
-  const running = new Set<Promise<void>>();
+  const signal = createSignal();
   let stopping = false;
 
   const wake = (partitions: Iterable<number>): void => {
-    for (const partition of partitions) owned.get(partition)?.signal.raise();
+    for (const partition of partitions) {
+      const own = owned.get(partition);
+      if (own !== undefined) own.due = true;
+    }
+    signal.raise();
   };
-
   const lose = (partition: number): void => {
-    const own = owned.get(partition);
-    if (own === undefined) return;
-    own.alive = false;
-    own.signal.raise();
-    owned.delete(partition);
-    options.events.lost(partition);
+    if (owned.delete(partition)) events.lost(partition);
   };
-
   const take = async (seize: boolean): Promise<void> => {
     const leases = await log.acquire(owner, [...owned.keys()], LEASE_MS, seize);
-    for (const lease of leases) {
-      lose(lease.partition);
-      const signal = createSignal();
-      const own: Owned = { lease, limit: BATCH_RECORDS, apart: 0, failures: 0, states: null, signal, alive: true };
-      owned.set(lease.partition, own);
-      own.signal.raise();
-      const loop = runPartition(options, own, wake, () => lose(lease.partition)).finally(() => running.delete(loop));
-      running.add(loop);
-    }
+    for (const lease of leases) owned.set(lease.partition, newOwned(lease));
+    if (leases.length > 0) signal.raise();
   };
-
   const renew = async (): Promise<void> => {
     const held = new Set(await log.renew(owner, LEASE_MS));
     for (const partition of [...owned.keys()]) if (!held.has(partition)) lose(partition);
     await take(false);
   };
-
   const poll = async (): Promise<void> => {
-    for (const { partition, head, position } of await log.state()) if (head > position) wake([partition]);
+    const behind = (await log.state()).filter(({ head, position }) => head > position);
+    if (behind.length > 0) wake(behind.map(({ partition }) => partition));
   };
-
   const endTimers = repeat(
     [
       { name: 'poll', everyMs: POLL_MS, work: poll },
       { name: 'renew', everyMs: RENEW_MS, work: renew },
-      { name: 'tick', everyMs: TICK_MS, work: () => appendTicks(options, owned) },
+      { name: 'tick', everyMs: TICK_MS, work: async () => wake(await appendTicks(options, owned)) },
     ],
-    (_name, error) => options.events.retry(-1, error),
+    (_name, error) => events.retry(error),
   );
   const ready = retrying(options, () => take(options.seize), () => stopping);
-
+  const running = run(options, { owned, wake, lose, signal, stopped: () => stopping });
   return {
     wake,
-    caughtUp: async (signal) => {
+    caughtUp: async (abort) => {
       await ready;
-      await caughtUp(log, signal);
+      await caughtUp(log, abort);
     },
     stop: async () => {
       stopping = true;
-      await endTimers();
-      await ready;
-      for (const own of owned.values()) {
-        own.alive = false;
-        own.signal.raise();
-      }
-      await Promise.all(running);
+      signal.raise();
+      await Promise.all([endTimers(), ready, running]);
       await log.release(owner).catch(() => undefined);
     },
   };
 }
 
-async function retrying(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, work: () => Promise<void>, stopped: () => boolean): Promise<void> {
+/** The loop's view of the worker. */
+interface Loop {
+  readonly owned: ReadonlyMap<number, Owned>;
+  readonly wake: (partitions: Iterable<number>) => void;
+  readonly lose: (partition: number) => void;
+  readonly signal: Signal;
+  readonly stopped: () => boolean;
+}
+
+/**
+ * One cycle after the other: everything that is due in all partitions, in one transaction, so that its cost is paid
+ * once however many partitions there are. When one fails for its records' sake, the next cycles take one partition each.
+ */
+async function run<Message>(options: WorkerOptions<Message>, loop: Loop): Promise<void> {
+  let backOff = 0;
+  let alone = 0;
+  while (!loop.stopped()) {
+    const due = [...loop.owned.values()].filter((own) => own.due);
+    const chosen = alone > 0 ? due.slice(0, 1) : due;
+    if (chosen.length === 0) {
+      await loop.signal.wait();
+      continue;
+    }
+    try {
+      await cycle(options, loop, chosen);
+      backOff = 0;
+      alone = Math.max(0, alone - 1);
+    } catch (error) {
+      options.events.retry(error);
+      if (isDataError(error)) alone = failedFor(chosen, loop.owned.size, alone);
+      backOff = Math.min(Math.max(50, backOff * 2), MOST_BACK_OFF_MS);
+      await pause(backOff);
+      await reread(options, chosen).catch(() => undefined);
+    }
+  }
+}
+
+/** Blames the partition when it was alone; else asks for so many cycles of one partition each. */
+function failedFor(chosen: readonly Owned[], owned: number, alone: number): number {
+  const [own] = chosen;
+  if (chosen.length > 1 || own === undefined) return owned;
+  own.failures += 1;
+  return Math.max(alone, 1);
+}
+
+/**
+ * After a failed commit nobody knows whether it took effect (the connection may have died on its way back): the store
+ * says where the positions are.
+ */
+async function reread({ log }: Pick<WorkerOptions<unknown>, 'log'>, chosen: readonly Owned[]): Promise<void> {
+  for (const own of chosen) {
+    own.states = null;
+    own.due = true;
+  }
+  const states = await log.state();
+  for (const own of chosen) {
+    const position = states.find(({ partition }) => partition === own.lease.partition)?.position;
+    if (position !== undefined) own.lease = { ...own.lease, position };
+  }
+}
+
+async function loadStates({ store, meaning }: Pick<WorkerOptions<unknown>, 'store' | 'meaning'>, partition: number): Promise<States> {
+  const states: States = new Map();
+  for (const row of await store.loadStates(partition)) {
+    const detector = meaning.detectors(row.key).find((other) => other.name === row.detector);
+    if (detector === undefined || row.state === null) continue;
+    const entry: StateEntry = { detector, key: row.key, state: JSON.parse(row.state) };
+    states.set(stateName(row.detector, row.key), entry);
+  }
+  return states;
+}
+
+/** A partition's share of a cycle. */
+interface Share {
+  readonly own: Owned;
+  readonly outcome: Outcome;
+}
+
+async function cycle<Message>(options: WorkerOptions<Message>, loop: Loop, chosen: readonly Owned[]): Promise<void> {
+  const { log } = options;
+  for (const own of chosen) {
+    own.states ??= await loadStates(options, own.lease.partition);
+    own.due = false;
+  }
+  const limit = Math.min(...chosen.map((own) => own.limit));
+  const records = await log.read(chosen.map((own) => own.lease), limit, BATCH_BYTES);
+  const shares = chosen.flatMap((own): Share[] => {
+    const mine = records.filter(({ partition }) => partition === own.lease.partition);
+    if (mine.length === 0) return [];
+    // There may be more than what was read.
+    own.due = true;
+    return [{ own, outcome: decide(options.meaning, own, mine) }];
+  });
+  if (shares.length === 0) return;
+  const committed = await commit(options, shares);
+  if (committed === null) {
+    // Some partition is someone else's, or further on than we knew: the store says which and where.
+    const held = new Set(await log.renew(options.owner, LEASE_MS));
+    for (const { own } of shares) if (!held.has(own.lease.partition)) loop.lose(own.lease.partition);
+    return reread(options, chosen);
+  }
+  for (const { own, outcome } of shares) settle(own, outcome);
+  if (committed.messages.length > 0) options.publish(committed.messages);
+  loop.wake(committed.appended);
+  tell(options, shares);
+}
+
+/** Keeps what the transaction has made true. */
+function settle(own: Owned, outcome: Outcome): void {
+  succeeded(own, outcome.last);
+  for (const [name, entry] of outcome.states) {
+    if (entry.state === null) own.states?.delete(name);
+    else own.states?.set(name, entry);
+  }
+}
+
+function tell({ events }: Pick<WorkerOptions<unknown>, 'events'>, shares: readonly Share[]): void {
+  for (const { outcome } of shares) if (outcome.failed.length > 0) events.failed(outcome.failed);
+}
+
+/** Null: nothing happened, because a partition is someone else's or its batch was done already. */
+async function commit<Message>(
+  options: WorkerOptions<Message>,
+  shares: readonly Share[],
+): Promise<{ messages: readonly Message[]; appended: number[] } | null> {
+  const { db, log, store } = options;
+  const outcomes = shares.map(({ outcome }) => outcome);
+  const findings = await Promise.all(outcomes.flatMap((outcome) => outcome.findings).map(options.complete));
+  const appended = toAppend(log, outcomes);
+  const rows = outcomes.length === 1 ? (outcomes[0]?.rows ?? []) : outcomes.flatMap((outcome) => outcome.rows);
+  const now = options.now();
+  const batches = shares.map(({ own, outcome }) => ({ lease: own.lease, position: outcome.last }));
+  try {
+    return await db.transaction(async (sql) => {
+      if ((await log.advance(sql, batches)).length < batches.length) throw new NotOurs();
+      await store.insertReadings(sql, rows);
+      await store.saveStates(sql, statesOf(shares), now);
+      await store.keepFailed(sql, outcomes.flatMap((outcome) => outcome.failed), now);
+      await log.appendKeyed(sql, appended);
+      const messages = findings.length === 0 ? [] : await options.raise(sql, findings, now);
+      return { messages, appended: appended.map((record) => record.partition) };
+    });
+  } catch (error) {
+    if (error instanceof NotOurs) return null;
+    throw error;
+  }
+}
+
+/** Rolls the transaction back; never leaves this file. */
+class NotOurs extends Error {
+  override readonly name = 'NotOurs';
+}
+
+function statesOf(shares: readonly Share[]): StateRow[] {
+  return shares.flatMap(({ own, outcome }) =>
+    [...outcome.states.values()].map(({ detector, key, state }) => ({
+      partition: own.lease.partition,
+      detector: detector.name,
+      key,
+      state: state === null ? null : JSON.stringify(state),
+    })),
+  );
+}
+
+function toAppend(log: Log, outcomes: readonly Outcome[]): KeyedAppend[] {
+  return outcomes.flatMap(({ notices }) =>
+    notices.map(({ key, receivedAt, traceparent, items }) => ({
+      partition: partitionOf(key, log.partitions),
+      kind: 'finding' as const,
+      receivedAt,
+      key,
+      traceparent,
+      body: JSON.stringify(items),
+    })),
+  );
+}
+
+/** Time passes for partitions that have something to forget. Answers which. */
+async function appendTicks({ log, db, now }: Pick<WorkerOptions<unknown>, 'log' | 'db' | 'now'>, owned: ReadonlyMap<number, Owned>): Promise<number[]> {
+  const due = [...owned.values()].filter((own) => own.states !== null && own.states.size > 0).map((own) => own.lease.partition);
+  if (due.length === 0) return [];
+  const tick = { kind: 'tick', receivedAt: now(), key: '', traceparent: null, body: '' } as const;
+  await log.appendKeyed(db, due.map((partition) => ({ ...tick, partition })));
+  return due;
+}
+
+async function retrying({ events }: Pick<WorkerOptions<unknown>, 'events'>, work: () => Promise<void>, stopped: () => boolean): Promise<void> {
   for (let wait = 50; !stopped(); wait = Math.min(wait * 2, MOST_BACK_OFF_MS)) {
     try {
       return await work();
     } catch (error) {
-      options.events.retry(-1, error);
+      events.retry(error);
       await pause(wait);
     }
   }
@@ -179,147 +332,4 @@ async function caughtUp(log: Log, signal: AbortSignal): Promise<void> {
       await pause(20);
     }
   }
-}
-
-async function runPartition<Message>(
-  options: WorkerOptions<Message>,
-  own: Owned,
-  wake: (partitions: Iterable<number>) => void,
-  lost: () => void,
-): Promise<void> {
-  const { partition } = own.lease;
-  let backOff = 0;
-  while (own.alive) {
-    let records: LogRecord[] = [];
-    try {
-      own.states ??= await loadStates(options, partition);
-      records = await options.log.read(partition, own.lease.position, own.limit, BATCH_BYTES);
-      if (records.length === 0) {
-        await own.signal.wait();
-        continue;
-      }
-      if (!(await commitBatch(options, own, records, wake))) return lost();
-      backOff = 0;
-      succeeded(own);
-    } catch (error) {
-      own.states = null;
-      options.events.retry(partition, error);
-      if (isDataError(error)) own.failures += 1;
-      backOff = Math.min(Math.max(50, backOff * 2), MOST_BACK_OFF_MS);
-      await pause(backOff);
-      await reread(options, own).catch(() => undefined);
-    }
-  }
-}
-
-function succeeded(own: Owned): void {
-  own.failures = 0;
-  own.apart = Math.max(0, own.apart - 1);
-  if (own.apart === 0) own.limit = BATCH_RECORDS;
-}
-
-/** True for what the records themselves may cause; everything else (store away, disk full, deadlock) is only waited for. */
-function isDataError(error: unknown): boolean {
-  if (error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError) return true;
-  const state = (error as { code?: unknown } | null)?.code;
-  return typeof state === 'string' && /^2[23][0-9A-Z]{3}$/.test(state);
-}
-
-/** What a batch comes to; after repeated failures in smaller batches, at last with the record set aside. */
-function decide(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, own: Owned, states: States, records: readonly LogRecord[]): Outcome {
-  if (own.failures < MOST_FAILURES) return workOff(options.meaning, states, records);
-  own.failures = 0;
-  const first = records[0];
-  if (own.limit > 1 || first === undefined) {
-    own.limit = 1;
-    own.apart = records.length;
-    return workOff(options.meaning, states, records);
-  }
-  const { partition, offset, kind, key, body } = first;
-  const failed = [{ partition, offset, kind, key, body, reason: 'its batch failed again and again' }];
-  return { rows: [], notices: [], findings: [], states: new Map(), failed };
-}
-
-/**
- * After a failed commit nobody knows whether it took effect (the connection may have died on its way back): the store
- * says where the position is.
- */
-async function reread(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, own: Owned): Promise<void> {
-  const states = await options.log.state();
-  const position = states.find((state) => state.partition === own.lease.partition)?.position;
-  if (position !== undefined) own.lease = { ...own.lease, position };
-}
-
-async function loadStates(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, partition: number): Promise<States> {
-  const states: States = new Map();
-  for (const row of await options.store.loadStates(partition)) {
-    const detector = options.meaning.detectors(row.key).find((other) => other.name === row.detector);
-    if (detector === undefined || row.state === null) continue;
-    const entry: StateEntry = { detector, key: row.key, state: JSON.parse(row.state) };
-    states.set(stateName(row.detector, row.key), entry);
-  }
-  return states;
-}
-
-/** False: the partition is someone else's. */
-async function commitBatch<Message>(
-  options: WorkerOptions<Message>,
-  own: Owned,
-  records: readonly LogRecord[],
-  wake: (partitions: Iterable<number>) => void,
-): Promise<boolean> {
-  const { db, log, store } = options;
-  const states = own.states ?? new Map<string, StateEntry>();
-  const outcome = decide(options, own, states, records);
-  const position = records.at(-1)?.offset ?? own.lease.position;
-  const findings = await Promise.all(outcome.findings.map(options.complete));
-  const appended = toAppend(log, outcome);
-  const now = options.now();
-  const messages = await db.transaction(async (sql) => {
-    if (!(await log.advance(sql, { lease: own.lease, position }))) return null;
-    await store.insertReadings(sql, outcome.rows);
-    const changed = [...outcome.states.values()].map(({ detector, key, state }) => ({
-      detector: detector.name,
-      key,
-      state: state === null ? null : JSON.stringify(state),
-    }));
-    await store.saveStates(sql, own.lease.partition, changed, now);
-    await store.keepFailed(sql, outcome.failed, now);
-    await log.appendKeyed(sql, appended);
-    return findings.length === 0 ? [] : options.raise(sql, findings, now);
-  });
-  if (messages === null) return false;
-  own.lease = { ...own.lease, position };
-  for (const [name, entry] of outcome.states) {
-    if (entry.state === null) states.delete(name);
-    else states.set(name, entry);
-  }
-  if (messages.length > 0) options.publish(messages);
-  wake(appended.map((record) => record.partition));
-  if (outcome.failed.length > 0) options.events.failed(outcome.failed);
-  options.events.batch(own.lease.partition, records.length, outcome.rows.length);
-  return true;
-}
-
-function toAppend(log: Log, outcome: Outcome): KeyedAppend[] {
-  return outcome.notices.map(({ key, receivedAt, traceparent, items }) => ({
-    partition: partitionOf(key, log.partitions),
-    kind: 'finding',
-    receivedAt,
-    key,
-    traceparent,
-    body: JSON.stringify(items),
-  }));
-}
-
-/** Time passes for partitions that have something to forget. */
-async function appendTicks(options: Pick<WorkerOptions<unknown>, 'db' | 'log' | 'store' | 'meaning' | 'now' | 'events'>, owned: ReadonlyMap<number, Owned>): Promise<void> {
-  const due = [...owned.values()].filter((own) => own.states !== null && own.states.size > 0);
-  if (due.length === 0) return;
-  const receivedAt = options.now();
-  const records = due.map(
-    ({ lease }): KeyedAppend => ({ partition: lease.partition, kind: 'tick', receivedAt, key: '', traceparent: null, body: '' }),
-  );
-  await options.log.appendKeyed(options.db, records);
-  for (const own of due) own.signal.raise();
 }

@@ -78,6 +78,12 @@ export interface BatchCommit {
   readonly position: number;
 }
 
+/** Where a reader stands in a partition: it has everything up to `position`. */
+export interface ReadFrom {
+  readonly partition: number;
+  readonly position: number;
+}
+
 /** The log's port. */
 export interface Log {
   /** How many partitions there are. */
@@ -86,8 +92,11 @@ export interface Log {
   append(envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]>;
   /** Appends findings and ticks in the caller's transaction; takes the heads' locks, so call it late. */
   appendKeyed(sql: Sql, records: readonly KeyedAppend[]): Promise<void>;
-  /** Records of a partition after `after`, oldest first, at most `limit` records and, past the first, `maxBytes` of bodies. */
-  read(partition: number, after: number, limit: number, maxBytes: number): Promise<LogRecord[]>;
+  /**
+   * Records of partitions after a position in each, by partition and offset; of each partition at most `limit` records
+   * and, past the first, `maxBytes` of bodies.
+   */
+  read(from: readonly ReadFrom[], limit: number, maxBytes: number): Promise<LogRecord[]>;
   /** Head and position of every partition. */
   state(): Promise<PartitionState[]>;
   /** Unix ms before which every accepted record has been worked off (arrival times; with a margin for commits in flight). */
@@ -103,10 +112,10 @@ export interface Log {
   /** Gives up all leases of `owner`. */
   release(owner: string): Promise<void>;
   /**
-   * Moves the position in the caller's transaction. False: someone else owns the partition, or the batch was done
-   * already; the caller must roll back.
+   * Moves positions in the caller's transaction; answers the partitions that moved. One that is missing is someone
+   * else's, or its batch was done already: the caller must roll back.
    */
-  advance(sql: Sql, batch: BatchCommit): Promise<boolean>;
+  advance(sql: Sql, batches: readonly BatchCommit[]): Promise<number[]>;
   /** Deletes records that their worker has left behind. Answers how many. */
   trim(): Promise<number>;
   /** Forgets envelope ids seen before `before`, at most a bounded number. Answers how many. */

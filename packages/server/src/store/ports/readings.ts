@@ -14,6 +14,7 @@ export interface ReadingRow {
 
 /** A detector's state of one key. `state` is JSON, or null to forget it. */
 export interface StateRow {
+  readonly partition: number;
   readonly detector: string;
   readonly key: string;
   readonly state: string | null;
@@ -35,6 +36,6 @@ export interface WorkStore {
   insertReadings(sql: Transaction, rows: readonly ReadingRow[]): Promise<void>;
   /** All states of a partition. */
   loadStates(partition: number): Promise<StateRow[]>;
-  saveStates(sql: Transaction, partition: number, states: readonly StateRow[], now: number): Promise<void>;
+  saveStates(sql: Transaction, states: readonly StateRow[], now: number): Promise<void>;
   keepFailed(sql: Transaction, records: readonly FailedRecord[], now: number): Promise<void>;
 }

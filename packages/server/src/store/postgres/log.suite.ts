@@ -43,7 +43,7 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   test('records come back whole, in the order of their commits, without gaps', async () => {
     await log.append([sample('a', '1'), sample('b', '1'), sample('a', '2', 4)]);
     await log.append([sample('c', '1')]);
-    const records = await log.read(3, 0, 100, 1e6);
+    const records = await log.read([{ partition: 3, position: 0 }], 100, 1e6);
     expect(records.map((record) => record.offset)).toEqual([1, 2, 3]);
     expect(records[0]).toEqual({
       partition: 3,
@@ -55,7 +55,7 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
       context: { device: 7, zone: 2, zoneId: 'z-1' },
       body: sample('a', '1').body,
     });
-    expect((await log.read(4, 0, 100, 1e6)).map((record) => record.key)).toEqual(['a']);
+    expect((await log.read([{ partition: 4, position: 0 }], 100, 1e6)).map((record) => record.key)).toEqual(['a']);
   });
 
   test('an id is accepted once; equal content is a replay, other content a conflict', async () => {
@@ -70,7 +70,7 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
       'replay',
       'id-conflict',
     ]);
-    expect((await log.read(3, 0, 100, 1e6)).map((record) => record.key)).toEqual(['a', 'b', 'c']);
+    expect((await log.read([{ partition: 3, position: 0 }], 100, 1e6)).map((record) => record.key)).toEqual(['a', 'b', 'c']);
   });
 
   test('the same ids from many sides at once are accepted once each, and offsets have no gaps', async () => {
@@ -81,16 +81,16 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     expect(outcomes.filter((outcome) => outcome === 'accepted')).toHaveLength(40);
     expect(outcomes.filter((outcome) => outcome === 'replay')).toHaveLength(280);
     for (const { partition, head } of await log.state()) {
-      const offsets = (await log.read(partition, 0, 100, 1e6)).map((record) => record.offset);
+      const offsets = (await log.read([{ partition: partition, position: 0 }], 100, 1e6)).map((record) => record.offset);
       expect(offsets).toEqual(Array.from({ length: head }, (_, i) => i + 1));
     }
   });
 
   test('a read stops at its limits but always brings one record', async () => {
     await log.append([sample('a', '1'), sample('b', '1'), sample('c', '1')]);
-    expect(await log.read(3, 0, 2, 1e6)).toHaveLength(2);
-    expect(await log.read(3, 1, 10, 1)).toHaveLength(1);
-    expect(await log.read(3, 3, 10, 1e6)).toEqual([]);
+    expect(await log.read([{ partition: 3, position: 0 }], 2, 1e6)).toHaveLength(2);
+    expect(await log.read([{ partition: 3, position: 1 }], 10, 1)).toHaveLength(1);
+    expect(await log.read([{ partition: 3, position: 3 }], 10, 1e6)).toEqual([]);
   });
 
   test('a batch counts once, and only for the owner with the newest fence', async () => {
@@ -99,10 +99,21 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     const newer = (await log.acquire('other', [], 60_000, true)).find((lease) => lease.partition === 3);
     if (newer === undefined) throw new Error('no lease');
     expect(newer.fence).toBeGreaterThan(old.fence);
-    expect(await log.advance(db, { lease: old, position: 2 })).toBe(false);
-    expect(await log.advance(db, { lease: newer, position: 2 })).toBe(true);
-    expect(await log.advance(db, { lease: newer, position: 2 })).toBe(false);
+    expect(await log.advance(db, [{ lease: old, position: 2 }])).toEqual([]);
+    expect(await log.advance(db, [{ lease: newer, position: 2 }])).toEqual([3]);
+    expect(await log.advance(db, [{ lease: newer, position: 2 }])).toEqual([]);
     expect((await log.state())[3]).toEqual({ partition: 3, head: 2, position: 2 });
+  });
+
+  test('several partitions are read and moved at once, each from where it stands', async () => {
+    await log.append([sample('a', '1', 2), sample('b', '1', 2), sample('c', '1', 9), sample('d', '1', 9), sample('e', '1', 11)]);
+    const from = [{ partition: 9, position: 1 }, { partition: 2, position: 0 }, { partition: 4, position: 0 }];
+    expect((await log.read(from, 10, 1e6)).map(({ partition, key }) => [partition, key])).toEqual([[2, 'a'], [2, 'b'], [9, 'd']]);
+    expect(await log.read(from, 1, 1e6)).toHaveLength(2);
+    const leases = await log.acquire('me', [], 60_000, true);
+    const batches = leases.filter(({ partition }) => [2, 9].includes(partition)).map((lease) => ({ lease, position: 2 }));
+    const stale = { lease: { partition: 11, fence: 0, position: 0 }, position: 1 };
+    expect((await log.advance(db, [...batches, stale])).sort((a, b) => a - b)).toEqual([2, 9]);
   });
 
   test('leases are held by one owner until they run out, are given up, or are seized', async () => {
@@ -129,9 +140,9 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
       throw new Error('no');
     });
     await expect(failed).rejects.toThrow('no');
-    expect(await log.read(5, 0, 10, 1e6)).toEqual([]);
+    expect(await log.read([{ partition: 5, position: 0 }], 10, 1e6)).toEqual([]);
     await db.transaction((sql) => log.appendKeyed(sql, [finding, { ...finding, key: 'zone:y' }]));
-    expect((await log.read(5, 0, 10, 1e6)).map(({ offset, key, context }) => [offset, key, context])).toEqual([
+    expect((await log.read([{ partition: 5, position: 0 }], 10, 1e6)).map(({ offset, key, context }) => [offset, key, context])).toEqual([
       [1, 'zone:z', null],
       [2, 'zone:y', null],
     ]);
@@ -139,11 +150,11 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
 
   test('only what was worked off is trimmed', async () => {
     await log.append([sample('a', '1'), sample('b', '1'), sample('c', '1')]);
-    await log.advance(db, { lease: await only(3), position: 2 });
+    await log.advance(db, [{ lease: await only(3), position: 2 }]);
     expect(await log.trim()).toBe(2);
-    expect((await log.read(3, 0, 10, 1e6)).map((record) => record.offset)).toEqual([3]);
+    expect((await log.read([{ partition: 3, position: 0 }], 10, 1e6)).map((record) => record.offset)).toEqual([3]);
     await log.append([sample('d', '1')]);
-    expect((await log.read(3, 3, 10, 1e6)).map((record) => record.offset)).toEqual([4]);
+    expect((await log.read([{ partition: 3, position: 3 }], 10, 1e6)).map((record) => record.offset)).toEqual([4]);
   });
 
   test('old ids are forgotten, new ones are not', async () => {

@@ -16,6 +16,7 @@ import type {
   LogKind,
   LogRecord,
   PartitionState,
+  ReadFrom,
 } from '../ports/log.ts';
 import type { Database, Sql } from '../ports/database.ts';
 
@@ -71,11 +72,13 @@ FROM ranked r JOIN heads h USING (partition)`;
 
 // The running sum stops the read once the bodies before a record exceed the bound, so the first record always comes.
 const READ = `
-SELECT "offset", kind, received_at, key, traceparent, context, body FROM (
+SELECT f.partition, r."offset", r.kind, r.received_at, r.key, r.traceparent, r.context, r.body
+FROM unnest($1::smallint[], $2::bigint[]) AS f (partition, position)
+CROSS JOIN LATERAL (
   SELECT *, sum(length(body)) OVER (ORDER BY "offset") - length(body) AS before FROM (
-    SELECT * FROM log_records WHERE partition = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3
+    SELECT * FROM log_records l WHERE l.partition = f.partition AND l."offset" > f.position ORDER BY l."offset" LIMIT $3
   ) page
-) summed WHERE before < $4 ORDER BY "offset"`;
+) r WHERE r.before < $4 ORDER BY f.partition, r."offset"`;
 
 const ACQUIRE = `
 UPDATE log_positions p SET owner = $1, fence = p.fence + 1, lease_until = now_ms() + $3
@@ -90,7 +93,12 @@ const RENEW = `
 UPDATE log_positions SET lease_until = now_ms() + $2 WHERE owner = $1 AND lease_until >= now_ms() RETURNING partition`;
 
 const ADVANCE = `
-UPDATE log_positions SET position = $1 WHERE partition = $2 AND fence = $3 AND position = $4`;
+WITH mine AS (
+  SELECT p.partition, b.target FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS b (partition, fence, position, target)
+  JOIN log_positions p ON p.partition = b.partition AND p.fence = b.fence AND p.position = b.position
+  ORDER BY p.partition FOR UPDATE OF p
+)
+UPDATE log_positions p SET position = m.target FROM mine m WHERE p.partition = m.partition RETURNING p.partition`;
 
 const STATE = `
 SELECT h.partition, h.head, p.position FROM log_heads h JOIN log_positions p USING (partition) ORDER BY h.partition`;
@@ -122,7 +130,7 @@ export function createLog(db: Database): Log {
     partitions: PARTITIONS,
     append: (envelopes) => append(db, envelopes),
     appendKeyed,
-    read: (partition, after, limit, maxBytes) => read(db, partition, after, limit, maxBytes),
+    read: (from, limit, maxBytes) => read(db, from, limit, maxBytes),
     state: () => db.query<PartitionState>(STATE, [], 'log-state'),
     completeUntil: async () => (await db.query<{ until: number }>(COMPLETE_UNTIL, [COMMIT_MARGIN_MS]))[0]?.until ?? 0,
     acquire: (owner, holding, ttlMs, seize) => db.query<Lease>(ACQUIRE, [owner, holding, ttlMs, seize]),
@@ -137,9 +145,14 @@ export function createLog(db: Database): Log {
   };
 }
 
-async function advance(sql: Sql, batch: BatchCommit): Promise<boolean> {
-  const { lease, position } = batch;
-  return (await sql.execute(ADVANCE, [position, lease.partition, lease.fence, lease.position], 'log-advance')) === 1;
+async function advance(sql: Sql, batches: readonly BatchCommit[]): Promise<number[]> {
+  const columns = [
+    batches.map(({ lease }) => lease.partition),
+    batches.map(({ lease }) => lease.fence),
+    batches.map(({ lease }) => lease.position),
+    batches.map(({ position }) => position),
+  ];
+  return (await sql.query<{ partition: number }>(ADVANCE, columns, 'log-advance')).map((row) => row.partition);
 }
 
 async function append(db: Database, envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]> {
@@ -218,6 +231,7 @@ async function appendKeyed(sql: Sql, records: readonly KeyedAppend[]): Promise<v
 }
 
 interface RecordRow {
+  partition: number;
   offset: number;
   kind: LogKind;
   received_at: number;
@@ -227,10 +241,11 @@ interface RecordRow {
   body: string;
 }
 
-async function read(db: Database, partition: number, after: number, limit: number, maxBytes: number): Promise<LogRecord[]> {
-  const rows = await db.query<RecordRow>(READ, [partition, after, limit, maxBytes], 'log-read');
+async function read(db: Database, from: readonly ReadFrom[], limit: number, maxBytes: number): Promise<LogRecord[]> {
+  const columns = [from.map(({ partition }) => partition), from.map(({ position }) => position)];
+  const rows = await db.query<RecordRow>(READ, [...columns, limit, maxBytes], 'log-read');
   return rows.map((row) => ({
-    partition,
+    partition: row.partition,
     offset: row.offset,
     kind: row.kind,
     receivedAt: row.received_at,

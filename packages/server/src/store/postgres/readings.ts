@@ -8,12 +8,12 @@ const ROWS_PER_CHUNK = 1000;
 
 const SAVE = `
 INSERT INTO detector_states (partition, detector, key, state, updated_at)
-SELECT $1, detector, key, state, $2 FROM unnest($3::text[], $4::text[], $5::text[]) AS t (detector, key, state)
+SELECT partition, detector, key, state, $1 FROM unnest($2::smallint[], $3::text[], $4::text[], $5::text[]) AS t (partition, detector, key, state)
 ON CONFLICT (partition, detector, key) DO UPDATE SET state = excluded.state, updated_at = excluded.updated_at`;
 
 const FORGET = `
-DELETE FROM detector_states s USING unnest($2::text[], $3::text[]) AS t (detector, key)
-WHERE s.partition = $1 AND s.detector = t.detector AND s.key = t.key`;
+DELETE FROM detector_states s USING unnest($1::smallint[], $2::text[], $3::text[]) AS t (partition, detector, key)
+WHERE s.partition = t.partition AND s.detector = t.detector AND s.key = t.key`;
 
 const KEEP_FAILED = `
 INSERT INTO log_failures (partition, "offset", kind, key, body, reason, failed_at)
@@ -27,7 +27,7 @@ export function createWorkStore(db: Database): WorkStore {
   return {
     insertReadings: (sql, rows) => (rows.length === 0 ? Promise.resolve() : sql.copyIn(COPY, chunks(rows))),
     loadStates: (partition) =>
-      db.query<StateRow>('SELECT detector, key, state FROM detector_states WHERE partition = $1', [partition]),
+      db.query<StateRow>('SELECT partition, detector, key, state FROM detector_states WHERE partition = $1', [partition]),
     saveStates,
     keepFailed,
   };
@@ -51,16 +51,16 @@ function* chunks(rows: readonly ReadingRow[]): Generator<string> {
   if (chunk !== '') yield chunk;
 }
 
-async function saveStates(sql: Transaction, partition: number, states: readonly StateRow[], now: number): Promise<void> {
+async function saveStates(sql: Transaction, states: readonly StateRow[], now: number): Promise<void> {
+  const columns = (rows: readonly StateRow[]): unknown[] => [
+    rows.map((row) => row.partition),
+    rows.map((row) => row.detector),
+    rows.map((row) => row.key),
+  ];
   const kept = states.filter((row) => row.state !== null);
-  if (kept.length > 0) {
-    const columns = [kept.map((row) => row.detector), kept.map((row) => row.key), kept.map((row) => row.state)];
-    await sql.execute(SAVE, [partition, now, ...columns], 'states-save');
-  }
+  if (kept.length > 0) await sql.execute(SAVE, [now, ...columns(kept), kept.map((row) => row.state)], 'states-save');
   const gone = states.filter((row) => row.state === null);
-  if (gone.length > 0) {
-    await sql.execute(FORGET, [partition, gone.map((row) => row.detector), gone.map((row) => row.key)]);
-  }
+  if (gone.length > 0) await sql.execute(FORGET, columns(gone));
 }
 
 async function keepFailed(sql: Transaction, records: readonly FailedRecord[], now: number): Promise<void> {
