@@ -24,9 +24,9 @@ export interface TriggerReading {
 export interface WaveformReading {
   readonly at: number;
   readonly rate: number;
-  readonly x?: readonly number[];
-  readonly y?: readonly number[];
-  readonly z?: readonly number[];
+  readonly x: readonly number[];
+  readonly y: readonly number[];
+  readonly z: readonly number[];
 }
 
 /** A frame of host metrics; percentages 0..100. */

@@ -24,7 +24,8 @@ CREATE TABLE zone_devices (
 -- A number as statistics take it: magnitudes above 1e120 count as 1e120 and below 1e-120 as 0, so that no sum and no
 -- square can overflow or underflow (either is an error in PostgreSQL and would stop the rollups for everybody).
 CREATE FUNCTION rollup_number(v double precision) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  AS $$ SELECT CASE WHEN v BETWEEN -1e-120 AND 1e-120 THEN 0 ELSE greatest(-1e120, least(1e120, v)) END $$;
+  AS $$ SELECT CASE WHEN v IS NULL THEN NULL WHEN v BETWEEN -1e-120 AND 1e-120 THEN 0
+               ELSE greatest(-1e120, least(1e120, v)) END $$;   -- greatest and least pass over nulls
 
 -- The bin of a number: 0 for 0, else sign * (20000 + ceil(log |v| to the base 1.01/0.99)). Bins sort as numbers do.
 -- Masson, Rim, Lee: DDSketch, VLDB 2019; relative error 1 %. `registry/statistics-sketch.ts` reads them.

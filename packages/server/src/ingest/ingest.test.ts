@@ -176,9 +176,9 @@ describe('ingest', () => {
     ['a reading too far ahead', envelope({ readings: [{ at: NOW + 30_001, value: 3 }] }), '/readings/0/at'],
     ['a reading too far back', envelope({ readings: [{ at: NOW - 7 * 86_400_000 - 1, value: 3 }] }), '/readings/0/at'],
     ['one bad reading among good ones', envelope({ readings: [{ at: NOW, value: 3 }, { at: NOW }] }), '/readings/1/value'],
-    ['axes of other lengths', envelope({ readings: [{ at: NOW, rate: 31.25, x: [1, 2], y: [1] }] }), '/readings/0'],
-    ['a packet without axes', envelope({ readings: [{ at: NOW, rate: 31.25 }] }), '/readings/0'],
-    ['a packet of rate 0', envelope({ readings: [{ at: NOW, rate: 0, x: [1] }] }), '/readings/0/rate'],
+    ['axes of other lengths', envelope({ readings: [{ at: NOW, rate: 31.25, x: [1, 2], y: [1], z: [1, 2] }] }), '/readings/0'],
+    ['a packet without axes', envelope({ readings: [{ at: NOW, rate: 31.25 }] }), '/readings/0/x'],
+    ['a packet of rate 0', envelope({ readings: [{ at: NOW, rate: 0, x: [1], y: [1], z: [1] }] }), '/readings/0/rate'],
     ['too many samples', envelope({ readings: [{ at: NOW, rate: 31, x: Array(1001).fill(0) }] }), '/readings/0/x'],
     ['an infinite number', JSON.stringify(envelope({ readings: [{ at: NOW, value: 7777 }] })).replace('7777', '1e999'), '/readings/0/value'],
   ])('the schema refuses %s and names the place', async (_name, payload, pointer) => {

@@ -3,7 +3,7 @@ import type { ErrorDetail } from '@tocsin/protocol/errors';
 import type { Reading, TriggerReading, WaveformReading } from '@tocsin/protocol/envelope';
 import { LIMITS } from '@tocsin/protocol/limits';
 
-import { checkObject, isObject, numbers, numberWithin, optional, required, time, type Fields } from '../fields.ts';
+import { checkObject, isObject, numbers, numberWithin, required, time, type Fields } from '../fields.ts';
 import type { Measured, Notice, Origin, Profile } from '../profile.ts';
 import type { Trigger } from './trigger.ts';
 
@@ -26,9 +26,9 @@ const WAVEFORM: Fields = {
     const broken = numberWithin(0, MOST_HZ)(value);
     return broken === null && value !== 0 ? null : `must be Hz, above 0 and at most ${MOST_HZ}`;
   }),
-  x: optional(axis),
-  y: optional(axis),
-  z: optional(axis),
+  x: required(axis),
+  y: required(axis),
+  z: required(axis),
 };
 const AXES = ['x', 'y', 'z'] as const;
 
@@ -43,22 +43,18 @@ function parse(raw: unknown, _signedAt: number, pointer: string, errors: ErrorDe
 
 function parseWaveform(raw: unknown, pointer: string, errors: ErrorDetail[]): WaveformReading | null {
   if (!checkObject(raw, WAVEFORM, pointer, errors)) return null;
-  const axes = AXES.filter((name) => name in raw);
-  const lengths = new Set(axes.map((name) => (raw[name] as number[]).length));
-  if (lengths.size !== 1) {
-    const detail = axes.length === 0 ? 'needs at least one of x, y, z' : 'x, y and z must be equally long';
-    errors.push({ pointer, detail });
+  const { at, rate, x, y, z } = raw as unknown as WaveformReading;
+  if (x.length !== y.length || x.length !== z.length) {
+    errors.push({ pointer, detail: 'x, y and z must be equally long' });
     return null;
   }
-  const packet: Record<string, unknown> = { at: raw['at'], rate: raw['rate'] };
-  for (const name of axes) packet[name] = raw[name];
-  return packet as unknown as WaveformReading;
+  return { at, rate, x, y, z };
 }
 
 /** Peak of a packet: the largest magnitude of a sample on any axis, m/s². */
 function peak(packet: WaveformReading): number {
   let most = 0;
-  for (const name of AXES) for (const sample of packet[name] ?? []) most = Math.max(most, Math.abs(sample));
+  for (const name of AXES) for (const sample of packet[name]) most = Math.max(most, Math.abs(sample));
   return most;
 }
 

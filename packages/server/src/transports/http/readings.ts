@@ -6,6 +6,7 @@
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Refusal } from '@tocsin/protocol/errors';
+import { refuse } from '@tocsin/protocol/refusal-error';
 import { sendProblem } from './problem.ts';
 
 /** One request's bytes and credential, as the stages want them. */
@@ -38,6 +39,11 @@ function arrived(request: FastifyRequest): ArrivedEnvelope {
   };
 }
 
+/** The framework lets a request without body and content type pass; here 415 wins over everything. */
+function requireType(request: FastifyRequest): void {
+  if (request.headers['content-type'] === undefined) throw refuse('content-type');
+}
+
 function countRefusals(app: FastifyInstance, transport: 'http' | 'original', services: ReadingsServices): void {
   app.addHook('onError', (_request, _reply, error, done) => {
     services.refused(transport, error);
@@ -52,6 +58,7 @@ export function readingsRoutes(services: ReadingsServices): (app: FastifyInstanc
     app.addContentTypeParser('application/jose', { parseAs: 'string' }, (_request, body, done) => done(null, body));
     countRefusals(app, 'http', services);
     app.post('/v1/readings', { config: CONFIG, schema: READINGS_DOCS }, async (request, reply): Promise<FastifyReply> => {
+      requireType(request);
       const answer = await services.envelope(arrived(request));
       if (!answer.accepted) return sendProblem(reply, answer.refusal);
       reply.header('traceparent', request.traceparent);
@@ -67,6 +74,7 @@ export function misurationsRoutes(services: ReadingsServices): (app: FastifyInst
     app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => done(null, body));
     countRefusals(app, 'original', services);
     const handler = async (request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
+      requireType(request);
       const answer = await services.original(arrived(request));
       if (!answer.accepted) return sendProblem(reply, answer.refusal);
       return reply.code(202).type('application/json').serializer(String).send(ORIGINAL_ACCEPTED);

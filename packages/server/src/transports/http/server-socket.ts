@@ -114,6 +114,8 @@ export function createListener(handler: Handler, tls: TlsOptions | undefined): S
           },
           guarded,
         );
+  // An expectation that is not 100-continue counts for nothing (RFC 9110 section 10.1.1); Node's own 417 has no body.
+  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => server.emit('request', request, response));
   server.maxRequestsPerSocket = REQUESTS_PER_SOCKET;
   server.setTimeout(IDLE_SOCKET_MS);
   return server;
