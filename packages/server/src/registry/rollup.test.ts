@@ -11,10 +11,20 @@ test('a stretch goes towards the readings that a transaction can carry, by small
   expect(nextStretch(86_400_000, 0)).toBe(86_400_000);
 });
 
-function scripted(outcomes: (RollupOutcome | Error)[]): { calls: number[]; roll: (end: number, stretch: number) => Promise<RollupOutcome> } {
+interface Scripted {
+  readonly calls: number[];
+  readonly indexed: [number, number][];
+  roll(end: number, stretch: number): Promise<RollupOutcome>;
+  indexNewest(from: number, until: number): Promise<void>;
+}
+
+function scripted(outcomes: (RollupOutcome | Error)[]): Scripted {
   const calls: number[] = [];
+  const indexed: [number, number][] = [];
   return {
     calls,
+    indexed,
+    indexNewest: async (from, until) => void indexed.push([from, until]),
     roll: async (_end, stretch) => {
       calls.push(stretch);
       const next = outcomes.shift() ?? { kind: 'busy' };
@@ -32,11 +42,13 @@ test('a pass goes on until all that is complete is rolled up', async () => {
   const rollup = createRollup({ store, completeUntil: async () => 100, failed: () => {} });
   expect(await rollup.pass()).toBe(12);
   expect(store.calls).toHaveLength(2);
+  expect(store.indexed).toEqual([[100 - 86_400_000, 100]]);
 });
 
 test('a pass ends when another process is at it', async () => {
   const store = scripted([{ kind: 'busy' }]);
   expect(await createRollup({ store, completeUntil: async () => 100, failed: () => {} }).pass()).toBe(0);
+  expect(store.indexed).toEqual([]);
 });
 
 test('a stretch that failed is half as long the next time', async () => {
@@ -56,6 +68,7 @@ test('the job tells of a failure, goes on after it and ends when told to', async
   const store = scripted([new Error('away')]);
   const rollup = createRollup({
     store: {
+      ...store,
       roll: (end, stretch) => {
         if (failures.length > 0) release();
         return store.roll(end, stretch);

@@ -12,7 +12,7 @@ import { MEASURED_FIELDS } from './statistics-fields.ts';
 
 /** What the job needs. */
 export interface RollupOptions {
-  readonly store: Pick<RollupStore, 'roll'>;
+  readonly store: Pick<RollupStore, 'roll' | 'indexNewest'>;
   /** Unix ms before which every reading (by `received_at`) is committed. */
   readonly completeUntil: () => Promise<number>;
   /** Rest between passes, ms. Default 30,000. */
@@ -65,6 +65,7 @@ export function createRollup(options: RollupOptions): Rollup {
       stretchMs = nextStretch(taken, outcome.readings);
       if (outcome.until >= end) break;
     }
+    if (readings > 0) await store.indexNewest(end - LONGEST_MS, end);
     return readings;
   };
   const turn = (): void => {

@@ -107,6 +107,11 @@ export interface RollupStore {
    */
   roll(completeUntil: number, stretchMs: number, fields: readonly MeasuredField[]): Promise<RollupOutcome>;
   /**
+   * Brings the block indexes of the readings of these days up to date. PostgreSQL leaves that to its next vacuum, and till
+   * then every look at the newest readings would scan a good part of the day.
+   */
+  indexNewest(from: number, until: number): Promise<void>;
+  /**
    * To be called before readings received before `before` are dropped: answers up to where they may be (at most the
    * marker: what is not rolled up must stay; a whole UTC day) and notes it, so that from then on no answer needs them.
    */

@@ -30,7 +30,7 @@ const merge = (table: string): string => `
       count = ${table}.count + excluded.count,
       sum = ${table}.sum + excluded.sum,
       squares = ${table}.squares + excluded.squares
-        + 0 * rollup_square(excluded.sum / excluded.count - ${table}.sum / ${table}.count)
+        + rollup_square(excluded.sum / excluded.count - ${table}.sum / ${table}.count)
           * (${table}.count::double precision * excluded.count / (${table}.count + excluded.count)),
       min = least(${table}.min, excluded.min),
       max = greatest(${table}.max, excluded.max),
@@ -92,6 +92,17 @@ WITH stretch AS MATERIALIZED (
 )
 SELECT count(*) AS readings FROM stretch`;
 
+const SUMMARIZE = `
+SELECT brin_summarize_new_values(x.indexrelid)
+FROM pg_index x
+JOIN pg_class i ON i.oid = x.indexrelid AND i.relam = (SELECT oid FROM pg_am WHERE amname = 'brin')
+JOIN pg_inherits h ON h.inhrelid = x.indrelid AND h.inhparent = 'readings'::regclass
+JOIN pg_class t ON t.oid = x.indrelid
+WHERE t.relname IN (
+  SELECT 'readings_' || to_char(to_timestamp(day / 1000) AT TIME ZONE 'UTC', 'YYYYMMDD')
+  FROM generate_series($1::bigint / ${DAY_MS} * ${DAY_MS}, $2::bigint, ${DAY_MS}) AS day
+)`;
+
 /** The rollup store over `db`. */
 export function createRollupStore(db: Database): RollupStore {
   return {
@@ -100,6 +111,9 @@ export function createRollupStore(db: Database): RollupStore {
         await sql.execute(SETTINGS);
         return roll(sql, completeUntil, stretchMs, fields);
       }),
+    indexNewest: async (from, until) => {
+      await db.execute(SUMMARIZE, [from, until]);
+    },
     release: async (before) => {
       const [row] = await db.query<{ kept_from: number }>(
         `UPDATE rollup_state SET kept_from = greatest(kept_from, least($1::bigint, rolled_until) / ${DAY_MS} * ${DAY_MS})

@@ -52,16 +52,21 @@ function numberOf(target: StatisticsTarget, add: Builder): string {
   return `rollup_number((r.fields ->> ${add.text(field.field)})::double precision)`;
 }
 
-/** Whose readings; `settled`: they are rolled up, so `zone_devices` knows the devices. */
+/**
+ * Whose readings. Settled ones of a zone are found by its devices (`zone_devices`), hence the array, which an index takes;
+ * the few that came since are found by arrival, and a join with the devices must not tempt the planner elsewhere.
+ */
 function belongs(target: StatisticsTarget, settled: boolean, add: Builder): string {
   const { scope, number, field } = target;
   if (scope === 'device') return `r.device = ${add.bigint(number)}`;
-  const ofProfile = field === null ? '' : `d.profile = ${add.text(field.profile)}`;
-  if (scope === 'zone') {
-    const known = settled ? ` AND d.number IN (SELECT device FROM zone_devices WHERE zone = ${add.bigint(number)})` : '';
-    return `r.zone = ${add.bigint(number)} AND r.device = ANY (ARRAY(SELECT d.number FROM devices d WHERE ${ofProfile === '' ? 'true' : ofProfile}${known}))`;
-  }
-  return field === null ? 'true' : `r.device IN (SELECT d.number FROM devices d WHERE ${ofProfile})`;
+  const devices = field === null ? '' : `SELECT d.number FROM devices d WHERE d.profile = ${add.text(field.profile)}`;
+  const ofProfile = devices === '' ? 'true' : `r.device IN (${devices})`;
+  if (scope === 'all') return ofProfile;
+  const zone = add.bigint(number);
+  if (!settled) return `r.zone = ${zone} AND ${ofProfile}`;
+  const known = `SELECT device FROM zone_devices WHERE zone = ${zone}`;
+  const array = devices === '' ? known : `${devices} AND d.number IN (${known})`;
+  return `r.zone = ${zone} AND r.device = ANY (ARRAY(${array}))`;
 }
 
 /** Rows (bucket, at, v) of raw readings: those of `spans` that arrived before the marker, and of the range since. */

@@ -244,6 +244,20 @@ export function statisticsSuite(engine: Engine): void {
       expect(await read(targetOf('device', 's1', 'value'))).toMatchObject({ parts: [{ count: 2 }] });
     });
 
+    test('the block indexes of the newest readings can be brought up to date', async () => {
+      const base = { device: number('s1'), zone: null, value: 1 };
+      await store(Array.from({ length: 20_000 }, (_, n) => ({ ...base, receivedAt: TODAY + n, at: TODAY + n })));
+      const { db } = database;
+      await createRollupStore(db).indexNewest(TODAY - DAY_MS, TODAY + 1);
+      const name = `readings_${new Date(TODAY).toISOString().slice(0, 10).replaceAll('-', '')}`;
+      const [left] = await db.query<{ ranges: number }>(
+        `SELECT sum(brin_summarize_new_values(indexrelid))::int AS ranges FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid
+         WHERE x.indrelid = $1::regclass AND i.relname LIKE '%at_idx%' AND i.relam = (SELECT oid FROM pg_am WHERE amname = 'brin')`,
+        [name],
+      );
+      expect(left?.ranges).toBe(0);
+    });
+
     test('a marker never goes back', async () => {
       await rollUntil(TODAY + HOUR);
       const rollups = createRollupStore(database.db);
