@@ -71,13 +71,45 @@ export function say(line) {
 export async function prepare({ projects, tolerant = false }) {
   checkNode();
   if (isInstalled() && isBuilt(projects)) return { built: true };
-  const release = await takeLock();
+  const watch = watchSignals();
+  const release = await takeLock(watch).catch((error) => {
+    watch.close();
+    throw error;
+  });
   try {
-    if (!isInstalled()) await install();
-    return { built: isBuilt(projects) || (await build(projects, tolerant)) };
+    if (!isInstalled()) await install(watch);
+    return { built: isBuilt(projects) || (await build(projects, tolerant, watch)) };
   } finally {
     release();
+    watch.close();
   }
+}
+
+const SIGNALS = /** @type {const} */ (['SIGTERM', 'SIGINT', 'SIGHUP']);
+
+/**
+ * From now on a signal ends what runs, once, and nothing new begins.
+ * @typedef {ReturnType<typeof watchSignals>} Watch
+ */
+function watchSignals() {
+  const watch = {
+    /** @type {(typeof SIGNALS)[number] | null} */
+    told: null,
+    /** What runs now. @type {{ kill(signal: string): unknown } | null} */
+    child: null,
+    close: () => {
+      for (const signal of SIGNALS) process.off(signal, hear);
+    },
+    check: () => {
+      if (watch.told !== null) throw new Interrupted(watch.told);
+    },
+  };
+  const hear = (/** @type {(typeof SIGNALS)[number]} */ signal) => {
+    if (watch.told === null) watch.child?.kill(signal);
+    watch.told ??= signal;
+  };
+  for (const signal of SIGNALS) process.on(signal, hear);
+  return watch;
 }
 
 /** The arguments that run a tool of `node_modules` with this Node. @param {string} path */
@@ -133,12 +165,14 @@ function isForThisPlatform(entry) {
   );
 }
 
-async function install() {
+/** @param {Watch} watch */
+async function install(watch) {
   say('installing packages (npm ci) …');
   const since = Date.now();
   const cache = ownCache();
   try {
     await run(...npm(), {
+      watch,
       what: 'npm ci',
       env: cache === null ? {} : { npm_config_cache: cache },
       args: [
@@ -235,13 +269,13 @@ function filesUnder(folder) {
     .sort();
 }
 
-/** @param {readonly string[]} projects @param {boolean} tolerant */
-async function build(projects, tolerant) {
+/** @param {readonly string[]} projects @param {boolean} tolerant @param {Watch} watch */
+async function build(projects, tolerant, watch) {
   say('building …');
   const since = Date.now();
   const mark = sourceMark();
   try {
-    await run(process.execPath, [tool('typescript/bin/tsc')], { what: 'tsc -b', args: ['-b', ...projects] });
+    await run(process.execPath, [tool('typescript/bin/tsc')], { watch, what: 'tsc -b', args: ['-b', ...projects] });
   } catch (error) {
     if (!tolerant || !(error instanceof PrepareError)) throw error;
     say('the build has errors');
@@ -254,8 +288,8 @@ async function build(projects, tolerant) {
 
 // One at a time -------------------------------------------------------------------------------------------------------
 
-/** Waits for the lock; answers the function that gives it back. */
-async function takeLock() {
+/** Waits for the lock; answers the function that gives it back. @param {Watch} watch */
+async function takeLock(watch) {
   makeState();
   const own = `${process.pid} ${hostname()} ${randomUUID()}`;
   let told = false;
@@ -264,6 +298,7 @@ async function takeLock() {
     if (!told && existsSync(LOCK)) say('waiting for another process that prepares this folder …');
     told = true;
     await wait(LOCK_POLL_MS);
+    watch.check();
   }
   const touch = setInterval(() => {
     try {
@@ -341,39 +376,26 @@ function holderIsGone(lock) {
 
 // Small things --------------------------------------------------------------------------------------------------------
 
-const SIGNALS = /** @type {const} */ (['SIGTERM', 'SIGINT', 'SIGHUP']);
-
 /**
- * Runs a program with its output on our stderr. A signal to us goes to it, once each.
+ * Runs a program with its output on our stderr. A signal to us goes to it, once.
  * @param {string} program @param {string[]} first
- * @param {{ what: string, args: string[], env?: Record<string, string> }} options
+ * @param {{ watch: Watch, what: string, args: string[], env?: Record<string, string> }} options
  */
-async function run(program, first, { what, args, env = {} }) {
+async function run(program, first, { watch, what, args, env = {} }) {
+  watch.check();
   const child = spawn(program, [...first, ...args], {
     cwd: ROOT,
     stdio: ['ignore', 2, 2],
     env: { ...process.env, ...env },
   });
-  /** @type {(typeof SIGNALS)[number] | null} */
-  let told = null;
-  const forward = (/** @type {(typeof SIGNALS)[number]} */ signal) => {
-    if (told === null) child.kill(signal);
-    told = signal;
-  };
-  for (const signal of SIGNALS) process.on(signal, forward);
-  try {
-    const code = await new Promise((resolve, reject) => {
-      child.once('error', reject);
-      child.once('close', (status, signal) => resolve(status ?? signal));
-    });
-    if (told !== null) throw new Interrupted(told);
-    if (code !== 0) throw new PrepareError(`${what} failed (${code})`, 1);
-  } catch (error) {
-    if (error instanceof PrepareError || error instanceof Interrupted) throw error;
-    throw new PrepareError(`${what} cannot run: ${/** @type {Error} */ (error).message}`, 1);
-  } finally {
-    for (const signal of SIGNALS) process.off(signal, forward);
-  }
+  watch.child = child;
+  const end = await new Promise((resolve, reject) => {
+    child.once('error', (error) => reject(new PrepareError(`${what} cannot run: ${error.message}`, 1)));
+    child.once('close', (status, signal) => resolve(status ?? signal));
+  });
+  watch.child = null;
+  watch.check();
+  if (end !== 0) throw new PrepareError(`${what} failed (${end})`, 1);
 }
 
 /** @param {string} path */
