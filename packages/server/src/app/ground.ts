@@ -3,10 +3,12 @@
  * when one cannot be opened, those before it are closed again.
  */
 import { randomUUID } from 'node:crypto';
+import { availableParallelism } from 'node:os';
 import { createMemoryBus } from '../bus/memory/bus.ts';
 import type { Bus } from '../bus/ports/bus.ts';
 import { createIdentity, type Identity } from '../identity/identity.ts';
 import type { IdentityEvent } from '../identity/events.ts';
+import { createVerifier, type Verifier } from '../ingest/verifier.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
 import { createLoadMonitor, type LoadMonitor } from '../ops/load.ts';
 import type { Logger } from '../ops/logging.ts';
@@ -24,6 +26,12 @@ import { claimDatabase } from './single-process.ts';
 import type { Settings } from './settings.ts';
 import { VERSION } from './version.ts';
 
+/**
+ * Threads that check signatures: one core is the event loop's and PostgreSQL's. Run from its sources (tests), the server
+ * has no built thread to start and uses the thread pool.
+ */
+const VERIFY_THREADS = import.meta.url.endsWith('.ts') ? 0 : Math.max(1, availableParallelism() - 1);
+
 /** Everything that stands. */
 export interface Ground {
   /** The name of this process in leases; a new one at every start. */
@@ -36,6 +44,7 @@ export interface Ground {
   readonly registry: Registry;
   readonly metrics: Metrics;
   readonly load: LoadMonitor;
+  readonly verifier: Verifier;
   close(): Promise<void>;
 }
 
@@ -68,12 +77,17 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     open.push(() => metrics.close());
     const load = createLoadMonitor();
     open.push(() => load.stop());
+    const verifier = createVerifier({
+      threads: VERIFY_THREADS,
+      onThreadLost: (error) => log.error({ err: error }, 'a thread that checks signatures ended; another takes its place'),
+    });
+    open.push(() => verifier.close());
     const identity = await openIdentity(settings, options, { store, bus, clock, metrics });
     open.push(() => identity.close());
     const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
     const registry = await createRegistry({ stores, bus, clock, log });
     open.push(() => registry.close());
-    return { instance, clock, log, store, bus, identity, registry, metrics, load, close };
+    return { instance, clock, log, store, bus, identity, registry, metrics, load, verifier, close };
   } catch (error) {
     await close();
     throw error;

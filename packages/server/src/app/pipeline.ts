@@ -12,7 +12,7 @@ import { parseJws } from '../ingest/jws.ts';
 import { limitDevice, limitKey } from '../ingest/limit.ts';
 import { originalEnvelope, parseOriginal } from '../ingest/original.ts';
 import { checkSchema } from '../ingest/schema.ts';
-import { verifyStage } from '../ingest/signature.ts';
+import { checkSignature } from '../ingest/signature.ts';
 import type { TransportName } from '../ingest/stage.ts';
 import { fingerprint } from '../alerts/fingerprint.ts';
 import { createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
@@ -152,7 +152,7 @@ function createEnvelopeIngest(settings: Settings, ground: Ground, parts: IngestP
     },
   });
   const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
-  const device = [limitDevice(bus.limiter, limits), findDevice((id) => registry.directory.lookup(id)), verifyStage];
+  const device = [limitDevice(bus.limiter, limits), findDevice((id) => registry.directory.lookup(id)), checkSignature(ground.verifier.check)];
   const last = [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage];
   const counts = {
     accepted: (transport: TransportName, profile: 'seismic' | 'host' | 'mobile', readings: number): void => {

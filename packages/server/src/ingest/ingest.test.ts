@@ -15,7 +15,7 @@ import { createIngest, type Ingest, type IngestAnswer } from './ingest.ts';
 import { parseJws } from './jws.ts';
 import { limitDevice, limitKey } from './limit.ts';
 import { checkSchema } from './schema.ts';
-import { verifyStage } from './signature.ts';
+import { checkSignature, verifySignature } from './signature.ts';
 import { type IngestDevice, newDraft } from './stage.ts';
 
 const NOW = 1_700_000_000_000;
@@ -66,7 +66,7 @@ function bench(): Bench {
       parseJws(),
       limitDevice(limiter, limits),
       findDevice(device),
-      verifyStage,
+      checkSignature(verifySignature),
       checkSchema({ seismic: seismic.parse, host: hostProfile.parse, mobile: mobileProfile.parse }),
       checkFreshness(30_000),
       appender.stage,
