@@ -20,10 +20,15 @@ export async function startMaintenance(ground: Ground, pipeline: Pipeline, reten
   const { clock, log, store, identity } = ground;
   const { db } = store;
   const partitions = (): Promise<unknown> => ensureReadingPartitions(db, clock.now(), DAYS_AHEAD);
+  const rollups = createRollupStore(db);
+  // Only what is rolled up may go, and statistics must know from where on raw readings may be missing.
+  const retention = async (): Promise<void> => {
+    await dropReadingPartitions(db, await rollups.release(clock.now() - retentionDays * DAY));
+  };
   await partitions();
   const pieces: Repeated[] = [
     { name: 'reading partitions', everyMs: HOUR, work: partitions },
-    { name: 'retention', everyMs: HOUR, work: () => dropReadingPartitions(db, clock.now() - retentionDays * DAY) },
+    { name: 'retention', everyMs: HOUR, work: retention },
     { name: 'trim log', everyMs: SECOND, work: () => untilDone(() => pipeline.log.trim(), clock.monotonic) },
     {
       name: 'forget envelope ids',
@@ -35,7 +40,7 @@ export async function startMaintenance(ground: Ground, pipeline: Pipeline, reten
   ];
   const end = repeat(pieces, (name, error) => log.warn({ piece: name, err: error }, 'maintenance will be tried again'));
   const rollup = createRollup({
-    store: createRollupStore(db),
+    store: rollups,
     completeUntil: () => pipeline.log.completeUntil(),
     failed: (error) => logFailure(log, error),
   });
