@@ -3,6 +3,8 @@
  * A new folder or library gets its row here first.
  */
 
+import { markdownTable } from './markdown.ts';
+
 /** One folder of our code. */
 export interface FolderRow {
   /** Short name, as the other rows use it. */
@@ -86,18 +88,20 @@ export const LIBRARIES: readonly LibraryRow[] = [
 
 /** The table of folders as Markdown, for ARCHITECTURE.md. */
 export function folderTable(): string {
-  const rows = FOLDERS.map((row) => {
-    const own = row.path === `${SERVER}/${row.name}` ? row.name : row.path;
-    const imports = row.imports.includes('*') ? 'everything' : row.imports.join(', ') || 'nothing of ours';
-    return `| \`${own}\` | ${imports} | ${row.types.join(', ')} | ${row.pure ? 'yes' : ''} |`;
-  });
-  return ['| folder | may import | types also from | pure |', '|---|---|---|---|', ...rows].join('\n');
+  const rows = FOLDERS.map((row) => [
+    `\`${row.path === `${SERVER}/${row.name}` ? row.name : row.path}\``,
+    row.imports.includes('*') ? 'everything' : row.imports.join(', ') || 'nothing of ours',
+    row.types.join(', '),
+    row.pure ? 'yes' : '',
+  ]);
+  return markdownTable(['folder', 'may import', 'types also from', 'pure'], rows);
 }
 
 /** The table of libraries as Markdown, for ARCHITECTURE.md. */
 export function libraryTable(): string {
-  const rows = LIBRARIES.map(
-    (row) => `| \`${row.library}\` | ${row.paths.map((path) => `\`${path.replace(`${SERVER}/`, '')}\``).join(', ')} |`,
-  );
-  return ['| library | only in |', '|---|---|', ...rows].join('\n');
+  const rows = LIBRARIES.map((row) => [
+    `\`${row.library}\``,
+    row.paths.map((path) => `\`${path.replace(`${SERVER}/`, '')}\``).join(', '),
+  ]);
+  return markdownTable(['library', 'only in'], rows);
 }

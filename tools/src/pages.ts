@@ -1,0 +1,54 @@
+/**
+ * The tables that documents take from the code: each stands between `<!-- table: <name> -->` and `<!-- end -->`.
+ * `npm run docs` writes them, a test compares them. Pure.
+ */
+import { CLOSE_CODES } from '@tocsin/protocol/close-codes';
+import { ERRORS } from '@tocsin/protocol/errors';
+import { LIMITS } from '@tocsin/protocol/limits';
+import { folderTable, libraryTable } from './import-table.ts';
+import { markdownTable } from './markdown.ts';
+
+/** One table in one document. */
+export interface PageTable {
+  readonly page: string;
+  readonly name: string;
+  readonly text: () => string;
+}
+
+/** Every generated table. */
+export const PAGE_TABLES: readonly PageTable[] = [
+  { page: 'docs/errors.md', name: 'errors', text: errorTable },
+  { page: 'docs/protocol.md', name: 'close codes', text: closeTable },
+  { page: 'docs/protocol.md', name: 'limits', text: limitTable },
+  { page: 'ARCHITECTURE.md', name: 'folders', text: folderTable },
+  { page: 'ARCHITECTURE.md', name: 'libraries', text: libraryTable },
+];
+
+/** The text of `page` with the table `name` replaced. Throws when the page lacks its markers. */
+export function withTable(page: string, name: string, table: string): string {
+  const begin = `<!-- table: ${name} -->\n`;
+  const from = page.indexOf(begin);
+  const to = page.indexOf('<!-- end -->', from);
+  if (from < 0 || to < 0) throw new Error(`the markers of the table "${name}" are missing`);
+  return `${page.slice(0, from + begin.length)}${table}\n${page.slice(to)}`;
+}
+
+function errorTable(): string {
+  const rows = Object.entries(ERRORS).map(([code, row]) => [`\`${code}\``, String(row.status), row.title]);
+  return markdownTable(['code', 'status', 'title'], rows);
+}
+
+function closeTable(): string {
+  const rows = Object.entries(CLOSE_CODES).map(([name, row]) => [
+    String(row.code),
+    `\`${name}\``,
+    row.meaning,
+    row.advice.replaceAll('-', ' ').replace('back off', 'back-off'),
+  ]);
+  return markdownTable(['code', 'name', 'meaning', 'the client should'], rows);
+}
+
+function limitTable(): string {
+  const rows = Object.entries(LIMITS).map(([name, row]) => [`\`${name}\``, String(row.value), row.unit, row.prose]);
+  return markdownTable(['name', 'value', 'unit', 'bounds'], rows);
+}
