@@ -12,7 +12,7 @@ import { createChannelStore } from '../store/postgres/channels.ts';
 import { fingerprint } from './fingerprint.ts';
 import { createLedger, type Ledger, type RaisedMessage } from './ledger.ts';
 import { type PublicJwk, verifyAlert } from './sign.ts';
-import { createIdFactory } from './ulid.ts';
+import { createIdFactory } from '../lib/ulid.ts';
 
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const jwk = { ...pair.publicKey.export({ format: 'jwk' }), kid: 'k1' } as PublicJwk;

@@ -16,7 +16,7 @@ import { fingerprint } from './fingerprint.ts';
 import { cleanFinding, decideRevision, firstRevision, foldFindings, laterOf, nextRevision } from './revision.ts';
 import { signAlert, type Signer } from './sign.ts';
 import { type AlertAction, transition } from './transitions.ts';
-import type { IdFactory } from './ulid.ts';
+import type { IdFactory } from '../lib/ulid.ts';
 
 /** The channel that alerts are told on. */
 export const ALERT_CHANNEL = 'alerts';

@@ -8,7 +8,7 @@
 import { type Alert, type Severity, severityRank } from '@tocsin/protocol/alert';
 import type { AlertFinding } from '@tocsin/protocol/finding';
 import type { AlertDraft } from '../store/ports/alerts.ts';
-import { canonical } from './canonical.ts';
+import { canonical } from '../lib/canonical-json.ts';
 import { cleanDescription, cleanEvidence, cleanHeadline } from './text.ts';
 
 /** Why a finding changes its alert or does not. `older`: its envelopes are a part of those that the alert names. */

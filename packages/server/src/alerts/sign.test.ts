@@ -2,7 +2,7 @@ import { createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
 import type { Alert } from '@tocsin/protocol/alert';
 import { compactVerify } from 'jose';
 import { expect, test } from 'vitest';
-import { canonical } from './canonical.ts';
+import { canonical } from '../lib/canonical-json.ts';
 import { type PublicJwk, signAlert, signDetached, verifyAlert, verifyDetached } from './sign.ts';
 
 const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });

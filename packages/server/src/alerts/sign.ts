@@ -6,7 +6,7 @@
  */
 import { createPublicKey, type JsonWebKey, type KeyObject, sign, verify } from 'node:crypto';
 import type { Alert } from '@tocsin/protocol/alert';
-import { canonical } from './canonical.ts';
+import { canonical } from '../lib/canonical-json.ts';
 
 /** A key to sign with: P-256, and the id by which the JWKS knows its public half. */
 export interface Signer {

@@ -1,7 +1,7 @@
 import { LIMITS } from '@tocsin/protocol/limits';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { canonical } from './canonical.ts';
+import { canonical } from '../lib/canonical-json.ts';
 import { cleanEvidence, cleanHeadline, cleanText } from './text.ts';
 
 test.each([

@@ -16,7 +16,7 @@ import { checkSignature } from '../ingest/signature.ts';
 import type { TransportName } from '../ingest/stage.ts';
 import { fingerprint } from '../alerts/fingerprint.ts';
 import { createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
-import { createIdFactory } from '../alerts/ulid.ts';
+import { createIdFactory } from '../lib/ulid.ts';
 import { throttled } from '../ops/throttled-log.ts';
 import { createChannelPublisher } from '../realtime/channel.ts';
 import { createHub, type Hub } from '../realtime/hub.ts';

@@ -13,7 +13,7 @@ import type { PublishSubscribe } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Database, Sql } from '../store/ports/database.ts';
 import type { ApiKeyCounts, ApiKeyRow, ApiKeyScope, ApiKeyStore } from '../store/ports/identity.ts';
-import { newId } from './ids.ts';
+import { newId } from '../lib/ulid.ts';
 import { newSecret, sha256, sha256Hex } from './secrets.ts';
 
 /** All scopes; the first key has them all. */

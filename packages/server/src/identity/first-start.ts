@@ -10,7 +10,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { Database, Sql } from '../store/ports/database.ts';
 import type { IdentityStores, UserRow } from '../store/ports/identity.ts';
 import type { ApiKeys } from './api-keys.ts';
-import { newId } from './ids.ts';
+import { newId } from '../lib/ulid.ts';
 import { newPassword, type Passwords } from './passwords.ts';
 import { newSecret } from './secrets.ts';
 import { requireEmail, requirePassword } from './users.ts';

@@ -12,7 +12,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { Database, Sql } from '../store/ports/database.ts';
 import type { IdentityStores, SessionRow, UserRole } from '../store/ports/identity.ts';
 import type { IdentityEvent } from './events.ts';
-import { newId } from './ids.ts';
+import { newId } from '../lib/ulid.ts';
 import { decideRefresh, successorOf, type RefreshDecision } from './refresh.ts';
 import { looksLikeSecret, newSecret, sha256 } from './secrets.ts';
 import type { SessionState } from './session-state.ts';

@@ -13,7 +13,7 @@ import { SignJWT } from 'jose';
 import type { Clock } from '../lib/clock.ts';
 import type { UserRole } from '../store/ports/identity.ts';
 import { checkClaims, CLAIM_REFUSALS, type ClaimRules } from './claims.ts';
-import { newId } from './ids.ts';
+import { newId } from '../lib/ulid.ts';
 import type { OutsideKeys } from './outside-keys.ts';
 import type { Principal } from './principal.ts';
 import { sha256 } from './secrets.ts';

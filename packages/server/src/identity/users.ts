@@ -10,7 +10,7 @@ import { refuse } from '@tocsin/protocol/refusal-error';
 import type { Clock } from '../lib/clock.ts';
 import type { Database, Sql } from '../store/ports/database.ts';
 import type { IdentityStores, UserChange, UserRole, UserRow } from '../store/ports/identity.ts';
-import { newId } from './ids.ts';
+import { newId } from '../lib/ulid.ts';
 import { passwordProblem, type Passwords } from './passwords.ts';
 import type { Sessions } from './sessions.ts';
 

@@ -9,7 +9,7 @@ import { toCap } from '../../alerts/cap.ts';
 import { capFaults } from '../../alerts/cap-schema.suite.ts';
 import { fingerprint } from '../../alerts/fingerprint.ts';
 import { createLedger, type Ledger } from '../../alerts/ledger.ts';
-import { createIdFactory } from '../../alerts/ulid.ts';
+import { createIdFactory } from '../../lib/ulid.ts';
 import { createAlertStore } from '../../store/postgres/alerts.ts';
 import { createChannelStore } from '../../store/postgres/channels.ts';
 import type { Role } from './access.ts';

@@ -53,3 +53,8 @@ export function createIdFactory(random: () => bigint = drawRandom): IdFactory {
     return encode(time, tail);
   };
 }
+
+/** A ULID by itself, for things whose order within a millisecond does not matter. Unique by chance (80 bits), not secret. */
+export function newId(now: number): string {
+  return encode(Math.trunc(now), drawRandom());
+}

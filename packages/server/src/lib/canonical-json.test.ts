@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { CANONICAL_DEPTH, canonical } from './canonical.ts';
+import { CANONICAL_DEPTH, canonical } from './canonical-json.ts';
 
 /** A double by its IEEE 754 bits in hex, as RFC 8785 appendix B lists them. */
 function double(bits: string): number {
