@@ -7,7 +7,7 @@
  * (so a cycle ends too).
  * Failure: throws a CodedError `not-canonical`; its text names the place, never the value.
  */
-import { CodedError } from '../lib/coded-error.ts';
+import { CodedError } from './coded-error.ts';
 
 /** How deep objects and arrays may nest. */
 export const CANONICAL_DEPTH = 64;
