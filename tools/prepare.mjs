@@ -165,18 +165,23 @@ function isForThisPlatform(entry) {
   );
 }
 
-/** @param {Watch} watch */
+/**
+ * Not `npm ci`: that refuses a lock file made where the registry lacks the native packages of other platforms. The lock
+ * file decides the versions all the same, and `--no-save` leaves it as it is.
+ * @param {Watch} watch
+ */
 async function install(watch) {
-  say('installing packages (npm ci) …');
+  say('installing packages (npm install) …');
   const since = Date.now();
   const cache = ownCache();
   try {
     await run(...npm(), {
       watch,
-      what: 'npm ci',
+      what: 'npm install',
       env: cache === null ? {} : { npm_config_cache: cache },
       args: [
-        'ci',
+        'install',
+        '--no-save',
         '--include=dev',
         '--include=optional',
         '--no-audit',
