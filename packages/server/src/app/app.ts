@@ -5,6 +5,7 @@
  * worked off. End: `drain` takes no new work and lets viewers go, `stop` ends the parts in the opposite order.
  */
 import type { AddressInfo } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
 import { createHealth, type Health } from '../ops/health.ts';
 import type { Logger } from '../ops/logging.ts';
@@ -43,6 +44,11 @@ export interface AppOptions {
 }
 
 const PROBE_TIMEOUT_MS = 2000;
+/** Of DRAIN_SECONDS: what viewers and requests may take together. The rest is for the ends of the parts. */
+const DRAIN_SHARE = 0.7;
+/** `ready` says 503 for this share of DRAIN_SECONDS (at most so many ms) before the listener closes. */
+const NOTICE_SHARE = 0.05;
+const NOTICE_MOST_MS = 1000;
 
 /** Starts the server. Rejects with a CodedError that says in one line what is wrong. */
 export async function startApp(settings: Settings, options: AppOptions): Promise<App> {
@@ -82,8 +88,12 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     const drain = once(async () => {
       health.enter('draining');
       abort.abort(new Error('the server ends'));
-      await viewers?.drain(settings.drainSeconds * 1000);
-      await closeServer(server, settings.drainSeconds * 1000);
+      const allowed = settings.drainSeconds * 1000;
+      const until = performance.now() + allowed * DRAIN_SHARE;
+      const left = (): number => Math.max(0, until - performance.now());
+      // The listener stays a moment longer than the viewers, so that whoever asks `ready` is told.
+      await Promise.all([viewers?.drain(left()), pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE))]);
+      await closeServer(server, left());
     });
     const stop = once(async () => {
       await drain();

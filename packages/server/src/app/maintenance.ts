@@ -35,7 +35,11 @@ export async function startMaintenance(ground: Ground, pipeline: Pipeline, reten
       everyMs: MINUTE,
       work: () => untilDone(() => pipeline.log.forget(clock.now() - LIMITS.envelopeIdKeptMs.value), clock.monotonic),
     },
-    { name: 'trim channels', everyMs: HOUR, work: () => pipeline.channels.trim('alerts', clock.now()) },
+    {
+      name: 'trim channels',
+      everyMs: MINUTE,
+      work: () => untilDone(() => pipeline.channels.trim('alerts', clock.now()), clock.monotonic),
+    },
     { name: 'sessions', everyMs: MINUTE, work: () => identity.cleanup(clock.now()) },
   ];
   const end = repeat(pieces, (name, error) => log.warn({ piece: name, err: error }, 'maintenance will be tried again'));

@@ -19,7 +19,7 @@ const MOST_ENTRIES = 1000;
 const HOST_NAME =
   /^(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$/;
 const DECIMAL = /^\d{1,15}(?:\.\d{1,3})?$/;
-const E_MAIL = /^[^\s@"<>,;:\\]{1,64}@[A-Za-z0-9.-]{1,189}$/;
+const E_MAIL = /^[^\s@\p{Cc}\p{Cf}"(),:;<>[\\\]]{1,64}@[A-Za-z0-9.-]{1,189}$/u;
 
 /** A whole number from `least` to `most`. */
 export function wholeNumber(least: number, most: number): SettingType<number> {

@@ -6,6 +6,7 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { passwordProblem } from '../identity/password-rules.ts';
 import type { Settings } from './settings-shape.ts';
 
 /** A rule over several settings; answers what is wrong. */
@@ -39,6 +40,14 @@ const CHECKS: readonly Check[] = [
   needs('databaseUrl', 'DATABASE_URL', 'clusterSecret', 'CLUSTER_SECRET'),
   together('redisSentinels', 'REDIS_SENTINELS', 'redisSentinelName', 'REDIS_SENTINEL_NAME'),
   together('adminEmail', 'ADMIN_EMAIL', 'adminPassword', 'ADMIN_PASSWORD'),
+  {
+    about: ['adminEmail', 'adminPassword'],
+    mistake: ({ adminEmail, adminPassword }) => {
+      if (adminEmail === null || adminPassword === null) return null;
+      const problem = passwordProblem(adminPassword, adminEmail);
+      return problem === null ? null : `ADMIN_PASSWORD ${problem}`;
+    },
+  },
   together('mqttClientCertFile', 'CLIENT_CERT', 'mqttClientKeyFile', 'CLIENT_KEY'),
   {
     about: ['tlsCertFile', 'tlsKeyFile'],

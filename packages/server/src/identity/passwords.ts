@@ -6,9 +6,9 @@
  * Failure: a RefusalError `overloaded` when the line is full.
  */
 import { randomBytes } from 'node:crypto';
-import { LIMITS } from '@tocsin/protocol/limits';
 import { RefusalError, refuse } from '@tocsin/protocol/refusal-error';
 import { hash, verify, type Options } from '@node-rs/argon2';
+import { normalisePassword } from './password-rules.ts';
 
 /** argon2id is the library's default; its enum cannot be named under `isolatedModules`. */
 const PARAMETERS: Options = { algorithm: 2, memoryCost: 19_456, timeCost: 2, parallelism: 1, outputLen: 32 };
@@ -28,19 +28,6 @@ export interface Passwords {
   hash(password: string): Promise<string>;
   /** Whether `password` is that of `phc`. Null (no such user): false, after as much work. */
   verify(phc: string | null, password: string): Promise<boolean>;
-}
-
-/** One form for passwords that look alike (NIST SP 800-63B section 5.1.1.2). */
-const normalise = (password: string): string => password.normalize('NFKC');
-
-/** What is wrong with a new password, null when nothing is. Pure. */
-export function passwordProblem(password: string, email: string): string | null {
-  const least = LIMITS.passwordLeastCharacters.value;
-  const most = LIMITS.passwordCharacters.value;
-  if (Array.from(password).length < least) return `needs at least ${least} characters`;
-  if (password.length > most) return `has more than ${most} characters`;
-  if (new Set(normalise(password)).size < 4) return 'needs at least 4 different characters';
-  return normalise(password).toLowerCase() === email ? 'must not be the e-mail address' : null;
 }
 
 /** A new password for a first start: 144 random bits. */
@@ -80,9 +67,9 @@ export async function createPasswords(bounds: PasswordBounds = PASSWORD_BOUNDS):
 
   const nobody = await hash(randomBytes(32), PARAMETERS);
   return {
-    hash: (password) => inTurn(() => hash(normalise(password), PARAMETERS)),
+    hash: (password) => inTurn(() => hash(normalisePassword(password), PARAMETERS)),
     async verify(phc, password) {
-      const fits = await inTurn(() => verify(phc ?? nobody, normalise(password)));
+      const fits = await inTurn(() => verify(phc ?? nobody, normalisePassword(password)));
       return phc !== null && fits;
     },
   };

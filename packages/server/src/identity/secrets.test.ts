@@ -1,7 +1,8 @@
 import { createHmac, createSecretKey, type KeyObject } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { newId } from '../lib/ulid.ts';
-import { createPasswords, passwordProblem } from './passwords.ts';
+import { passwordProblem } from './password-rules.ts';
+import { createPasswords } from './passwords.ts';
 import { seal, unseal } from './sealing.ts';
 import { type ClusterKeys, deriveKey, deriveKeys, looksLikeSecret, newSecret, sha256, sha256Hex } from './secrets.ts';
 

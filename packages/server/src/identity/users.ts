@@ -11,7 +11,8 @@ import type { Clock } from '../lib/clock.ts';
 import type { Database, Sql } from '../store/ports/database.ts';
 import type { IdentityStores, UserChange, UserRole, UserRow } from '../store/ports/identity.ts';
 import { newId } from '../lib/ulid.ts';
-import { passwordProblem, type Passwords } from './passwords.ts';
+import { passwordProblem } from './password-rules.ts';
+import type { Passwords } from './passwords.ts';
 import type { Sessions } from './sessions.ts';
 
 /** A user as others see it. */
