@@ -41,7 +41,8 @@ export function parsePublicKey(input: string): ParsedKey {
   const text = input.trim();
   if (looksPrivate(text)) return { fault: 'private' };
   const der = toDer(text);
-  if (der === null) return { fault: 'form' };
+  // OpenSSL passes over what follows the key; the one length of a P-256 key (short form) does not.
+  if (der === null || der[1] !== der.length - 2) return { fault: 'form' };
   try {
     const key = createPublicKey({ key: der, format: 'der', type: 'spki' });
     if (key.asymmetricKeyType !== 'ec' || key.asymmetricKeyDetails?.namedCurve !== 'prime256v1')

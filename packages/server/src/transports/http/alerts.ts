@@ -150,8 +150,8 @@ function readRoute(app: FastifyInstance, { get, toCap, zone }: AlertRoutesOption
   const schema = {
     summary: 'One alert, as JSON or CAP 1.2',
     tags: TAGS,
-    produces: [...FORMS],
     querystring: NoQuerySchema,
+    response: { 200: { content: { 'application/json': { schema: AlertSchema }, [CAP_TYPE]: { schema: Type.String() } } } },
   };
   app.get<{ Params: { id: string } }>('/v1/alerts/:id', { config: READER, schema }, async (request, reply) => {
     const record = await get(known(request.params.id));

@@ -6,6 +6,7 @@ import type { Scope } from './access.ts';
 import { PAGE_QUERY, pageOf, readLimit, toPage, type PageQuery } from './paging.ts';
 import { idBefore } from './users.ts';
 import { plainText } from './validation.ts';
+import { IdParamsSchema } from './zones.ts';
 
 /** An API key as it is shown. */
 export interface ShownApiKey {
@@ -78,7 +79,7 @@ export function apiKeysRoutes(services: ApiKeyServices): (app: FastifyInstance) 
       );
     });
 
-    const revoke = { summary: 'Revokes an API key', tags };
+    const revoke = { summary: 'Revokes an API key', tags, params: IdParamsSchema, response: { 204: Type.Null() } };
     app.delete<{ Params: { readonly id: string } }>(
       '/v1/api-keys/:id',
       { config: ADMIN, schema: revoke },

@@ -115,7 +115,7 @@ function allowNoBody(request: FastifyRequest, _reply: FastifyReply, done: () => 
 /** Builds the routes. */
 export function authRoutes(services: AuthServices): (app: FastifyInstance) => Promise<void> {
   const secure = services.publicOrigin.startsWith('https:');
-  const secondsUntil = (at: number): number => Math.max(0, Math.round((at - services.now()) / 1000));
+  const secondsUntil = (at: number): number => Math.max(0, Math.ceil((at - services.now()) / 1000));
   const show = (pair: IssuedPair): object => ({
     access_token: pair.accessToken,
     refresh_token: pair.refreshToken,
@@ -152,7 +152,7 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
       return show(pair);
     });
 
-    const logout = { summary: 'Ends the session of the token it comes with', tags, body: LogoutSchema };
+    const logout = { summary: 'Ends the session of the token it comes with', tags, body: LogoutSchema, response: { 204: Type.Null() } };
     const logoutOptions = { config: OWN, schema: logout, preValidation: allowNoBody };
     app.post<{ Body: LogoutBody }>('/v1/auth/logout', logoutOptions, async (request, reply) => {
       const holder = await holderOf(request);

@@ -5,6 +5,7 @@
  * The hot path: no hooks, no schema, few headers. Content type and size are the framework's to refuse (415, 413).
  */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { Type } from 'typebox';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { refuse } from '@tocsin/protocol/refusal-error';
 import { sendProblem } from './problem.ts';
@@ -29,6 +30,19 @@ export interface ReadingsServices {
 }
 
 const CONFIG = { access: { kind: 'own' }, headers: 'bare' } as const;
+const READINGS_BODY = { type: 'application/jose', schema: Type.String({ description: 'compact JWS' }) };
+const MISURATIONS_BODY = {
+  type: 'application/json',
+  schema: Type.Object(
+    {
+      value: Type.Integer(),
+      misurator_id: Type.Integer(),
+      device_timestamp: Type.Number({ description: 'Unix seconds' }),
+      signature_hex: Type.String(),
+    },
+    { additionalProperties: false },
+  ),
+};
 
 function arrived(request: FastifyRequest): ArrivedEnvelope {
   const key = request.headers['x-api-key'];
@@ -57,7 +71,7 @@ export function readingsRoutes(services: ReadingsServices): (app: FastifyInstanc
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('application/jose', { parseAs: 'string' }, (_request, body, done) => done(null, body));
     countRefusals(app, 'http', services);
-    app.post('/v1/readings', { config: CONFIG, schema: READINGS_DOCS }, async (request, reply): Promise<FastifyReply> => {
+    app.post('/v1/readings', { config: { ...CONFIG, documentedBody: READINGS_BODY }, schema: READINGS_DOCS }, async (request, reply): Promise<FastifyReply> => {
       requireType(request);
       const answer = await services.envelope(arrived(request));
       if (!answer.accepted) return sendProblem(reply, answer.refusal);
@@ -80,7 +94,7 @@ export function misurationsRoutes(services: ReadingsServices): (app: FastifyInst
       return reply.code(202).type('application/json').serializer(String).send(ORIGINAL_ACCEPTED);
     };
     for (const url of ['/misurations/', '/misurations']) {
-      app.post(url, { config: CONFIG, schema: { ...MISURATIONS_DOCS, hide: url === '/misurations' } }, handler);
+      app.post(url, { config: { ...CONFIG, documentedBody: MISURATIONS_BODY }, schema: { ...MISURATIONS_DOCS, hide: url === '/misurations' } }, handler);
     }
   };
 }
@@ -93,12 +107,14 @@ const READINGS_DOCS = {
     'Body: a compact JWS (RFC 7515), content type application/jose, protected header exactly {"alg":"ES256","kid":"<device id>"}. 202 means durable.',
   tags: ['ingest'],
   security: [{ apiKey: [] }],
+  response: { 202: Type.Object({ id: Type.String(), accepted: Type.Integer() }) },
 };
 
 const MISURATIONS_DOCS = {
   summary: 'Send one measurement (original client)',
   description:
     'Body: {"value","misurator_id","device_timestamp","signature_hex"}; the signature covers "<value>:<second>". 202 means durable.',
-  tags: ['original client'],
+  tags: ['original'],
   security: [{ apiKey: [] }],
+  response: { 202: Type.Object({ status: Type.String(), detail: Type.String() }) },
 };

@@ -8,9 +8,11 @@
  * Paths are exact: `/zones/` (original client) and `/zones` are two paths, and so are upper and lower case.
  * Routes that answer with `config.headers: 'bare'` and check by themselves (`own`) run no hook.
  */
+import { isUtf8 } from 'node:buffer';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { ERRORS } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
+import { refuse } from '@tocsin/protocol/refusal-error';
 import type { Authenticators, Caller } from './access.ts';
 import { createAddressReader } from './address.ts';
 import { createErrorHandler, refusalOf, sendProblem } from './problem.ts';
@@ -81,13 +83,14 @@ function decorate(app: FastifyInstance, options: HttpServerOptions): void {
   });
 }
 
-/** JSON only, and an empty body is no body: clients send the content type with a DELETE or an empty POST too. */
+/** JSON only (RFC 8259: UTF-8), and an empty body is no body: clients send the content type with a DELETE or an empty POST too. */
 function acceptJsonOnly(app: FastifyInstance): void {
   const parse = app.getDefaultJsonParser('error', 'error');
   app.removeAllContentTypeParsers();
-  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     if (body.length === 0) done(null, undefined);
-    else void parse(request, body as string, done);
+    else if (!isUtf8(body as Buffer)) done(refuse('malformed-json', 'The body is not UTF-8'));
+    else void parse(request, body.toString('utf8'), done);
   });
 }
 

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify';
 import { Type, type TSchema } from 'typebox';
 import { ROLES, type Role } from './access.ts';
 import { PAGE_QUERY, pageOf, readCursor, readLimit, toPage, type PageQuery } from './paging.ts';
+import { IdParamsSchema } from './zones.ts';
 
 /** A user as it is shown. */
 export interface ShownUser {
@@ -102,7 +103,7 @@ export function usersRoutes(services: UserServices): (app: FastifyInstance) => P
       );
     });
 
-    const get = { summary: 'One user', tags, response: { 200: UserSchema } };
+    const get = { summary: 'One user', tags, params: IdParamsSchema, response: { 200: UserSchema } };
     app.get<{ Params: IdParams }>('/v1/users/:id', { config: ADMIN, schema: get }, ({ params }) =>
       services.get(params.id),
     );
@@ -110,6 +111,7 @@ export function usersRoutes(services: UserServices): (app: FastifyInstance) => P
     const patch = {
       summary: 'Changes a user; ends the sessions of that user',
       tags,
+      params: IdParamsSchema,
       body: PatchSchema,
       response: { 200: UserSchema },
     };
@@ -117,7 +119,7 @@ export function usersRoutes(services: UserServices): (app: FastifyInstance) => P
       services.patch(request.params.id, request.body),
     );
 
-    const remove = { summary: 'Deletes a user', tags };
+    const remove = { summary: 'Deletes a user', tags, params: IdParamsSchema, response: { 204: Type.Null() } };
     app.delete<{ Params: IdParams }>('/v1/users/:id', { config: ADMIN, schema: remove }, async (request, reply) => {
       await services.remove(request.params.id);
       return reply.code(204).send();

@@ -25,8 +25,9 @@ export function closesItsKeys(schema: unknown): boolean {
   return type !== 'object' || properties === undefined || additionalProperties !== undefined;
 }
 
-// C0, DEL, C1, line and paragraph separators, and the marks that turn the direction of text around.
-const FORBIDDEN = '\\u0000-\\u001F\\u007F-\\u009F\\u2028\\u2029\\u202A-\\u202E\\u2066-\\u2069';
+// C0, DEL, C1, line and paragraph separators, the marks that turn the direction of text around, and halves of surrogate
+// pairs (the pattern runs in Unicode mode, where whole pairs are one character).
+const FORBIDDEN = '\\u0000-\\u001F\\u007F-\\u009F\\u2028\\u2029\\u202A-\\u202E\\u2066-\\u2069\\uD800-\\uDFFF';
 
 /** The pattern of plain text on one line: no control characters, no direction overrides. */
 export const PLAIN_TEXT_PATTERN: string = `^[^${FORBIDDEN}]*$`;
@@ -60,6 +61,8 @@ export function parseTime(text: string, name: string): number {
   // A "+" that nobody encoded arrives as a space.
   const [, day, clock = '00:00', zone = 'Z'] = ISO.exec(text.replace(/(T.*) (\d{2}:?\d{2})$/i, '$1+$2')) ?? [];
   const value = day === undefined ? Number.NaN : Date.parse(`${day}T${clock}${zone.toUpperCase()}`);
-  if (Number.isNaN(value)) throw refuse('malformed-parameter', `${name} must be Unix milliseconds or ISO 8601`);
+  // Date.parse takes the 30th of February for the 2nd of March.
+  const real = day !== undefined && !Number.isNaN(value) && new Date(`${day}T00:00Z`).toISOString().startsWith(day);
+  if (!real) throw refuse('malformed-parameter', `${name} must be Unix milliseconds or ISO 8601`);
   return value;
 }
