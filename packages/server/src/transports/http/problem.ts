@@ -140,10 +140,12 @@ export function retryAfterSeconds(refusal: Refusal): number | null {
  * `RateLimit` and `RateLimit-Policy` of a 429 (draft-ietf-httpapi-ratelimit-headers, sections 3 and 4): nothing is left,
  * and when there will be something again.
  */
-function rateLimitHeaders(reply: FastifyReply, { quota }: Refusal, seconds: number): void {
+export function rateLimitFields({ quota }: Refusal, seconds: number): readonly (readonly [string, string])[] {
   const { name, quota: units, windowSeconds } = quota ?? { name: 'default', quota: 1, windowSeconds: seconds };
-  reply.header('ratelimit-policy', `"${name}";q=${units};w=${windowSeconds}`);
-  reply.header('ratelimit', `"${name}";r=0;t=${seconds}`);
+  return [
+    ['ratelimit-policy', `"${name}";q=${units};w=${windowSeconds}`],
+    ['ratelimit', `"${name}";r=0;t=${seconds}`],
+  ];
 }
 
 /** Answers with the problem of `refusal`; `extra` members are added to the document (RFC 9457 section 3.2). */
@@ -155,7 +157,9 @@ export function sendProblem(
   const problem: Problem = toProblem(refusal);
   const seconds = retryAfterSeconds(refusal);
   if (seconds !== null) reply.header('retry-after', String(seconds));
-  if (problem.status === 429 && seconds !== null) rateLimitHeaders(reply, refusal, seconds);
+  if (problem.status === 429 && seconds !== null) {
+    for (const [name, value] of rateLimitFields(refusal, seconds)) reply.header(name, value);
+  }
   if (problem.status === 401) reply.header('www-authenticate', CHALLENGES[refusal.code] ?? 'Bearer realm="tocsin"');
   reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
   const document = extra === undefined ? problem : { ...problem, ...extra };

@@ -78,7 +78,8 @@ export function createAdmission(options: AdmissionOptions): Admission {
         const holders = await presence.join(addressPlace(addressKey), connection);
         if (holders.length <= options.maxConnectionsPerAddress) return null;
         await presence.leave(addressPlace(addressKey), connection);
-        return { code: 'rate-limited', detail: 'Too many connections from this address', retryAfterMs: 5000 };
+        const quota = { name: 'address', quota: options.maxConnectionsPerAddress, windowSeconds: 5 };
+        return { code: 'rate-limited', detail: 'Too many connections from this address', retryAfterMs: 5000, quota };
       }, null),
     leaveAddress(addressKey, connection) {
       void guarded(() => presence.leave(addressPlace(addressKey), connection), undefined);
@@ -88,7 +89,8 @@ export function createAdmission(options: AdmissionOptions): Admission {
         for (const key of freeKeys(path, user)) if ((await cells.take(key)) !== null) return null;
         const answer = await limiter.take(`ws:connect:${path}:${user}`, connects);
         if (answer.allowed) return null;
-        return { code: 'rate-limited', detail: 'Too many connects in a minute', retryAfterMs: answer.retryAfterMs };
+        const quota = { name: 'connects', quota: options.reconnectsPerMinute, windowSeconds: 60 };
+        return { code: 'rate-limited', detail: 'Too many connects in a minute', retryAfterMs: answer.retryAfterMs, quota };
       }, null),
     noteClose(path, user, code) {
       if (!FREE_AFTER.has(code)) return;

@@ -9,8 +9,8 @@ export const RATE_WINDOW_MS = 10_000;
 export const STRIKE_MS = 60_000;
 /** A receipt counts at most once in this time, in ms. */
 export const RECEIPT_MS = 5000;
-/** Messages of the uncounted kinds in one window; more are counted like others. */
-export const UNCOUNTED_MOST = 20;
+/** Messages of the uncounted kinds in one window; more, which no client has a use for, are counted like others. */
+export const UNCOUNTED_MOST = 200;
 
 /** What to do with a message or an error: take it, answer an error, or close. */
 export type Verdict = 'accept' | 'warn' | 'close';

@@ -79,7 +79,7 @@ export function createConnection(parts: ConnectionParts): Connection {
   let reauthenticateBy = reauthenticationDeadline(principal, clock.now(), settings.reauthenticateSeconds);
   let viewer: HubViewer | null = null;
   let closeCode: number | null = null;
-  let authenticating = false;
+  const tokens: string[] = [];
   let received = 0;
   let pingDueAt = startedAt + settings.heartbeatSeconds * 1000;
   let pingedAt: number | null = null;
@@ -97,20 +97,25 @@ export function createConnection(parts: ConnectionParts): Connection {
     else sendError(code, detail);
   }
 
+  /** One at a time, in their order; of those that come meanwhile each is answered. */
   async function authenticate(token: string): Promise<void> {
-    if (authenticating) return refuse('rate-limited', 'An authentication is in progress');
     if (principal === null) return refuse('schema', 'This connection has no holder to authenticate');
-    authenticating = true;
+    tokens.push(token);
+    if (tokens.length > 1) return;
+    for (let next = tokens[0]; next !== undefined && closeCode === null; next = tokens[0]) {
+      await check(next, principal);
+      tokens.shift();
+    }
+  }
+  async function check(token: string, holder: WebSocketPrincipal): Promise<void> {
     try {
       const next = await options.verifyAccessToken(token);
-      if (!sameHolder(principal, next)) return close('policy');
+      if (!sameHolder(holder, next)) return close('policy');
       principal = next;
       reauthenticateBy = reauthenticationDeadline(next, clock.now(), settings.reauthenticateSeconds);
       viewer?.send({ type: 'authenticated', reauthenticateBy });
     } catch (error) {
       refuseToken(error);
-    } finally {
-      authenticating = false;
     }
   }
   function refuseToken(error: unknown): void {
@@ -209,10 +214,10 @@ export function createConnection(parts: ConnectionParts): Connection {
       if (closeCode !== null) return;
       passOn(conduct.dueReceipt(monotonic));
       if (principal !== null && now >= reauthenticateBy) return close('expired');
-      if (pingedAt !== null) {
-        if (monotonic - pingedAt >= LIMITS.pongMs.value) connection.terminate();
-      } else if (monotonic >= pingDueAt) {
-        pingedAt = monotonic;
+      if (pingedAt !== null && monotonic - pingedAt >= LIMITS.pongMs.value) return connection.terminate();
+      if (monotonic >= pingDueAt) {
+        // The wait counts from the first ping without an answer, however many follow it.
+        pingedAt ??= monotonic;
         pingDueAt = monotonic + settings.heartbeatSeconds * 1000;
         ws.ping();
       }

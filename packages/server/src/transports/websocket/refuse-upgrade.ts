@@ -5,7 +5,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type Refusal, toProblem } from '@tocsin/protocol/errors';
-import { PROBLEM_TYPE, retryAfterSeconds } from '../http/problem.ts';
+import { PROBLEM_TYPE, rateLimitFields, retryAfterSeconds } from '../http/problem.ts';
 
 /** How long the peer has to read the answer, in ms. */
 const READ_MS = 1000;
@@ -23,6 +23,9 @@ export function refusalText(refusal: Refusal): string {
     'Connection: close',
   ];
   if (retry !== null) lines.push(`Retry-After: ${retry}`);
+  if (problem.status === 429 && retry !== null) {
+    for (const [name, value] of rateLimitFields(refusal, retry)) lines.push(`${name}: ${value}`);
+  }
   if (problem.status === 401) lines.push('WWW-Authenticate: Bearer realm="tocsin"');
   if (problem.status === 405) lines.push('Allow: GET');
   if (problem.status === 426) lines.push('Upgrade: websocket', 'Sec-WebSocket-Version: 13');

@@ -8,10 +8,11 @@ import type { ViewerFilter } from './options.ts';
 /** The path of the channel of alerts. */
 export const ALERTS_PATH = '/ws/alerts';
 
-/** The longest epoch that is looked at. */
+/** The longest epoch that is kept; a longer one is nobody's, cut or whole. */
 const EPOCH_CHARACTERS = 64;
 const KEY = /^[+/0-9A-Za-z]{22}==$/;
-const INTEGER = /^(0|[1-9][0-9]{0,15})$/;
+/** Above what a number holds exactly it is above every head, too. */
+const INTEGER = /^(0|[1-9][0-9]{0,63})$/;
 
 /** What a viewer asks for. */
 export interface ViewerRequest {
@@ -54,10 +55,12 @@ export function readParameters(query: URLSearchParams): ViewerRequest | Refusal 
   const filter: ViewerFilter = { zone, minSeverity };
   if (epoch === null && offset === null) return { filter, resume: null };
   if (epoch === null || offset === null) return malformed('epoch and offset belong together');
-  if (epoch.length > EPOCH_CHARACTERS) return malformed('epoch is too long');
-  if (!INTEGER.test(offset) || !Number.isSafeInteger(Number(offset)))
-    return malformed('offset is not an integer from 0 on');
-  return { filter, resume: { epoch, offset: Number(offset) } };
+  if (!INTEGER.test(offset)) return malformed('offset is not an integer from 0 on');
+  const resume = {
+    epoch: epoch.slice(0, EPOCH_CHARACTERS + 1),
+    offset: Math.min(Number(offset), Number.MAX_SAFE_INTEGER),
+  };
+  return { filter, resume };
 }
 
 /** The origin of a URL, or null when it has none. */
