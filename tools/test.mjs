@@ -111,7 +111,7 @@ async function unmetNeeds() {
   const path = join(ROOT, 'packages/testkit/dist/src/machine.js');
   if (!existsSync(path)) return ['what the machine lacks is unknown: the testkit is not built'];
   const machine = await import(pathToFileURL(path).href);
-  return machine.NEEDS.filter((/** @type {string} */ need) => need !== 'root' && !machine.EXCUSED.includes(need))
+  return machine.NEEDS.filter((/** @type {string} */ need) => !machine.EXCUSED.includes(need))
     .map((/** @type {string} */ need) => machine.lacking(need))
     .filter((/** @type {string | null} */ reason) => reason !== null);
 }
