@@ -143,15 +143,35 @@ describe('workers', () => {
     const worker = start('one', {
       store: {
         ...store,
-        insertReadings: async (sql, rows) => {
-          if (rows.some((row) => row.envelopeId === 'e2')) throw new RangeError('cannot');
-          await store.insertReadings(sql, rows);
+        commitPlain: async (work) => {
+          if (work.rows.some((row) => row.envelopeId === 'e2')) throw new RangeError('cannot');
+          return store.commitPlain(work);
         },
       },
     });
     await done(worker);
     expect(await stored()).toBe(4);
     expect((await database.db.query<{ key: string }>('SELECT key FROM log_failures')).length).toBe(1);
+  });
+
+  test('many readings at once, and readings with several fields, are stored whole', async () => {
+    const at = Date.now();
+    const frame = { at, cpu_percent: 1, mem_percent: 2, disk_percent: 3, gpu_percent: null };
+    const host = JSON.stringify({ id: 'h', at, profile: 'host', readings: [frame, frame] });
+    const readings = Array.from({ length: 500 }, (_, i) => ({ at: at - i, value: i }));
+    const batches = Array.from({ length: 6 }, (_, i) =>
+      envelope(1, `b${i}`, JSON.stringify({ id: `b${i}`, at, profile: 'seismic', readings })),
+    );
+    const worker = start('one');
+    await log.append([envelope(2, 'h', host)]);
+    await done(worker);
+    await worker.stop();
+    await log.append(batches);
+    await done(start('two'));
+    expect(await stored()).toBe(3002);
+    const rows = await database.db.query('SELECT value, fields FROM readings WHERE device = 2');
+    const fields = { cpu_percent: 1, mem_percent: 2, disk_percent: 3, gpu_percent: null, agent_cpu_percent: null, agent_mem_mb: null };
+    expect(rows).toEqual([{ value: 1, fields }, { value: 1, fields }]);
   });
 
   test('a swarm is one alarm when the worker changes in the middle of it', async () => {

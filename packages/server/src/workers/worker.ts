@@ -61,6 +61,8 @@ const TICK_MS = 10_000;
 /** Bodies of one partition in a batch. */
 const BATCH_BYTES = 1_048_576;
 const MOST_BACK_OFF_MS = 1000;
+/** Up to so many readings a cycle without alerts is one statement; beyond that COPY is worth its round trips. */
+const PLAIN_ROWS = 2000;
 
 /** Starts a worker. */
 export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
@@ -248,17 +250,24 @@ async function commit<Message>(
   const findings = await Promise.all(outcomes.flatMap((outcome) => outcome.findings).map(options.complete));
   const appended = toAppend(log, outcomes);
   const rows = outcomes.length === 1 ? (outcomes[0]?.rows ?? []) : outcomes.flatMap((outcome) => outcome.rows);
+  const states = statesOf(shares);
+  const failed = outcomes.flatMap((outcome) => outcome.failed);
   const now = options.now();
   const batches = shares.map(({ own, outcome }) => ({ lease: own.lease, position: outcome.last }));
+  const partitions = appended.map((record) => record.partition);
+  if (findings.length === 0 && failed.length === 0 && rows.length <= PLAIN_ROWS) {
+    const done = await store.commitPlain({ batches, rows, states, appended, now });
+    return done ? { messages: [], appended: partitions } : null;
+  }
   try {
     return await db.transaction(async (sql) => {
       if ((await log.advance(sql, batches)).length < batches.length) throw new NotOurs();
       await store.insertReadings(sql, rows);
-      await store.saveStates(sql, statesOf(shares), now);
-      await store.keepFailed(sql, outcomes.flatMap((outcome) => outcome.failed), now);
+      await store.saveStates(sql, states, now);
+      await store.keepFailed(sql, failed, now);
       await log.appendKeyed(sql, appended);
       const messages = findings.length === 0 ? [] : await options.raise(sql, findings, now);
-      return { messages, appended: appended.map((record) => record.partition) };
+      return { messages, appended: partitions };
     });
   } catch (error) {
     if (error instanceof NotOurs) return null;

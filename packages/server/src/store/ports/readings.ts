@@ -1,5 +1,6 @@
 /** Readings as workers write them. Times are Unix ms. */
 import type { Transaction } from './database.ts';
+import type { BatchCommit, KeyedAppend } from './log.ts';
 
 /** One reading: who, where, when, its main number and, when there are more, all of its numbers. */
 export interface ReadingRow {
@@ -30,6 +31,15 @@ export interface FailedRecord {
   readonly reason: string;
 }
 
+/** All that a cycle of a worker writes when it raises no alert. */
+export interface PlainWork {
+  readonly batches: readonly BatchCommit[];
+  readonly rows: readonly ReadingRow[];
+  readonly states: readonly StateRow[];
+  readonly appended: readonly KeyedAppend[];
+  readonly now: number;
+}
+
 /** What a worker's transaction writes. */
 export interface WorkStore {
   /** Adds readings by COPY. Not idempotent by itself: the batch's position guards it. */
@@ -37,5 +47,10 @@ export interface WorkStore {
   /** All states of a partition. */
   loadStates(partition: number): Promise<StateRow[]>;
   saveStates(sql: Transaction, states: readonly StateRow[], now: number): Promise<void>;
+  /**
+   * The whole cycle in one statement, for cycles of few rows: one round trip in place of six. False: some partition is
+   * someone else's or its batch was done already, and nothing was written.
+   */
+  commitPlain(work: PlainWork): Promise<boolean>;
   keepFailed(sql: Transaction, records: readonly FailedRecord[], now: number): Promise<void>;
 }

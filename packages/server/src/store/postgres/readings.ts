@@ -1,6 +1,7 @@
 /** What workers write (port: `store/ports/readings.ts`): readings by COPY, detector states, records that failed. */
 import type { Database, Transaction } from '../ports/database.ts';
 import type { FailedRecord, ReadingRow, StateRow, WorkStore } from '../ports/readings.ts';
+import { commitPlain } from './plain-work.ts';
 
 const COPY = 'COPY readings (received_at, at, device, zone, value, envelope_id, fields) FROM STDIN';
 /** Rows joined into one chunk for the socket: about 64 KiB. */
@@ -29,6 +30,7 @@ export function createWorkStore(db: Database): WorkStore {
     loadStates: (partition) =>
       db.query<StateRow>('SELECT partition, detector, key, state FROM detector_states WHERE partition = $1', [partition]),
     saveStates,
+    commitPlain: (work) => commitPlain(db, work),
     keepFailed,
   };
 }
