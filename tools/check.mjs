@@ -4,8 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { constants } from 'node:os';
-import { Interrupted, PrepareError, ROOT, prepare, say, seconds, tool } from './prepare.mjs';
+import { ready, ROOT, seconds, tool } from './prepare.mjs';
 
 /** @type {readonly { name: string, args: readonly string[] }[]} */
 const CHECKS = [
@@ -31,14 +30,7 @@ const CHECKS = [
   },
 ];
 
-try {
-  await prepare({ projects: ['.'], tolerant: true });
-} catch (error) {
-  if (error instanceof Interrupted) process.exit(128 + constants.signals[error.signal]);
-  if (!(error instanceof PrepareError)) throw error;
-  say(error.message);
-  process.exit(error.exitCode);
-}
+await ready({ projects: ['.'], tolerant: true });
 let failed = 0;
 for (const { name, args } of CHECKS) {
   const since = Date.now();

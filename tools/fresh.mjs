@@ -1,7 +1,7 @@
 /**
  * Does a fresh clone start? Clones the last commit into a folder with a space in its path, with an empty HOME, runs
  * `npm start` there until `/health/ready` says 200, ends it by SIGTERM through npm, and does it again to see that the
- * second time neither installs nor builds. As this user, and as `nobody` when this user is root.
+ * second time neither installs nor builds, and that the command `npx tocsin` is there. As this user, and as `nobody` when this user is root.
  *
  * One line for each check on stdout; exit code 1 when one failed.
  */
@@ -29,6 +29,11 @@ for (const { name, ids } of users) {
       const { said, detail } = await startAndEnd(place, SECOND_START_MS);
       if (/installing|building/.test(said)) throw new Error(`it said: ${said}`);
       return { said, detail };
+    });
+    await check(`npx tocsin runs as ${name}`, async () => {
+      /** @type {import('node:child_process').ExecFileSyncOptionsWithStringEncoding} */
+      const options = { cwd: place.clone, env: cleanEnvironment(place.home), encoding: 'utf8', ...ids };
+      return { detail: execFileSync('npx', ['--no', 'tocsin', '--version'], options).trim() };
     });
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -10,7 +10,8 @@ import { spawn } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import {
   accessSync,
-  constants,
+  chmodSync,
+  constants as access,
   existsSync,
   linkSync,
   mkdirSync,
@@ -24,7 +25,7 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { hostname, userInfo } from 'node:os';
+import { constants, hostname, userInfo } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -40,7 +41,7 @@ const LOCK_TOUCH_MS = 2_000;
 const LOCK_POLL_MS = 250;
 
 /** Something that keeps the checkout from being ready. `exitCode`: 78 the folder or Node does not fit, 1 a step failed. */
-export class PrepareError extends Error {
+class PrepareError extends Error {
   /** @param {string} message @param {1 | 78} exitCode */
   constructor(message, exitCode) {
     super(message);
@@ -49,7 +50,7 @@ export class PrepareError extends Error {
 }
 
 /** A child ended because this process was told to end; `signal` is that signal. */
-export class Interrupted extends Error {
+class Interrupted extends Error {
   /** @param {NodeJS.Signals} signal */
   constructor(signal) {
     super(`interrupted by ${signal}`);
@@ -58,7 +59,7 @@ export class Interrupted extends Error {
 }
 
 /** @param {string} line */
-export function say(line) {
+function say(line) {
   process.stderr.write(`tocsin: ${line}\n`);
 }
 
@@ -68,7 +69,7 @@ export function say(line) {
  * build is an answer, not an error.
  * @returns {Promise<{ built: boolean }>} built: false when the build failed (only with tolerant).
  */
-export async function prepare({ projects, tolerant = false }) {
+async function prepare({ projects, tolerant = false }) {
   checkNode();
   if (isInstalled() && isBuilt(projects)) return { built: true };
   const watch = watchSignals();
@@ -82,6 +83,21 @@ export async function prepare({ projects, tolerant = false }) {
   } finally {
     release();
     watch.close();
+  }
+}
+
+/**
+ * {@link prepare} for a command: says what is wrong and ends the process with the exit code for it (128 + n after a signal).
+ * @param {Parameters<typeof prepare>[0]} options
+ */
+export async function ready(options) {
+  try {
+    return await prepare(options);
+  } catch (error) {
+    if (error instanceof Interrupted) process.exit(128 + constants.signals[error.signal]);
+    if (!(error instanceof PrepareError)) throw error;
+    say(error.message);
+    return process.exit(error.exitCode);
   }
 }
 
@@ -286,6 +302,7 @@ async function build(projects, tolerant, watch) {
     say('the build has errors');
     return false;
   }
+  makeExecutable();
   record(stampPath(projects), mark);
   say(`built (${seconds(since)})`);
   return true;
@@ -321,9 +338,9 @@ async function takeLock(watch) {
 
 function makeState() {
   try {
-    accessSync(ROOT, constants.W_OK);
+    accessSync(ROOT, access.W_OK);
     mkdirSync(STATE, { recursive: true });
-    accessSync(STATE, constants.W_OK);
+    accessSync(STATE, access.W_OK);
   } catch {
     throw new PrepareError(
       `packages must be installed or built first, but ${userName()} may not write to ${ROOT}; ` +
@@ -339,6 +356,12 @@ function userName() {
   } catch {
     return `user ${process.getuid?.() ?? ''}`.trim();
   }
+}
+
+/** npm links commands when it installs, before there is anything to make executable. */
+function makeExecutable() {
+  const command = join(ROOT, 'packages/server/dist/bin/tocsin.js');
+  if (existsSync(command)) chmodSync(command, 0o755);
 }
 
 /** @param {string} path @param {string} text */

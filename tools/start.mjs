@@ -5,22 +5,14 @@
  *
  * Failure: 78 when the folder or Node does not fit, 1 when installing or building fails, 128 + n after a signal.
  */
-import { constants } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { Interrupted, PrepareError, ROOT, prepare, say } from './prepare.mjs';
+import { ready, ROOT } from './prepare.mjs';
 
 const SERVER = join(ROOT, 'packages/server/dist/bin/tocsin.js');
 const PARENT_POLL_MS = 1000;
 
-try {
-  await prepare({ projects: ['packages/server'] });
-} catch (error) {
-  if (error instanceof Interrupted) process.exit(128 + constants.signals[error.signal]);
-  if (!(error instanceof PrepareError)) throw error;
-  say(error.message);
-  process.exit(error.exitCode);
-}
+await ready({ projects: ['packages/server'] });
 if (process.env.npm_lifecycle_event === 'start') {
   const npm = process.ppid;
   const watch = setInterval(() => {

@@ -10,13 +10,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { constants, tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { Interrupted, PrepareError, ROOT, prepare, say, tool } from './prepare.mjs';
+import { ready, ROOT, tool } from './prepare.mjs';
 
 const CI = !['', '0', 'false', undefined].includes(process.env.CI);
 /** A skip with this name is excused in CI: the data lies beside the checkout. */
 const EXCUSED = /needs (shared-data:|\.\.\/shared)/;
 
-const built = await ready();
+const { built } = await ready({ projects: ['.'], tolerant: true });
 const folder = mkdtempSync(join(tmpdir(), 'tocsin-test-'));
 try {
   const report = join(folder, 'report.json');
@@ -31,17 +31,6 @@ try {
   process.exitCode = totals.failed > 0 ? 1 : 0;
 } finally {
   rmSync(folder, { recursive: true, force: true });
-}
-
-async function ready() {
-  try {
-    return (await prepare({ projects: ['.'], tolerant: true })).built;
-  } catch (error) {
-    if (error instanceof Interrupted) process.exit(128 + constants.signals[error.signal]);
-    if (!(error instanceof PrepareError)) throw error;
-    say(error.message);
-    process.exit(error.exitCode);
-  }
 }
 
 /** Runs vitest; signals go to it, once each. @param {string} report @returns {Promise<number>} its exit code */
