@@ -7,5 +7,5 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ROOT, ready } from './prepare.mjs';
 
-await ready({ projects: ['.'] });
+await ready({ projects: ['bench'] });
 await import(pathToFileURL(join(ROOT, 'bench/dist/src/run.js')).href);

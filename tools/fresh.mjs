@@ -33,7 +33,7 @@ for (const { name, ids } of users) {
     await check(`npx tocsin runs as ${name}`, async () => {
       /** @type {import('node:child_process').ExecFileSyncOptionsWithStringEncoding} */
       const options = { cwd: place.clone, env: cleanEnvironment(place.home), encoding: 'utf8', ...ids };
-      return { detail: execFileSync('npx', ['--no', 'tocsin', '--version'], options).trim() };
+      return { detail: execFileSync('npx', ['--no', '--', 'tocsin', '--version'], options).trim() };
     });
   } finally {
     rmSync(folder, { recursive: true, force: true });
