@@ -64,7 +64,10 @@ export async function openKillBench(folder: string): Promise<KillBench> {
     await server.ready();
   };
   return {
-    round: (victim, name) => round({ folder, token, name, victim, server: () => server, restart }),
+    round: (victim, name) =>
+      round({ folder, token, name, victim, server: () => server, restart }).catch((error: unknown) => {
+        throw new Error(`round ${name} failed; the server said:\n${server.output()}`, { cause: error });
+      }),
     close: async () => {
       server.child.kill('SIGTERM');
       await server.exited;

@@ -1,0 +1,28 @@
+import { chromium } from 'playwright-core';
+import { expect, test } from 'vitest';
+import { describeWith } from './needs.ts';
+import { startTestApp } from './test-app.ts';
+
+describeWith(['chromium'], 'the description of the interface in a browser', () => {
+  test('shows every group of routes and breaks no rule of the page', async () => {
+    const app = await startTestApp();
+    const browser = await chromium.launch({
+      executablePath: '/usr/bin/chromium',
+      args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    });
+    try {
+      const page = await browser.newPage();
+      const complaints: string[] = [];
+      page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+      page.on('pageerror', (error) => complaints.push(error.message));
+      await page.goto(`${app.base}/docs`);
+      await page.waitForSelector('.opblock-tag');
+      const groups = await page.$$eval('.opblock-tag', (tags) => tags.map((tag) => tag.getAttribute('data-tag')));
+      expect(groups).toEqual(expect.arrayContaining(['ingest', 'alerts', 'devices', 'zones', 'original']));
+      expect(complaints).toEqual([]);
+    } finally {
+      await browser.close();
+      await app.stop();
+    }
+  });
+});
