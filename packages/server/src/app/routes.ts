@@ -16,8 +16,10 @@ import { refusalOf } from '../transports/http/problem.ts';
 import { type ArrivedEnvelope, misurationsRoutes, type ReadingsServices, readingsRoutes } from '../transports/http/readings.ts';
 import { type OriginalServices, originalRoutes } from '../transports/http/original/routes.ts';
 import { statisticsRoutes } from '../transports/http/statistics.ts';
+import { upgradeOnlyRoutes } from '../transports/http/upgrade-only.ts';
 import { usersRoutes } from '../transports/http/users.ts';
 import { zoneRoutes } from '../transports/http/zones.ts';
+import { ALERTS_PATH } from '../transports/websocket/request.ts';
 import type { Health } from '../ops/health.ts';
 import type { Ground } from './ground.ts';
 import type { Pipeline } from './pipeline.ts';
@@ -40,6 +42,7 @@ export async function registerRoutes(app: FastifyInstance, ground: Ground, parts
   await registerDocs(app, { version: VERSION, publicUrl: parts.publicUrl });
   healthRoutes(app, { ready: () => parts.health.ready(), metrics: () => metrics.text(), metricsType: metrics.contentType });
   if (!parts.gateway) return;
+  upgradeOnlyRoutes(app, [ALERTS_PATH]);
   await app.register(jwksRoutes({ jwks: () => ground.identity.signingKeys.jwks() }));
   await registerPeople(app, ground, parts.publicUrl);
   registerRegistry(app, ground);
