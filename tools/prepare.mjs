@@ -21,6 +21,7 @@ import {
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   unlinkSync,
   utimesSync,
   writeFileSync,
@@ -302,7 +303,7 @@ async function build(projects, tolerant, watch) {
     say('the build has errors');
     return false;
   }
-  makeExecutable();
+  linkCommand();
   record(stampPath(projects), mark);
   say(`built (${seconds(since)})`);
   return true;
@@ -358,10 +359,16 @@ function userName() {
   }
 }
 
-/** npm links commands when it installs, before there is anything to make executable. */
-function makeExecutable() {
+/** `npx tocsin`: npm links a workspace's command only when its file is there, and it installs before we build. */
+function linkCommand() {
   const command = join(ROOT, 'packages/server/dist/bin/tocsin.js');
-  if (existsSync(command)) chmodSync(command, 0o755);
+  const link = join(ROOT, 'node_modules/.bin/tocsin');
+  if (!existsSync(command)) return;
+  chmodSync(command, 0o755);
+  if (existsSync(link)) return;
+  mkdirSync(dirname(link), { recursive: true });
+  rmSync(link, { force: true });
+  symlinkSync(relative(dirname(link), command), link);
 }
 
 /** @param {string} path @param {string} text */
