@@ -8,9 +8,31 @@ import { registerFleet } from './fleet.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
 import { connectViewer, HandshakeRefused, type ScriptedViewer, type ViewerOptions } from './viewer.ts';
 
-const WELCOME = ['type', 'connection', 'channel', 'epoch', 'offset', 'recovered', 'heartbeatSeconds', 'watermarkSeconds', 'reauthenticateBy'];
+const WELCOME = [
+  'type',
+  'connection',
+  'channel',
+  'epoch',
+  'offset',
+  'recovered',
+  'heartbeatSeconds',
+  'watermarkSeconds',
+  'reauthenticateBy',
+];
 const ALERT = [
-  ...['id', 'kind', 'severity', 'status', 'state', 'revision', 'offset', 'headline', 'description', 'zoneId', 'deviceId'],
+  ...[
+    'id',
+    'kind',
+    'severity',
+    'status',
+    'state',
+    'revision',
+    'offset',
+    'headline',
+    'description',
+    'zoneId',
+    'deviceId',
+  ],
   ...['latitude', 'longitude', 'onset', 'sentAt', 'updatedAt', 'fingerprint', 'evidence', 'signature'],
 ];
 
@@ -21,7 +43,8 @@ function clientOf(app: () => TestApp) {
   const url = (query: string): string => `${app().base.replace('http', 'ws')}/ws/alerts${query}`;
   return {
     person: (role?: string): Promise<Person> => newPerson(app().base, app().token, role),
-    watch: (token: string, query = '', more: ViewerOptions = {}): Promise<ScriptedViewer> => connectViewer(url(query), { token, ...more }),
+    watch: (token: string, query = '', more: ViewerOptions = {}): Promise<ScriptedViewer> =>
+      connectViewer(url(query), { token, ...more }),
     open: (query: string, more: ViewerOptions = {}): Promise<ScriptedViewer> => connectViewer(url(query), more),
     refused: async (token: string | null, query = '', more: ViewerOptions = {}): Promise<HandshakeRefused> => {
       try {
@@ -34,13 +57,18 @@ function clientOf(app: () => TestApp) {
       throw new Error('the handshake was not refused');
     },
     drill: async (headline: string, more: object = {}): Promise<Record<string, unknown>> => {
-      const answer = await postJson(`${app().base}/v1/alerts`, { severity: 'minor', headline, ...more }, { token: app().token });
+      const answer = await postJson(
+        `${app().base}/v1/alerts`,
+        { severity: 'minor', headline, ...more },
+        { token: app().token },
+      );
       expect(answer.status).toBe(201);
       return answer.body ?? {};
     },
     get: (path: string, token: string, headers: Record<string, string> = {}): Promise<Answer> =>
       call(app().base + path, { headers: { authorization: `Bearer ${token}`, ...headers } }),
-    logout: (token: string): Promise<Answer> => call(`${app().base}/v1/auth/logout`, { method: 'POST', headers: { authorization: `Bearer ${token}` } }),
+    logout: (token: string): Promise<Answer> =>
+      call(`${app().base}/v1/auth/logout`, { method: 'POST', headers: { authorization: `Bearer ${token}` } }),
   };
 }
 
@@ -55,7 +83,8 @@ async function commitSilently(db: Database, count: number, bodyBytes: number): P
   );
 }
 
-const headlines = (viewer: ScriptedViewer): unknown[] => viewer.channel().map((message) => (message.data as { headline?: unknown }).headline);
+const headlines = (viewer: ScriptedViewer): unknown[] =>
+  viewer.channel().map((message) => (message.data as { headline?: unknown }).headline);
 const isAlert = (message: { readonly type: string }): boolean => message.type === 'alert';
 
 describe('viewers of alerts', () => {
@@ -75,7 +104,13 @@ describe('viewers of alerts', () => {
     const { offset } = await drill('before');
     const viewer = await watch((await person()).token);
     expect(Object.keys(viewer.welcome).sort()).toEqual([...WELCOME].sort());
-    expect(viewer.welcome).toMatchObject({ type: 'welcome', channel: 'alerts', recovered: true, heartbeatSeconds: 1, watermarkSeconds: 1 });
+    expect(viewer.welcome).toMatchObject({
+      type: 'welcome',
+      channel: 'alerts',
+      recovered: true,
+      heartbeatSeconds: 1,
+      watermarkSeconds: 1,
+    });
     expect(viewer.welcome.offset).toBeGreaterThanOrEqual(Number(offset));
     expect(Number(viewer.welcome['reauthenticateBy'])).toBeGreaterThan(Date.now());
     await viewer.close();
@@ -87,7 +122,11 @@ describe('viewers of alerts', () => {
     const at = Date.now();
     const trace = '4bf92f3577b34da6a3ce929d0e0e4736';
     for (const device of fleet) {
-      const headers = { 'content-type': 'application/jose', 'x-api-key': app.apiKey, traceparent: `00-${trace}-00f067aa0ba902b7-01` };
+      const headers = {
+        'content-type': 'application/jose',
+        'x-api-key': app.apiKey,
+        traceparent: `00-${trace}-00f067aa0ba902b7-01`,
+      };
       const body = device.seal('e', { readings: [{ at, value: 5 }] });
       const answer = await call(`${app.base}/v1/readings`, { method: 'POST', headers, body });
       expect(answer.status).toBe(202);
@@ -112,7 +151,23 @@ describe('viewers of alerts', () => {
     });
     const xml = await cap.text();
     expect(xml).toContain('<alert xmlns="urn:oasis:names:tc:emergency:cap:1.2">');
-    const order = ['identifier', 'sender', 'sent', 'status', 'msgType', 'scope', 'references', 'info', 'category', 'event', 'urgency', 'severity', 'certainty', 'area', 'areaDesc'];
+    const order = [
+      'identifier',
+      'sender',
+      'sent',
+      'status',
+      'msgType',
+      'scope',
+      'references',
+      'info',
+      'category',
+      'event',
+      'urgency',
+      'severity',
+      'certainty',
+      'area',
+      'areaDesc',
+    ];
     const places = order.map((name) => xml.indexOf(`<${name}>`));
     expect(places).toEqual([...places].sort((a, b) => a - b));
     expect(Math.min(...places)).toBeGreaterThan(0);
@@ -123,7 +178,9 @@ describe('viewers of alerts', () => {
   test('with a filter see offsets skip while the watermark goes on to the head', async () => {
     const viewer = await watch((await person()).token, '?zone=elsewhere&minSeverity=extreme');
     const { offset } = await drill('not for you');
-    const mark = await viewer.until((message) => message.type === 'watermark' && Number(message.offset) >= Number(offset));
+    const mark = await viewer.until(
+      (message) => message.type === 'watermark' && Number(message.offset) >= Number(offset),
+    );
     expect(Object.keys(mark).sort()).toEqual(['at', 'offset', 'type']);
     expect(viewer.channel()).toEqual([]);
     await viewer.close();
@@ -142,13 +199,24 @@ describe('viewers of alerts', () => {
     const head = back.offset();
     back.cut();
     const { token: other } = await person();
-    for (const [epoch, offset] of [['another', head], [resume.epoch, head + 1], [resume.epoch, '9223372036854775807']] as const) {
+    for (const [epoch, offset] of [
+      ['another', head],
+      [resume.epoch, head + 1],
+      [resume.epoch, '9223372036854775807'],
+    ] as const) {
       const viewer = await watch(other, `?epoch=${epoch}&offset=${offset}`);
       expect(viewer.welcome).toMatchObject({ recovered: false, offset: head, epoch: resume.epoch });
       expect(viewer.channel()).toEqual([]);
       viewer.cut();
     }
-    for (const bad of ['?offset=1', '?epoch=x', '?epoch=x&offset=-1', '?epoch=x&offset=a', '?zone=%20', '?minSeverity=bad']) {
+    for (const bad of [
+      '?offset=1',
+      '?epoch=x',
+      '?epoch=x&offset=-1',
+      '?epoch=x&offset=a',
+      '?zone=%20',
+      '?minSeverity=bad',
+    ]) {
       expect((await refused(token, bad)).status).toBe(400);
     }
   });
@@ -166,7 +234,9 @@ describe('viewers of alerts', () => {
     const most = await watch(token, '', { resume: { epoch, offset: before + 1 } });
     expect(most.welcome['recovered']).toBe(true);
     await most.until((message) => message.offset === before + 10_001 && isAlert(message), 20_000);
-    expect(most.channel().map((message) => message.offset)).toEqual(Array.from({ length: 10_000 }, (_, i) => before + 2 + i));
+    expect(most.channel().map((message) => message.offset)).toEqual(
+      Array.from({ length: 10_000 }, (_, i) => before + 2 + i),
+    );
     const over = await watch(token, '', { resume: { epoch, offset: before } });
     expect(over.welcome).toMatchObject({ recovered: false, offset: before + 10_001 });
     expect([...viewer.faults, ...most.faults, ...over.faults]).toEqual([]);
@@ -213,10 +283,12 @@ describe('viewers of alerts', () => {
     const cookie = (await signInAs(app.base, { email, password }, { session: 'cookie' })).cookie;
     expect(cookie).toMatch(/^tocsin_session=[^;]+;.*HttpOnly.*SameSite=Strict.*Secure/);
     const Cookie = cookie.split(';')[0];
-        expect([401, 403]).toContain((await shake(app.base, '/ws/alerts', { Cookie })).status);
+    expect([401, 403]).toContain((await shake(app.base, '/ws/alerts', { Cookie })).status);
     expect((await shake(app.base, '/ws/alerts', { Cookie, Origin: 'https://evil.example' })).status).toBe(403);
     expect((await shake(app.base, '/ws/alerts', { Cookie, Origin: PUBLIC_URL })).status).toBe(101);
-    expect((await shake(app.base, '/ws/alerts', { Authorization: `Bearer ${a.token}`, Origin: PUBLIC_URL })).status).toBe(101);
+    expect(
+      (await shake(app.base, '/ws/alerts', { Authorization: `Bearer ${a.token}`, Origin: PUBLIC_URL })).status,
+    ).toBe(101);
 
     const { body } = await postJson(`${app.base}/v1/auth/ticket`, {}, { token: b.token });
     expect(body).toEqual({ ticket: expect.stringMatching(/^[\w-]{20,}$/), expires_in: 30 });
@@ -287,10 +359,21 @@ describe('viewers of alerts', () => {
   });
 
   test('get an error for a message that is none, and 1008 for the second; 1009 for one that is too long', async () => {
-    for (const message of ['{', '[]', '{"type":"x"}', '{"type":"ping","more":1}', '{"type":"authenticate"}', '{"type":"received","offset":-1}']) {
+    for (const message of [
+      '{',
+      '[]',
+      '{"type":"x"}',
+      '{"type":"ping","more":1}',
+      '{"type":"authenticate"}',
+      '{"type":"received","offset":-1}',
+    ]) {
       const viewer = await watch((await person()).token);
       viewer.send(message);
-      expect(await viewer.until(({ type }) => type === 'error')).toEqual({ type: 'error', code: expect.any(String), detail: expect.any(String) });
+      expect(await viewer.until(({ type }) => type === 'error')).toEqual({
+        type: 'error',
+        code: expect.any(String),
+        detail: expect.any(String),
+      });
       viewer.send(message);
       expect((await viewer.closed).code).toBe(1008);
     }
@@ -314,7 +397,7 @@ describe('viewers of alerts', () => {
     expect((await get('/v1/auth/session', two.token)).status).toBe(401);
   });
 
-  test('who never answer a ping are pinged on, and cut ten seconds after the first', async () => {
+  test.concurrent('who never answer a ping are pinged on, and cut ten seconds after the first', async () => {
     const silent = await watch((await person()).token, '', { client: { autoPong: false } });
     let pings = 0;
     silent.socket.on('ping', () => (pings += 1));
@@ -326,7 +409,7 @@ describe('viewers of alerts', () => {
     await lively.close();
   });
 
-  test('whose handshake does not arrive are cut', async () => {
+  test.concurrent('whose handshake does not arrive are cut', async () => {
     const half = handshakeText('/ws/alerts').slice(0, 60);
     const answer = await sendRaw(app.base, half);
     expect(answer.status).toBe(408);
