@@ -5,6 +5,7 @@
 import { CLOSE_CODES } from '@tocsin/protocol/close-codes';
 import { ERRORS } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
+import { WIRE_VERSIONS } from '@tocsin/protocol/version';
 import { folderTable, libraryTable } from './import-table.ts';
 import { markdownTable } from './markdown.ts';
 
@@ -18,6 +19,7 @@ export interface PageTable {
 /** Every generated table. */
 export const PAGE_TABLES: readonly PageTable[] = [
   { page: 'docs/errors.md', name: 'errors', text: errorTable },
+  { page: 'docs/protocol.md', name: 'versions', text: versionTable },
   { page: 'docs/protocol.md', name: 'close codes', text: closeTable },
   { page: 'docs/protocol.md', name: 'limits', text: limitTable },
   { page: 'ARCHITECTURE.md', name: 'folders', text: folderTable },
@@ -36,6 +38,11 @@ export function withTable(page: string, name: string, table: string): string {
 function errorTable(): string {
   const rows = Object.entries(ERRORS).map(([code, row]) => [`\`${code}\``, String(row.status), row.title]);
   return markdownTable(['code', 'status', 'title'], rows);
+}
+
+function versionTable(): string {
+  const rows = WIRE_VERSIONS.map(({ version, released, change }) => [version, released ? 'yes' : 'not yet', change]);
+  return markdownTable(['version of the wire', 'released', 'change'], rows);
 }
 
 function closeTable(): string {
