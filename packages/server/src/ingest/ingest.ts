@@ -1,6 +1,10 @@
 /**
  * Ingest: an envelope through its stages, in the order of the contract's section 2. The answer is a value; nothing is
  * thrown at a transport but what nobody foresaw.
+ *
+ * Guarantees: an answer within the deadline, whatever the store does; an envelope whose commit is then still on its way
+ * is refused with `store-unavailable`, and its id tells later what became of it (202 or 409). What is on its way is
+ * bounded by count and bytes, also what was answered already but has not ended; beyond that 503 `overloaded`.
  */
 import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
 import type { ProfileName } from '@tocsin/protocol/envelope';
@@ -21,10 +25,44 @@ export interface IngestMetrics {
 /** Takes one envelope in. */
 export type Ingest = (draft: Draft) => Promise<IngestAnswer>;
 
+/** How long an answer may take, and how much may be on its way. */
+export interface IngestBounds {
+  readonly deadlineMs: number;
+  readonly mostInFlight: number;
+  readonly mostInFlightBytes: number;
+}
+
+/** The bounds of the product. A device that waits longer than this would rather send again. */
+export const INGEST_BOUNDS: IngestBounds = { deadlineMs: 5000, mostInFlight: 25_000, mostInFlightBytes: 100_663_296 };
+
+const RETRY_AFTER_MS = 1000;
+const FULL: Refusal = { code: 'overloaded', detail: 'Overloaded; nothing was accepted', retryAfterMs: RETRY_AFTER_MS };
+const LATE: Refusal = {
+  code: 'store-unavailable',
+  detail: 'The store did not confirm in time; send the envelope again',
+  retryAfterMs: RETRY_AFTER_MS,
+};
+
 /** Joins stages into one function. */
-export function createIngest(stages: readonly Stage[], metrics: IngestMetrics): Ingest {
+export function createIngest(
+  stages: readonly Stage[],
+  metrics: IngestMetrics,
+  bounds: IngestBounds = INGEST_BOUNDS,
+): Ingest {
+  let inFlight = 0;
+  let bytes = 0;
+  const admit = (draft: Draft): Promise<Refusal | null> => {
+    if (inFlight >= bounds.mostInFlight || bytes >= bounds.mostInFlightBytes) return Promise.resolve(FULL);
+    inFlight += 1;
+    bytes += draft.body.length;
+    const work = firstRefusal(stages, draft).finally(() => {
+      inFlight -= 1;
+      bytes -= draft.body.length;
+    });
+    return within(work, bounds.deadlineMs);
+  };
   return async (draft) => {
-    const refusal = await firstRefusal(stages, draft);
+    const refusal = await admit(draft);
     if (refusal !== null) {
       metrics.rejected(draft.transport, refusal.code);
       return { accepted: false, refusal };
@@ -34,6 +72,21 @@ export function createIngest(stages: readonly Stage[], metrics: IngestMetrics): 
     metrics.accepted(draft.transport, envelope.profile, envelope.readings.length);
     return { accepted: true, id: envelope.id, readings: envelope.readings.length };
   };
+}
+
+/** The outcome of `work`, or {@link LATE} when there is none after `ms`; the work goes on. */
+function within(work: Promise<Refusal | null>, ms: number): Promise<Refusal | null> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms, LATE);
+    const settle = (end: () => void): void => {
+      clearTimeout(timer);
+      end();
+    };
+    work.then(
+      (refusal) => settle(() => resolve(refusal)),
+      (error: Error) => settle(() => reject(error)),
+    );
+  });
 }
 
 async function firstRefusal(stages: readonly Stage[], draft: Draft): Promise<Refusal | null> {
@@ -46,7 +99,11 @@ async function firstRefusal(stages: readonly Stage[], draft: Draft): Promise<Ref
     return null;
   } catch (error) {
     if (error instanceof CodedError && error.code === 'store-unavailable') {
-      return { code: 'store-unavailable', detail: 'The store does not answer; nothing was accepted', retryAfterMs: 1000 };
+      return {
+        code: 'store-unavailable',
+        detail: 'The store does not answer; nothing was accepted',
+        retryAfterMs: RETRY_AFTER_MS,
+      };
     }
     throw error;
   }

@@ -162,6 +162,9 @@ export function sendProblem(
   }
   if (problem.status === 401) reply.header('www-authenticate', CHALLENGES[refusal.code] ?? 'Bearer realm="tocsin"');
   reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff');
+  // The framework closes after a body that it refused: what is still on its way would then reset the connection, and with
+  // it the answer. Open, the rest is read and thrown away until the time of the request is over.
+  reply.removeHeader('connection');
   const document = extra === undefined ? problem : { ...problem, ...extra };
   return reply.code(problem.status).type(PROBLEM_TYPE).serializer(String).send(JSON.stringify(document));
 }

@@ -1,7 +1,8 @@
 /**
  * The listener below the framework: http or https with its times and sizes, and answers for what never becomes a request
  * (broken HTTP, headers too large, a request that does not arrive), as problem documents like everything else.
- * A slow or silent peer is cut: headers within 10 s, the whole request within 30 s, an idle socket after 75 s.
+ * A slow or silent peer is cut: headers within 10 s, the whole request within 30 s, an idle socket after 75 s; and there
+ * are never more than 20,000 connections.
  */
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
@@ -20,6 +21,9 @@ export const KEEP_ALIVE_MS = 72_000;
 export const IDLE_SOCKET_MS = 75_000;
 /** Requests on one connection, after which it is closed (in an orderly way), so that clients spread anew now and then. */
 export const REQUESTS_PER_SOCKET = 100_000;
+
+/** Connections at once, viewers too; more are closed as they come. An idle one costs about 10 KB. */
+export const MOST_CONNECTIONS = 20_000;
 
 /** PEM text of the listener's certificate; with `clientCa` a client's certificate is asked for, not required. */
 export interface TlsOptions {
@@ -115,8 +119,11 @@ export function createListener(handler: Handler, tls: TlsOptions | undefined): S
           guarded,
         );
   // An expectation that is not 100-continue counts for nothing (RFC 9110 section 10.1.1); Node's own 417 has no body.
-  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) => server.emit('request', request, response));
+  server.on('checkExpectation', (request: IncomingMessage, response: ServerResponse) =>
+    server.emit('request', request, response),
+  );
   server.maxRequestsPerSocket = REQUESTS_PER_SOCKET;
+  server.maxConnections = MOST_CONNECTIONS;
   server.setTimeout(IDLE_SOCKET_MS);
   return server;
 }

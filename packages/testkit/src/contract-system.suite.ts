@@ -1,7 +1,7 @@
 /** A whole system with one registered device, and short words for what a test of the contract does to it. */
 import { type KeyObject, sign } from 'node:crypto';
 import { expect } from 'vitest';
-import { ask, type Reply, type Sent } from './contract-client.ts';
+import { ask, type Reply, type Sent } from './contract-client.suite.ts';
 import { createDevice, type ScriptedDevice } from './device.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
 
@@ -36,7 +36,12 @@ export function fresh(prefix: string): string {
 }
 
 /** A JWS of any header and payload, signed as r||s or DER. */
-export function jws(key: KeyObject, header: unknown, payload: string | Buffer, encoding: 'ieee-p1363' | 'der' = 'ieee-p1363'): string {
+export function jws(
+  key: KeyObject,
+  header: unknown,
+  payload: string | Buffer,
+  encoding: 'ieee-p1363' | 'der' = 'ieee-p1363',
+): string {
   const head = Buffer.from(typeof header === 'string' ? header : JSON.stringify(header)).toString('base64url');
   const body = Buffer.from(payload).toString('base64url');
   const signature = sign('sha256', Buffer.from(`${head}.${body}`), { key, dsaEncoding: encoding });
@@ -58,7 +63,8 @@ export async function openContract(environment: Readonly<Record<string, string>>
   const limits = { RATE_LIMIT_PER_KEY: '100000', RATE_LIMIT_BURST: '200000', RATE_LIMIT_PER_DEVICE: '5000' };
   const app = await startTestApp({ ...limits, ...environment });
   const go: Contract['go'] = (path, sent = {}) => ask(app.base + path, sent);
-  const admin: Contract['admin'] = (method, path, body) => go(path, { method, token: app.token, ...(body === undefined ? {} : { body }) });
+  const admin: Contract['admin'] = (method, path, body) =>
+    go(path, { method, token: app.token, ...(body === undefined ? {} : { body }) });
   const send: Contract['send'] = (body, sent = {}) => {
     const headers = { 'content-type': 'application/jose', 'x-api-key': app.apiKey, ...sent.headers };
     return go('/v1/readings', { method: 'POST', body, ...sent, headers });
@@ -70,7 +76,8 @@ export async function openContract(environment: Readonly<Record<string, string>>
     return made;
   };
   const device = await register('sensor');
-  const sealed: Contract['sealed'] = (payload, of = device) => jws(of.privateKey, { alg: 'ES256', kid: of.id }, payload);
+  const sealed: Contract['sealed'] = (payload, of = device) =>
+    jws(of.privateKey, { alg: 'ES256', kid: of.id }, payload);
   return {
     app,
     device,
@@ -79,7 +86,8 @@ export async function openContract(environment: Readonly<Record<string, string>>
     send,
     register,
     sealed,
-    sendJson: (payload, of = device) => send(sealed(typeof payload === 'string' ? payload : JSON.stringify(payload), of)),
+    sendJson: (payload, of = device) =>
+      send(sealed(typeof payload === 'string' ? payload : JSON.stringify(payload), of)),
     async makeKey(scopes) {
       const reply = await admin('POST', '/v1/api-keys', { name: fresh('key'), scopes });
       expect(reply.status).toBe(201);

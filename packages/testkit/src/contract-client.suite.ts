@@ -12,7 +12,7 @@ export interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   readonly text: string;
-  // biome-ignore lint/suspicious/noExplicitAny: a test looks into whatever came
+  // oxlint-disable-next-line typescript/no-explicit-any -- a test looks into whatever came
   readonly json: any;
 }
 
@@ -57,7 +57,7 @@ export function ask(url: string, sent: Sent = {}): Promise<Reply> {
       });
     });
     const timer = setTimeout(() => request.destroy(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
-    request.on('error', (error) => {
+    request.on('error', (error: Error) => {
       clearTimeout(timer);
       reject(error);
     });
@@ -80,12 +80,22 @@ export function expectRefusal(reply: Pick<Reply, 'status' | 'headers' | 'json'>,
   expect({ status: reply.status, code: json?.code }).toEqual({ status, code: code ?? expect.any(String) });
   expect(headers['content-type']).toMatch(/^application\/problem\+json(;|$)/);
   expect(Object.keys(ERRORS)).toContain(json.code);
-  expect(json).toMatchObject({ type: `urn:tocsin:error:${json.code}`, status, title: expect.any(String), detail: expect.any(String) });
+  expect(json).toMatchObject({
+    type: `urn:tocsin:error:${json.code}`,
+    status,
+    title: expect.any(String),
+    detail: expect.any(String),
+  });
   expect(json.title).toBe(ERRORS[json.code as keyof typeof ERRORS].title);
-  expect(Object.keys(json).filter((name) => !['type', 'title', 'status', 'code', 'detail', 'errors', 'checks'].includes(name))).toEqual([]);
+  expect(
+    Object.keys(json).filter(
+      (name) => !['type', 'title', 'status', 'code', 'detail', 'errors', 'checks'].includes(name),
+    ),
+  ).toEqual([]);
   if (json.errors !== undefined) {
     expect(json.errors.length).toBeLessThanOrEqual(MAX_ERROR_DETAILS);
-    for (const entry of json.errors) expect(entry).toEqual({ pointer: expect.stringMatching(/^(\/.*)?$/), detail: expect.any(String) });
+    for (const entry of json.errors)
+      expect(entry).toEqual({ pointer: expect.stringMatching(/^(\/.*)?$/), detail: expect.any(String) });
   }
   if (status === 429 || status === 503) expect(String(headers['retry-after'])).toMatch(/^[1-9]\d*$/);
   if (status === 429) {
@@ -136,7 +146,10 @@ export async function openRaw(base: string): Promise<RawSocket> {
     received: () => bytes.toString('latin1'),
     answers: (count, timeoutMs = 15_000) =>
       new Promise((resolve, reject) => {
-        const timer = setTimeout(() => finish(new Error(`${split(bytes).length} of ${count} answers within ${timeoutMs} ms`)), timeoutMs);
+        const timer = setTimeout(
+          () => finish(new Error(`${split(bytes).length} of ${count} answers within ${timeoutMs} ms`)),
+          timeoutMs,
+        );
         const finish = (error?: Error): void => {
           clearTimeout(timer);
           wake.delete(look);
@@ -160,7 +173,10 @@ function split(bytes: Buffer): Reply[] {
     if (end === -1) return replies;
     const [line = '', ...fields] = rest.subarray(0, end).toString('latin1').split('\r\n');
     const headers = Object.fromEntries(
-      fields.map((field) => [field.slice(0, field.indexOf(':')).toLowerCase(), field.slice(field.indexOf(':') + 1).trim()]),
+      fields.map((field) => [
+        field.slice(0, field.indexOf(':')).toLowerCase(),
+        field.slice(field.indexOf(':') + 1).trim(),
+      ]),
     );
     const status = Number(line.split(' ')[1]);
     const length = status === 100 ? 0 : Number(headers['content-length'] ?? 0);
