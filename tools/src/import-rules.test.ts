@@ -149,7 +149,9 @@ describe('the rules', () => {
   it('refuse a module that only its own test reaches', () => {
     const modules = checkout({
       'packages/server/bin/tocsin.ts': "import { a } from '../src/app/a.ts'; a();",
-      [`${SERVER}/app/a.ts`]: "import type { B } from './b.ts'; export const a = (): B => 1;",
+      [`${SERVER}/app/a.ts`]:
+        "import type { B } from './b.ts'; export const a = (): B => new Worker(new URL('d.js', import.meta.url));",
+      [`${SERVER}/app/d.ts`]: 'export {};',
       [`${SERVER}/app/b.ts`]: 'export type B = 1;',
       [`${SERVER}/app/c.ts`]: 'export const c = 1;',
       [`${SERVER}/app/c.test.ts`]: "import { c } from './c.ts'; c;",

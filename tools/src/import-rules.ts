@@ -135,7 +135,9 @@ export function findCycles(modules: readonly Module[]): string[][] {
   const graph = new Map(
     modules.map((module) => [
       module.path,
-      module.imports.flatMap(({ specifier }) => resolveImport(module.path, specifier) ?? []),
+      module.imports.flatMap(({ specifier, thread }) =>
+        thread === true ? [] : (resolveImport(module.path, specifier) ?? []),
+      ),
     ]),
   );
   return components(graph)

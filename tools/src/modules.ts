@@ -7,12 +7,14 @@ import { dirname, join, posix, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseSync } from 'oxc-parser';
 
-/** One import, export-from or `import()` of a module. */
+/** One import, export-from, `import()` or thread's file of a module. */
 export interface Import {
   /** As it is written. */
   readonly specifier: string;
   /** True when nothing of it is left at run time. */
   readonly typeOnly: boolean;
+  /** True when it starts a thread: a life of its own, so no part of a cycle. */
+  readonly thread?: boolean;
 }
 
 /** One source file. */
@@ -139,6 +141,8 @@ function isNode(value: unknown): value is Node {
 }
 
 function importOf(node: Node): Import | null {
+  const worker = workerFile(node);
+  if (worker !== null) return { specifier: worker, typeOnly: false, thread: true };
   const source = node['source'];
   if (!isNode(source) || typeof source['value'] !== 'string') return null;
   const specifier = source['value'];
@@ -155,6 +159,16 @@ function importOf(node: Node): Import | null {
     default:
       return null;
   }
+}
+
+/** `new URL('x.js', import.meta.url)`: how a thread's module is named; the built file stands for its source. */
+function workerFile(node: Node): string | null {
+  if (node.type !== 'NewExpression' || nameOf(node['callee']) !== 'URL') return null;
+  const [file, base] = listOf(node['arguments']);
+  if (!isNode(file) || typeof file['value'] !== 'string' || !isNode(base)) return null;
+  if (!isNode(base['object']) || base['object'].type !== 'MetaProperty') return null;
+  const name = /^(?:\.\/)?((?:\.\.\/)*[^:]+)\.[jt]s$/.exec(file['value'])?.[1];
+  return name === undefined ? null : `./${name}.ts`;
 }
 
 function impureName(node: Node): string | null {
@@ -190,8 +204,8 @@ function ownLines(functions: readonly Node[], source: string): FunctionSize[] {
     const inside = functions.filter((inner) => inner !== outer && inner.start >= outer.start && inner.end <= outer.end);
     const covered = new Set<number>();
     for (const inner of inside) {
-      // The first and last line of an inner function belong to both: they count for the outer one.
-      for (let line = lineAt(inner.start) + 1; line < lineAt(inner.end); line += 1) covered.add(line);
+      // An inner function counts as one line of the outer one, as a call of it would.
+      for (let line = lineAt(inner.start) + 1; line <= lineAt(inner.end); line += 1) covered.add(line);
     }
     return { line: lineAt(outer.start), lines: lines - covered.size };
   });
