@@ -409,6 +409,20 @@ describe('viewers of alerts', () => {
     await lively.close();
   });
 
+  test('get a pong for each ping, with its bytes, even for one that came with the handshake', async () => {
+    const { token } = await person();
+    const viewer = await watch(token);
+    const pong = new Promise<string>((resolve) => viewer.socket.once('pong', (data) => resolve(data.toString())));
+    viewer.socket.ping('are you there');
+    expect(await pong).toBe('are you there');
+    // FIN and opcode 9, masked with zeros: two bytes of payload.
+    const early = `\u0089\u0082\0\0\0\0hi`;
+    const text = handshakeText('/ws/alerts', { Authorization: `Bearer ${token}` });
+    const { socket, status } = await sendRaw(app.base, Buffer.from(text + early, 'latin1'));
+    expect(status).toBe(101);
+    for await (const chunk of socket) if ((chunk as Buffer).includes(Buffer.from('\u008a\u0002hi', 'latin1'))) break;
+  });
+
   test.concurrent('whose handshake does not arrive are cut', async () => {
     const half = handshakeText('/ws/alerts').slice(0, 60);
     const answer = await sendRaw(app.base, half);

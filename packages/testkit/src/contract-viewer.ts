@@ -15,11 +15,11 @@ export interface RawAnswer {
   readonly socket: Socket;
 }
 
-/** Writes `text` to the server as it is; resolves with the head of its answer, and the body as far as it came with it. */
-export function sendRaw(base: string, text: string): Promise<RawAnswer> {
+/** Writes bytes to the server as it is; resolves with the head of its answer, and the body as far as it came with it. */
+export function sendRaw(base: string, bytes: string | Buffer): Promise<RawAnswer> {
   const { hostname, port } = new URL(base);
   return new Promise((resolve, reject) => {
-    const socket = connect(Number(port), hostname, () => socket.write(text));
+    const socket = connect(Number(port), hostname, () => socket.write(bytes));
     let got = Buffer.alloc(0);
     const look = (ended: boolean): void => {
       const end = got.indexOf('\r\n\r\n');

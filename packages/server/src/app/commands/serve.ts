@@ -51,6 +51,8 @@ export interface ServeOptions {
 /** Of DRAIN_SECONDS, so much is kept for stopping what is left after the drain (at most a quarter). */
 const STOP_RESERVE_MS = 3000;
 const CRASH_MS = 5000;
+/** For the exit itself (at most a twentieth of DRAIN_SECONDS). */
+const CUT_MS = 250;
 
 /** The command. */
 export const serveCommand: Command = {
@@ -129,7 +131,9 @@ async function end(
   { settings, log }: ServeOptions,
 ): Promise<ExitCode> {
   const failed = cause.kind !== 'signal';
-  const whole = failed ? Math.min(CRASH_MS, settings.drainSeconds * 1000) : settings.drainSeconds * 1000;
+  const allowed = settings.drainSeconds * 1000;
+  // A little less than that, so that the process is gone in time even when it has to be cut.
+  const whole = failed ? Math.min(CRASH_MS, allowed) : allowed - Math.min(CUT_MS, allowed / 20);
   if (cause.kind === 'lost') log.fatal(cause.reason);
   log.info({ cause: cause.kind === 'signal' ? cause.signal : cause.kind, withinMs: whole }, 'ending');
   const begin = performance.now();

@@ -137,6 +137,8 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
+    // Connections answer pings themselves, so that a peer that does not read cannot make answers pile up.
+    autoPong: false,
     maxPayload: settings.maxMessageBytes,
     maxFragments: FRAGMENTS_MOST,
     maxBufferedChunks: CHUNKS_MOST,

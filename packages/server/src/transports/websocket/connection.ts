@@ -227,6 +227,10 @@ export function createConnection(parts: ConnectionParts): Connection {
   options.metrics?.connections?.(parts.path, 1);
   // Buffers, as `binaryType` is 'nodebuffer' unless somebody changes it.
   ws.on('message', (data, isBinary) => onMessage(data as Buffer, isBinary));
+  ws.on('ping', (data) => {
+    // Who does not read gets none; RFC 6455 section 5.5.3 asks for an answer to the newest ping only.
+    if (closeCode === null && ws.bufferedAmount < LIMITS.socketBufferBytes.value) ws.pong(data);
+  });
   ws.on('pong', () => {
     pingedAt = null;
   });
