@@ -8,7 +8,7 @@
  * Failure: while the store is away the worker waits (back-off up to 1 s) and goes on by itself.
  */
 import type { AlertFinding } from '@tocsin/protocol/finding';
-import { partitionOf } from '../lib/partition.ts';
+import { devicePartitions, partitionOf } from '../lib/partition.ts';
 import { repeat } from '../lib/repeat.ts';
 import type { Database, Transaction } from '../store/ports/database.ts';
 import type { KeyedAppend, Log } from '../store/ports/log.ts';
@@ -68,15 +68,21 @@ const PLAIN_ROWS = 2000;
 export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
   const { log, owner, events } = options;
   const owned = new Map<number, Owned>();
-  const signal = createSignal();
+  // Two lanes, so that findings do not wait for a batch of readings to be committed.
+  const devices = devicePartitions(log.partitions);
+  const lanes = [createLane((partition) => partition < devices), createLane((partition) => partition >= devices)];
+  const raise = (): void => {
+    for (const { signal } of lanes) signal.raise();
+  };
   let stopping = false;
 
   const wake = (partitions: Iterable<number>): void => {
     for (const partition of partitions) {
       const own = owned.get(partition);
-      if (own !== undefined) own.due = true;
+      if (own === undefined) continue;
+      own.due = true;
+      lanes.find((lane) => lane.has(partition))?.signal.raise();
     }
-    signal.raise();
   };
   const lose = (partition: number): void => {
     if (owned.delete(partition)) events.lost(partition);
@@ -84,7 +90,7 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
   const take = async (seize: boolean): Promise<void> => {
     const leases = await log.acquire(owner, [...owned.keys()], LEASE_MS, seize);
     for (const lease of leases) owned.set(lease.partition, newOwned(lease));
-    if (leases.length > 0) signal.raise();
+    if (leases.length > 0) raise();
   };
   const renew = async (): Promise<void> => {
     const held = new Set(await log.renew(owner, LEASE_MS));
@@ -104,7 +110,7 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     (_name, error) => events.retry(error),
   );
   const ready = retrying(options, () => take(options.seize), () => stopping);
-  const running = run(options, { owned, wake, lose, signal, stopped: () => stopping });
+  const running = lanes.map((lane) => run(options, { owned, lane, wake, lose, stopped: () => stopping }));
   return {
     wake,
     caughtUp: async (abort) => {
@@ -113,34 +119,44 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     },
     stop: async () => {
       stopping = true;
-      signal.raise();
-      await Promise.all([endTimers(), ready, running]);
+      raise();
+      await Promise.all([endTimers(), ready, ...running]);
       await log.release(owner).catch(() => undefined);
     },
   };
 }
 
-/** The loop's view of the worker. */
+/** Partitions that share cycles. */
+interface Lane {
+  readonly has: (partition: number) => boolean;
+  readonly signal: Signal;
+}
+
+function createLane(has: Lane['has']): Lane {
+  return { has, signal: createSignal() };
+}
+
+/** A loop's view of the worker. */
 interface Loop {
+  readonly lane: Lane;
   readonly owned: ReadonlyMap<number, Owned>;
   readonly wake: (partitions: Iterable<number>) => void;
   readonly lose: (partition: number) => void;
-  readonly signal: Signal;
   readonly stopped: () => boolean;
 }
 
 /**
- * One cycle after the other: everything that is due in all partitions, in one transaction, so that its cost is paid
+ * One cycle after the other: everything that is due in the lane's partitions, in one transaction, so that its cost is paid
  * once however many partitions there are. When one fails for its records' sake, the next cycles take one partition each.
  */
 async function run<Message>(options: WorkerOptions<Message>, loop: Loop): Promise<void> {
   let backOff = 0;
   let alone = 0;
   while (!loop.stopped()) {
-    const due = [...loop.owned.values()].filter((own) => own.due);
+    const due = [...loop.owned.values()].filter((own) => own.due && loop.lane.has(own.lease.partition));
     const chosen = alone > 0 ? due.slice(0, 1) : due;
     if (chosen.length === 0) {
-      await loop.signal.wait();
+      await loop.lane.signal.wait();
       continue;
     }
     try {
