@@ -20,9 +20,9 @@ async function watch(base: string, token: string): Promise<{ seen: Map<string, n
     socket.once('message', () => resolve());
     socket.once('error', reject);
   });
-  socket.on('message', (data) => {
+  socket.on('message', (data: Buffer) => {
     const now = performance.now();
-    const message = JSON.parse(String(data)) as { type: string; data?: { zoneId: string } };
+    const message = JSON.parse(data.toString('utf8')) as { type: string; data?: { zoneId: string } };
     if (message.type === 'alert' && message.data !== undefined) seen.set(message.data.zoneId, now);
   });
   return { seen, close: () => socket.terminate() };
@@ -32,14 +32,32 @@ async function watch(base: string, token: string): Promise<{ seen: Map<string, n
 export async function benchAlert(): Promise<BenchResult> {
   const bench = await startBenchServer();
   try {
-    const fleet = await registerFleet(bench.server.base, bench.token, { name: 'bench', zones: EVENTS, perZone: SENSORS });
+    const fleet = await registerFleet(bench.server.base, bench.token, {
+      name: 'bench',
+      zones: EVENTS,
+      perZone: SENSORS,
+    });
     const background = (await registerBackground(bench)).flat();
-    const probe = await prepareGenerator(bench, background, { envelopes: 60_000, readings: 1, connections: 128, seconds: 5, ratePerSecond: null, run: 'probe' });
+    const probe = await prepareGenerator(bench, background, {
+      envelopes: 60_000,
+      readings: 1,
+      connections: 128,
+      seconds: 5,
+      ratePerSecond: null,
+      run: 'probe',
+    });
     const probed = await probe.go();
     const capacity = (probed.answers['202'] ?? 0) / probed.seconds;
     const rate = Math.floor(capacity / 2);
     const seconds = 25;
-    const load = await prepareGenerator(bench, background, { envelopes: rate * (seconds + 1), readings: 1, connections: 128, seconds, ratePerSecond: rate, run: 'half' });
+    const load = await prepareGenerator(bench, background, {
+      envelopes: rate * (seconds + 1),
+      readings: 1,
+      connections: 128,
+      seconds,
+      ratePerSecond: rate,
+      run: 'half',
+    });
     const viewer = await watch(bench.server.base, bench.token);
     const running = load.go();
     await new Promise((resolve) => setTimeout(resolve, 2000));
@@ -59,7 +77,8 @@ export async function benchAlert(): Promise<BenchResult> {
     viewer.close();
     const report = await running;
     const sorted = latencies.sort((a, b) => a - b);
-    const p = (share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
+    const p = (share: number): number =>
+      sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
     return {
       name: 'alert',
       rows: [
@@ -78,7 +97,9 @@ export async function benchAlert(): Promise<BenchResult> {
 }
 
 /** Devices that load the server; their own zone alarms too, as it would when the ground shakes. */
-async function registerBackground(bench: Awaited<ReturnType<typeof startBenchServer>>): ReturnType<typeof registerFleet> {
+async function registerBackground(
+  bench: Awaited<ReturnType<typeof startBenchServer>>,
+): ReturnType<typeof registerFleet> {
   return registerFleet(bench.server.base, bench.token, { name: 'background', zones: 1, perZone: 1000 });
 }
 

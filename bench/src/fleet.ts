@@ -59,7 +59,10 @@ export async function prepareGenerator(
     ...load,
     port: bench.port,
     apiKey: CREDENTIALS.apiKey,
-    devices: devices.map(({ id, privateKey }) => ({ id, privateKeyPem: String(privateKey.export({ type: 'pkcs8', format: 'pem' })) })),
+    devices: devices.map(({ id, privateKey }) => ({
+      id,
+      privateKeyPem: String(privateKey.export({ type: 'pkcs8', format: 'pem' })),
+    })),
   };
   const next = <T>(): Promise<T> =>
     new Promise((resolve, reject) => {
@@ -92,7 +95,7 @@ export async function cpuSeconds(rootPid: number): Promise<number> {
     children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
     used.set(Number(name), (Number(fields[11]) + Number(fields[12])) / 100);
   }
-  const sum = (pid: number): number => (used.get(pid) ?? 0) + (children.get(pid) ?? []).reduce((all, child) => all + sum(child), 0);
+  const sum = (pid: number): number =>
+    (used.get(pid) ?? 0) + (children.get(pid) ?? []).reduce((all, child) => all + sum(child), 0);
   return sum(rootPid);
 }
-

@@ -39,10 +39,17 @@ function prepare(load: Load): Buffer[] {
     const device = keys[i % keys.length];
     if (device === undefined) throw new Error('no devices');
     const at = Date.now();
-    const readings = Array.from({ length: load.readings }, (_unused, j) => ({ at: at - j * 10, value: (i * 31 + j) % 100 }));
-    const payload = Buffer.from(JSON.stringify({ id: `${load.run}-${i}`, at, profile: 'seismic', readings })).toString('base64url');
+    const readings = Array.from({ length: load.readings }, (_unused, j) => ({
+      at: at - j * 10,
+      value: (i * 31 + j) % 100,
+    }));
+    const payload = Buffer.from(JSON.stringify({ id: `${load.run}-${i}`, at, profile: 'seismic', readings })).toString(
+      'base64url',
+    );
     const text = `${device.header}.${payload}`;
-    const signature = sign('sha256', Buffer.from(text), { key: device.key, dsaEncoding: 'ieee-p1363' }).toString('base64url');
+    const signature = sign('sha256', Buffer.from(text), { key: device.key, dsaEncoding: 'ieee-p1363' }).toString(
+      'base64url',
+    );
     const body = `${text}.${signature}`;
     return Buffer.from(
       `POST /v1/readings HTTP/1.1\r\nHost: bench\r\nContent-Type: application/jose\r\nX-API-Key: ${load.apiKey}\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
@@ -106,7 +113,15 @@ function drive(socket: Socket, run: Run): Promise<void> {
 async function runLoad(load: Load, requests: readonly Buffer[]): Promise<LoadReport> {
   const began = performance.now();
   const cpu = process.cpuUsage();
-  const run: Run = { requests, next: 0, answers: {}, latencies: [], until: began + load.seconds * 1000, began, ratePerSecond: load.ratePerSecond };
+  const run: Run = {
+    requests,
+    next: 0,
+    answers: {},
+    latencies: [],
+    until: began + load.seconds * 1000,
+    began,
+    ratePerSecond: load.ratePerSecond,
+  };
   await Promise.all(Array.from({ length: load.connections }, () => drive(connect(load.port, '127.0.0.1'), run)));
   const seconds = (performance.now() - began) / 1000;
   const used = process.cpuUsage(cpu);

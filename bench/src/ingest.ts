@@ -20,7 +20,9 @@ export async function bareVerifications(seconds: number): Promise<number> {
   const began = performance.now();
   const one = (): Promise<void> =>
     new Promise((resolve, reject) => {
-      verify('sha256', data, publicKey, signature, (error, good) => (error === null && good ? resolve() : reject(error ?? new Error('bad'))));
+      verify('sha256', data, publicKey, signature, (error, good) =>
+        error === null && good ? resolve() : reject(error ?? new Error('bad')),
+      );
     });
   const lane = async (): Promise<void> => {
     while (performance.now() < until) {
@@ -38,9 +40,22 @@ interface Measured {
   readonly serverCpu: number;
 }
 
-async function measure(bench: BenchServer, devices: readonly ScriptedDevice[], readings: number, envelopes: number, run: string): Promise<Measured> {
+async function measure(
+  bench: BenchServer,
+  devices: readonly ScriptedDevice[],
+  readings: number,
+  envelopes: number,
+  run: string,
+): Promise<Measured> {
   const seconds = 8;
-  const generator = await prepareGenerator(bench, devices, { envelopes, readings, connections: 128, seconds, ratePerSecond: null, run });
+  const generator = await prepareGenerator(bench, devices, {
+    envelopes,
+    readings,
+    connections: 128,
+    seconds,
+    ratePerSecond: null,
+    run,
+  });
   const pid = bench.server.child.pid ?? 0;
   const before = await cpuSeconds(pid);
   const report = await generator.go();
@@ -58,16 +73,43 @@ export async function benchIngest(): Promise<BenchResult> {
   const limit = await bareVerifications(4);
   const bench = await startBenchServer();
   try {
-    const devices = (await registerFleet(bench.server.base, bench.token, { name: 'bench', zones: 10, perZone: 100 })).flat();
+    const devices = (
+      await registerFleet(bench.server.base, bench.token, { name: 'bench', zones: 10, perZone: 100 })
+    ).flat();
     await measure(bench, devices, 1, 20_000, 'warm');
     const single = await measure(bench, devices, 1, 120_000, 'single');
     const batch = await measure(bench, devices, 100, 16_000, 'batch');
     const rows: ResultRow[] = [
-      { what: 'envelopes of 1 reading', ours: single.perSecond, unit: '/s', limit, limitIs: 'bare P-256 verify, all cores', aim: '60 %' },
-      { what: 'envelopes of 100 readings', ours: batch.perSecond, unit: '/s', limit, limitIs: 'bare P-256 verify, all cores', aim: '' },
-      { what: 'readings in batches of 100', ours: batch.perSecond * 100, unit: '/s', limit: null, limitIs: '', aim: '100,000 /s' },
+      {
+        what: 'envelopes of 1 reading',
+        ours: single.perSecond,
+        unit: '/s',
+        limit,
+        limitIs: 'bare P-256 verify, all cores',
+        aim: '60 %',
+      },
+      {
+        what: 'envelopes of 100 readings',
+        ours: batch.perSecond,
+        unit: '/s',
+        limit,
+        limitIs: 'bare P-256 verify, all cores',
+        aim: '',
+      },
+      {
+        what: 'readings in batches of 100',
+        ours: batch.perSecond * 100,
+        unit: '/s',
+        limit: null,
+        limitIs: '',
+        aim: '100,000 /s',
+      },
     ];
-    return { name: 'ingest', rows, notes: [note('single', single), note('batch', batch), `${availableParallelism()} cores, fsync on`] };
+    return {
+      name: 'ingest',
+      rows,
+      notes: [note('single', single), note('batch', batch), `${availableParallelism()} cores, fsync on`],
+    };
   } finally {
     await bench.stop();
   }

@@ -65,7 +65,9 @@ export async function benchPersist(): Promise<BenchResult> {
   const ours = async (readings: number, envelopes: number, run: string): Promise<number> => {
     const at = Date.now();
     for (let from = 0; from < envelopes; from += 500) {
-      await log.append(Array.from({ length: Math.min(500, envelopes - from) }, (_, i) => envelope(from + i, readings, at, run)));
+      await log.append(
+        Array.from({ length: Math.min(500, envelopes - from) }, (_, i) => envelope(from + i, readings, at, run)),
+      );
     }
     const began = performance.now();
     const worker = createWorkOnly(db);
@@ -77,10 +79,20 @@ export async function benchPersist(): Promise<BenchResult> {
   try {
     await bare(100);
     const rows = [];
-    for (const [readings, envelopes] of [[100, 4000], [1, 60_000]] as const) {
+    for (const [readings, envelopes] of [
+      [100, 4000],
+      [1, 60_000],
+    ] as const) {
       const limit = await bare(readings);
       const rate = await ours(readings, envelopes, `r${readings}`);
-      rows.push({ what: `readings, ${readings} an envelope`, ours: rate, unit: 'rows/s', limit, limitIs: 'bare COPY, same table and indexes', aim: '60 %' });
+      rows.push({
+        what: `readings, ${readings} an envelope`,
+        ours: rate,
+        unit: 'rows/s',
+        limit,
+        limitIs: 'bare COPY, same table and indexes',
+        aim: '60 %',
+      });
     }
     return { name: 'persist', rows, notes: ['fsync on; bare COPY in transactions of 20,000 rows on one connection'] };
   } finally {

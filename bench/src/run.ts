@@ -4,7 +4,11 @@ import { benchIngest } from './ingest.ts';
 import { benchPersist } from './persist.ts';
 import { type BenchResult, toJson, toTable } from './table.ts';
 
-const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = { ingest: benchIngest, persist: benchPersist, alert: benchAlert };
+const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
+  ingest: benchIngest,
+  persist: benchPersist,
+  alert: benchAlert,
+};
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
 const json = process.argv.includes('--json');

@@ -47,7 +47,13 @@ export function toTable(result: BenchResult): string {
     ];
   });
   const widths = head.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]?.length ?? 0)));
-  const draw = (cells: readonly string[]): string => cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ').trimEnd();
+  const draw = (cells: readonly string[]): string =>
+    cells
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd();
   const rule = widths.map((width) => '-'.repeat(width)).join('  ');
-  return [`# ${result.name}`, draw(head), rule, ...lines.map(draw), ...result.notes.map((note) => `* ${note}`)].join('\n');
+  return [`# ${result.name}`, draw(head), rule, ...lines.map(draw), ...result.notes.map((note) => `* ${note}`)].join(
+    '\n',
+  );
 }

@@ -4,9 +4,14 @@
  */
 
 /** What a client should do after a close. */
-export type CloseAdvice = 'reconnect-after-delay' | 'reconnect-with-back-off' | 'reconnect-and-resume' | 'refresh-then-reconnect' | 'stay-away';
+export type CloseAdvice =
+  | 'reconnect-after-delay'
+  | 'reconnect-with-back-off'
+  | 'reconnect-and-resume'
+  | 'refresh-then-reconnect'
+  | 'stay-away';
 
-/** One row of {@link CLOSE_CODES}. */
+/** One row of {@link CLOSE_CODES}. @public */
 export interface CloseRow {
   readonly code: number;
   readonly meaning: string;

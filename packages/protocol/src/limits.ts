@@ -3,7 +3,7 @@
  * Bounds that an operator may change are settings (`docs/settings.md`), not rows here.
  */
 
-/** One row: the number, its unit, what it bounds. */
+/** One row: the number, its unit, what it bounds. @public */
 export interface LimitRow {
   readonly value: number;
   readonly unit: string;
@@ -24,9 +24,21 @@ export const LIMITS = {
   listMost: { value: 500, unit: 'items', prose: 'a page of a list' },
   statisticsBuckets: { value: 3000, unit: 'buckets', prose: 'the buckets of an answer of statistics' },
   resumeMessages: { value: 10_000, unit: 'messages', prose: 'the gap that a viewer may resume over' },
-  socketBufferBytes: { value: 65_536, unit: 'bytes', prose: 'what waits in the socket of a viewer; the rest waits in its queue' },
-  viewerQueueMessages: { value: 1000, unit: 'messages', prose: 'what waits in the queue of a viewer before it is closed with 4008' },
-  viewerQueueBytes: { value: 4_194_304, unit: 'bytes', prose: 'what waits in the queue of a viewer before it is closed with 4008' },
+  socketBufferBytes: {
+    value: 65_536,
+    unit: 'bytes',
+    prose: 'what waits in the socket of a viewer; the rest waits in its queue',
+  },
+  viewerQueueMessages: {
+    value: 1000,
+    unit: 'messages',
+    prose: 'what waits in the queue of a viewer before it is closed with 4008',
+  },
+  viewerQueueBytes: {
+    value: 4_194_304,
+    unit: 'bytes',
+    prose: 'what waits in the queue of a viewer before it is closed with 4008',
+  },
   handshakeMs: { value: 5000, unit: 'ms', prose: 'a WebSocket handshake, credentials included' },
   pongMs: { value: 10_000, unit: 'ms', prose: 'the wait for a pong' },
   ticketMs: { value: 30_000, unit: 'ms', prose: 'the life of a WebSocket ticket' },
@@ -37,7 +49,11 @@ export const LIMITS = {
   apiKeyCharacters: { value: 256, unit: 'characters', prose: 'an API key, at most' },
   apiKeyLeastCharacters: { value: 16, unit: 'characters', prose: 'an API key, at least' },
   tokenCharacters: { value: 8192, unit: 'characters', prose: 'an access token' },
-  fingerprintCharacters: { value: 256, unit: 'characters', prose: 'the fingerprint of a device at sign-in and refresh' },
+  fingerprintCharacters: {
+    value: 256,
+    unit: 'characters',
+    prose: 'the fingerprint of a device at sign-in and refresh',
+  },
   headlineCharacters: { value: 200, unit: 'characters', prose: 'the headline of an alert' },
   descriptionCharacters: { value: 4000, unit: 'characters', prose: 'the description of an alert' },
   evidenceEnvelopes: { value: 200, unit: 'envelopes', prose: 'the envelopes that the evidence of an alert names' },

@@ -16,7 +16,7 @@ export interface WelcomeMessage {
   readonly reauthenticateBy: number;
 }
 
-/** What the server sends on `/ws/alerts`. */
+/** What the server sends on `/ws/alerts`. @public */
 export type ServerMessage =
   | WelcomeMessage
   | { readonly type: 'alert' | 'alert-update'; readonly offset: number; readonly data: Alert }

@@ -36,7 +36,10 @@ export function createDevice(id: string): ScriptedDevice {
     privateKey,
     seal: (envelopeId, { at = Date.now(), profile = 'seismic', readings }) => {
       const payload = Buffer.from(JSON.stringify({ id: envelopeId, at, profile, readings })).toString('base64url');
-      const signature = sign('sha256', Buffer.from(`${header}.${payload}`), { key: privateKey, dsaEncoding: 'ieee-p1363' });
+      const signature = sign('sha256', Buffer.from(`${header}.${payload}`), {
+        key: privateKey,
+        dsaEncoding: 'ieee-p1363',
+      });
       return `${header}.${payload}.${signature.toString('base64url')}`;
     },
   };
@@ -49,15 +52,19 @@ export function call(
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const { method = 'GET', headers = {}, body, agent, timeoutMs = 15_000 } = options;
-    const request = httpRequest(url, { method, headers, ...(agent === undefined ? {} : { agent }), timeout: timeoutMs }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.on('error', reject);
-      response.on('end', () => {
-        const text = Buffer.concat(chunks).toString('utf8');
-        resolve({ status: response.statusCode ?? 0, body: parse(text), headers: response.headers });
-      });
-    });
+    const request = httpRequest(
+      url,
+      { method, headers, ...(agent === undefined ? {} : { agent }), timeout: timeoutMs },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', reject);
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString('utf8');
+          resolve({ status: response.statusCode ?? 0, body: parse(text), headers: response.headers });
+        });
+      },
+    );
     request.on('timeout', () => request.destroy(new Error('timed out')));
     request.on('error', reject);
     request.end(body);

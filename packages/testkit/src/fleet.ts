@@ -10,7 +10,11 @@ export interface FleetShape {
 }
 
 /** Makes zones and devices; answers the devices by zone. Rejects at the first answer that is not 201. */
-export async function registerFleet(base: string, token: string, { name, zones, perZone }: FleetShape): Promise<ScriptedDevice[][]> {
+export async function registerFleet(
+  base: string,
+  token: string,
+  { name, zones, perZone }: FleetShape,
+): Promise<ScriptedDevice[][]> {
   const agent = new Agent({ keepAlive: true, maxSockets: 8 });
   const headers = { 'content-type': 'application/json', authorization: `Bearer ${token}` };
   const create = async (path: string, body: unknown): Promise<void> => {
@@ -24,7 +28,14 @@ export async function registerFleet(base: string, token: string, { name, zones, 
     const devices = Array.from({ length: perZone }, (_, i) => createDevice(`${zoneId}-${i}`));
     await Promise.all(
       devices.map(({ id, publicKeyPem }, i) =>
-        create('/v1/devices', { id, profile: 'seismic', zoneId, publicKey: publicKeyPem, latitude: 19 + i / 1000, longitude: -99 }),
+        create('/v1/devices', {
+          id,
+          profile: 'seismic',
+          zoneId,
+          publicKey: publicKeyPem,
+          latitude: 19 + i / 1000,
+          longitude: -99,
+        }),
       ),
     );
     fleet.push(devices);

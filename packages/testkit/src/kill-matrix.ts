@@ -109,7 +109,9 @@ async function round(options: Round): Promise<KillReport> {
   await options.server().ready();
   const { stored, alerts, head } = await settle(base, token, `${name}-0`, counts.accepted);
   await viewer.reach(head, 15_000);
-  const mine = viewer.channel().filter((message) => (message.data as { zoneId?: string } | undefined)?.zoneId === `${name}-0`);
+  const mine = viewer
+    .channel()
+    .filter((message) => (message.data as { zoneId?: string } | undefined)?.zoneId === `${name}-0`);
   const report: KillReport = {
     victim,
     killedAfterMs: Math.round(killedAt - began),
@@ -147,9 +149,18 @@ async function sendAll(base: string, fleet: readonly ScriptedDevice[], counts: C
 }
 
 /** Until 202, or 409 for what an unanswered try has made durable. */
-async function sendOne(base: string, agent: Agent, device: ScriptedDevice, id: string, at: number, counts: Counts): Promise<void> {
+async function sendOne(
+  base: string,
+  agent: Agent,
+  device: ScriptedDevice,
+  id: string,
+  at: number,
+  counts: Counts,
+): Promise<void> {
   for (;;) {
-    const answer = await post(base, CREDENTIALS.apiKey, device.seal(id, { readings: [{ at, value: 7 }] }), agent).catch(() => null);
+    const answer = await post(base, CREDENTIALS.apiKey, device.seal(id, { readings: [{ at, value: 7 }] }), agent).catch(
+      () => null,
+    );
     if (answer?.status === 202) counts.acceptedAt.push(performance.now());
     if (answer?.status === 202 || (answer?.status === 409 && answer.body?.['code'] === 'replay')) {
       counts.accepted += 1;
@@ -172,7 +183,12 @@ async function kill({ victim, folder, server }: Round): Promise<void> {
 }
 
 /** Waits until as many are stored as were accepted (more would be wrong too, so it looks again), and reads what else counts. */
-async function settle(base: string, token: string, zone: string, accepted: number): Promise<{ stored: number; alerts: number; head: number }> {
+async function settle(
+  base: string,
+  token: string,
+  zone: string,
+  accepted: number,
+): Promise<{ stored: number; alerts: number; head: number }> {
   const headers = { authorization: `Bearer ${token}` };
   const read = async (path: string): Promise<Record<string, unknown>> => {
     const answer = await call(base + path, { headers });

@@ -46,13 +46,19 @@ export function freePort(): Promise<number> {
     server.on('error', reject);
     server.listen(0, '127.0.0.1', () => {
       const address = server.address();
-      server.close(() => (address === null || typeof address === 'string' ? reject(new Error('no port')) : resolve(address.port)));
+      server.close(() =>
+        address === null || typeof address === 'string' ? reject(new Error('no port')) : resolve(address.port),
+      );
     });
   });
 }
 
 /** Starts `tocsin serve` on a data folder. `environment` adds to a clean one. */
-export function startServer(dataDir: string, port: number, environment: Readonly<Record<string, string>> = {}): ServerProcess {
+export function startServer(
+  dataDir: string,
+  port: number,
+  environment: Readonly<Record<string, string>> = {},
+): ServerProcess {
   const child = spawn(process.execPath, [COMMAND, 'serve'], {
     cwd: dataDir,
     env: {
@@ -86,7 +92,10 @@ export function startServer(dataDir: string, port: number, environment: Readonly
     const until = Date.now() + timeoutMs;
     while (Date.now() < until) {
       if (over) throw new Error(`the server ended (${await exited}):\n${text}`);
-      const status = await call(`${base}/health/ready`, { timeoutMs: 2000 }).then((answer) => answer.status, () => 0);
+      const status = await call(`${base}/health/ready`, { timeoutMs: 2000 }).then(
+        (answer) => answer.status,
+        () => 0,
+      );
       if (status === 200) return;
       await new Promise((resolve) => setTimeout(resolve, 25));
     }

@@ -52,7 +52,9 @@ export async function connectSteadily(url: string, token: string): Promise<Stead
     channel,
     faults: () => {
       const offsets = channel().map((message) => message.offset ?? -1);
-      const between = offsets.flatMap((offset, i) => (i > 0 && offset <= (offsets[i - 1] ?? 0) ? [`offset ${offset} after ${offsets[i - 1]}`] : []));
+      const between = offsets.flatMap((offset, i) =>
+        i > 0 && offset <= (offsets[i - 1] ?? 0) ? [`offset ${offset} after ${offsets[i - 1]}`] : [],
+      );
       return [...faults, ...between, ...all().flatMap((viewer) => viewer.faults)];
     },
     connections: () => all().length,

@@ -22,7 +22,10 @@ export interface TestApp {
 }
 
 /** Starts it; `environment` sets settings as a user would. */
-export async function startTestApp(environment: Readonly<Record<string, string>> = {}, engine?: Engine): Promise<TestApp> {
+export async function startTestApp(
+  environment: Readonly<Record<string, string>> = {},
+  engine?: Engine,
+): Promise<TestApp> {
   const database = await openTestDatabase(engine ?? {});
   const outcome = readSettings(
     {

@@ -60,7 +60,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     publicUrl,
     onLost: () => options.onFatal?.('another process has taken over the database'),
   });
-  const ending: (() => Promise<unknown> | unknown)[] = [() => ground.close()];
+  const ending: (() => unknown)[] = [() => ground.close()];
   const endAll = async (): Promise<void> => {
     for (const end of ending.splice(0).reverse()) await end();
   };
@@ -129,13 +129,19 @@ function addressOf(server: FastifyInstance, settings: Settings): string {
 
 function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Health {
   const { store, bus, metrics } = ground;
-  health.register({ name: 'store', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => store.db.answers(PROBE_TIMEOUT_MS) });
+  health.register({
+    name: 'store',
+    required: true,
+    timeoutMs: PROBE_TIMEOUT_MS,
+    check: () => store.db.answers(PROBE_TIMEOUT_MS),
+  });
   health.register({ name: 'bus', required: false, timeoutMs: PROBE_TIMEOUT_MS, check: () => bus.healthy() });
   health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => pipeline.hub.ready() });
   metrics.beforeText(async () => {
     // While the store is away the gauge keeps what it last was; `ready` says so.
     const states = await pipeline.log.state().catch(() => []);
-    for (const { partition, head, position } of states) metrics.logBacklog.set({ partition: String(partition) }, head - position);
+    for (const { partition, head, position } of states)
+      metrics.logBacklog.set({ partition: String(partition) }, head - position);
   });
   return health;
 }

@@ -63,7 +63,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
   const { log } = options;
   const instance = randomUUID();
   const clock = systemClock;
-  const open: (() => Promise<unknown> | unknown)[] = [];
+  const open: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
     for (const end of open.splice(0).reverse()) await end();
   };
@@ -71,7 +71,11 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     const store = await openStore({ databaseUrl: settings.databaseUrl ?? undefined, dataDir: settings.dataDir, log });
     open.push(() => store.close());
     if (store.engine === 'external') open.push(await claimDatabase(store.db, instance, options.onLost));
-    const bus = createMemoryBus({ clock, instance, onListenerError: (error) => log.error({ err: error }, 'a listener of the bus failed') });
+    const bus = createMemoryBus({
+      clock,
+      instance,
+      onListenerError: (error) => log.error({ err: error }, 'a listener of the bus failed'),
+    });
     open.push(() => bus.close());
     const metrics = createMetrics(VERSION);
     open.push(() => metrics.close());
@@ -79,7 +83,8 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     open.push(() => load.stop());
     const verifier = createVerifier({
       threads: VERIFY_THREADS,
-      onThreadLost: (error) => log.error({ err: error }, 'a thread that checks signatures ended; another takes its place'),
+      onThreadLost: (error) =>
+        log.error({ err: error }, 'a thread that checks signatures ended; another takes its place'),
     });
     open.push(() => verifier.close());
     const identity = await openIdentity(settings, options, { store, bus, clock, metrics });
@@ -126,6 +131,7 @@ function openIdentity(
 
 function tell(log: Logger, metrics: Metrics, event: IdentityEvent): void {
   if (event.kind === 'refresh') metrics.refresh.add({ result: event.result });
-  if (event.kind === 'background-failed') log.warn({ part: event.part, err: event.error }, 'identity works on without news');
+  if (event.kind === 'background-failed')
+    log.warn({ part: event.part, err: event.error }, 'identity works on without news');
   else log.info({ ...event }, 'identity');
 }

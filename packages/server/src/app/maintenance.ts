@@ -16,7 +16,11 @@ const DAY = 24 * HOUR;
 const DAYS_AHEAD = 7;
 
 /** Makes what must be there before the first reading; then starts the rest. Answers how to end it. */
-export async function startMaintenance(ground: Ground, pipeline: Pipeline, retentionDays: number): Promise<() => Promise<void>> {
+export async function startMaintenance(
+  ground: Ground,
+  pipeline: Pipeline,
+  retentionDays: number,
+): Promise<() => Promise<void>> {
   const { clock, log, store, identity } = ground;
   const { db } = store;
   const partitions = (): Promise<unknown> => ensureReadingPartitions(db, clock.now(), DAYS_AHEAD);

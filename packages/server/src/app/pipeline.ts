@@ -33,7 +33,13 @@ import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
 
 /** Envelopes of one commit, and what may wait for commits: at 500 bytes each the count rules, at 256 KiB the bytes. */
-const COMMIT = { batch: 500, batchBytes: 4_194_304, concurrency: 2, mostPending: 20_000, mostPendingBytes: 67_108_864 } as const;
+const COMMIT = {
+  batch: 500,
+  batchBytes: 4_194_304,
+  concurrency: 2,
+  mostPending: 20_000,
+  mostPendingBytes: 67_108_864,
+} as const;
 const PARTITION_HINT_TOPIC = 'log';
 
 /** The joined row. */
@@ -70,7 +76,20 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     for (const { type, alert } of messages) {
       const { id, kind, severity, status, zoneId, deviceId, offset, revision, evidence } = alert;
       if (type === 'alert') metrics.alerts.add({ kind, severity });
-      logger.info({ alertId: id, kind, severity, status, zoneId, deviceId, offset, revision, traceparent: evidence['traceparent'] }, type);
+      logger.info(
+        {
+          alertId: id,
+          kind,
+          severity,
+          status,
+          zoneId,
+          deviceId,
+          offset,
+          revision,
+          traceparent: evidence['traceparent'],
+        },
+        type,
+      );
     }
     void publisher.publish(messages);
   };
@@ -100,7 +119,9 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     ...createEnvelopeIngest(settings, ground, { log, meaning, rejected }),
     rejected,
     startWorker: (instance, seize) =>
-      settings.roles.includes('worker') ? startRowWorker(ground, { log, meaning, ledger, publish, instance, seize }) : null,
+      settings.roles.includes('worker')
+        ? startRowWorker(ground, { log, meaning, ledger, publish, instance, seize })
+        : null,
   };
 }
 
@@ -130,7 +151,11 @@ interface IngestParts {
   readonly rejected: (transport: TransportName, reason: ErrorCode) => void;
 }
 
-function createEnvelopeIngest(settings: Settings, ground: Ground, parts: IngestParts): Pick<Pipeline, 'envelopes' | 'originals'> {
+function createEnvelopeIngest(
+  settings: Settings,
+  ground: Ground,
+  parts: IngestParts,
+): Pick<Pipeline, 'envelopes' | 'originals'> {
   const { bus, identity, registry, metrics, load, clock, log: logger } = ground;
   const failures = throttled(logger, 1000, clock);
   const limits = {
@@ -143,7 +168,8 @@ function createEnvelopeIngest(settings: Settings, ground: Ground, parts: IngestP
     ...COMMIT,
     append: (envelopes) => parts.log.append(envelopes),
     partitions: parts.log.partitions,
-    committed: (partitions) => void bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions].join(' ')).catch(() => undefined),
+    committed: (partitions) =>
+      void bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions].join(' ')).catch(() => undefined),
     failed: (error) => void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),
     overload: () => {
       const overload = load.overloaded();
@@ -152,7 +178,11 @@ function createEnvelopeIngest(settings: Settings, ground: Ground, parts: IngestP
     },
   });
   const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
-  const device = [limitDevice(bus.limiter, limits), findDevice((id) => registry.directory.lookup(id)), checkSignature(ground.verifier.check)];
+  const device = [
+    limitDevice(bus.limiter, limits),
+    findDevice((id) => registry.directory.lookup(id)),
+    checkSignature(ground.verifier.check),
+  ];
   const last = [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage];
   const counts = {
     accepted: (transport: TransportName, profile: 'seismic' | 'host' | 'mobile', readings: number): void => {
@@ -209,7 +239,10 @@ function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
       retry: (error) => void failures.warn('worker-retry', { err: error }, 'work on the log will be tried again'),
       failed: (records) => {
         for (const { partition, offset, kind, reason } of records) {
-          logger.error({ partition, offset, kind, reason }, 'a record could not be worked off; it is kept in log_failures');
+          logger.error(
+            { partition, offset, kind, reason },
+            'a record could not be worked off; it is kept in log_failures',
+          );
         }
       },
       lost: (partition) => logger.debug({ partition }, 'partition given up'),

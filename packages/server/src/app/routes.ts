@@ -2,7 +2,12 @@
 import type { FastifyInstance } from 'fastify';
 import { toCap } from '../alerts/cap.ts';
 import { newDraft } from '../ingest/stage.ts';
-import { createStatistics, type Statistics, type StatisticsResult, type StatisticsService } from '../registry/statistics.ts';
+import {
+  createStatistics,
+  type Statistics,
+  type StatisticsResult,
+  type StatisticsService,
+} from '../registry/statistics.ts';
 import type { AlertFilter } from '../store/ports/alerts.ts';
 import { createStatisticsStore } from '../store/postgres/statistics.ts';
 import { alertRoutes } from '../transports/http/alerts.ts';
@@ -13,7 +18,12 @@ import { registerDocs } from '../transports/http/docs.ts';
 import { healthRoutes } from '../transports/http/health.ts';
 import { jwksRoutes } from '../transports/http/jwks.ts';
 import { refusalOf } from '../transports/http/problem.ts';
-import { type ArrivedEnvelope, misurationsRoutes, type ReadingsServices, readingsRoutes } from '../transports/http/readings.ts';
+import {
+  type ArrivedEnvelope,
+  misurationsRoutes,
+  type ReadingsServices,
+  readingsRoutes,
+} from '../transports/http/readings.ts';
 import { type OriginalServices, originalRoutes } from '../transports/http/original/routes.ts';
 import { statisticsRoutes } from '../transports/http/statistics.ts';
 import { upgradeOnlyRoutes } from '../transports/http/upgrade-only.ts';
@@ -40,7 +50,11 @@ export interface RouteParts {
 export async function registerRoutes(app: FastifyInstance, ground: Ground, parts: RouteParts): Promise<void> {
   const { metrics } = ground;
   await registerDocs(app, { version: VERSION, publicUrl: parts.publicUrl });
-  healthRoutes(app, { ready: () => parts.health.ready(), metrics: () => metrics.text(), metricsType: metrics.contentType });
+  healthRoutes(app, {
+    ready: () => parts.health.ready(),
+    metrics: () => metrics.text(),
+    metricsType: metrics.contentType,
+  });
   if (!parts.gateway) return;
   upgradeOnlyRoutes(app, [ALERTS_PATH]);
   await app.register(jwksRoutes({ jwks: () => ground.identity.signingKeys.jwks() }));
@@ -57,7 +71,15 @@ export async function registerRoutes(app: FastifyInstance, ground: Ground, parts
 
 function originalServices(ground: Ground, { alerts }: Pipeline, statistics: StatisticsService): OriginalServices {
   const { registry, store, bus, clock } = ground;
-  const anyAlert: AlertFilter = { zoneId: null, deviceId: null, kind: null, severity: null, state: null, since: null, until: null };
+  const anyAlert: AlertFilter = {
+    zoneId: null,
+    deviceId: null,
+    kind: null,
+    severity: null,
+    state: null,
+    since: null,
+    until: null,
+  };
   return {
     registry,
     reports: {

@@ -109,7 +109,11 @@ describe('settings', () => {
     ['a database without the cluster secret', { DATABASE_URL: 'postgres://h/db' }, 'CLUSTER_SECRET'],
     ['Sentinels without the name', { REDIS_SENTINELS: 'a:1,b:2' }, 'REDIS_SENTINEL_NAME'],
     ['an operator without a password', { ADMIN_EMAIL: 'a@b.example' }, 'ADMIN_PASSWORD'],
-    ['a first password that is too simple', { ADMIN_EMAIL: 'a@b.example', ADMIN_PASSWORD: 'aaaaaaaaaaaaaa' }, 'ADMIN_PASSWORD'],
+    [
+      'a first password that is too simple',
+      { ADMIN_EMAIL: 'a@b.example', ADMIN_PASSWORD: 'aaaaaaaaaaaaaa' },
+      'ADMIN_PASSWORD',
+    ],
     ['a client key without its certificate', { CLIENT_KEY: 'pem' }, 'CLIENT_CERT'],
     ['a back-off whose least is over its most', { MQTT_BACKOFF_MIN: '61' }, 'MQTT_BACKOFF_MIN'],
     ['gRPC in production without a client CA', { NODE_ENV: 'production' }, 'GRPC_PORT'],

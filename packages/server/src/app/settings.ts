@@ -13,7 +13,7 @@ import { checkRelease, checkTogether } from './settings-checks.ts';
 import type { Settings } from './settings-shape.ts';
 import { SETTINGS, type SettingRow } from './settings-table.ts';
 
-export type { LogLevel, ProcessRole, Settings } from './settings-shape.ts';
+export type { Settings } from './settings-shape.ts';
 
 /** Variables as a process has them. */
 export type Environment = Readonly<Record<string, string | undefined>>;

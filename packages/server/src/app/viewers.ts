@@ -12,7 +12,13 @@ import type { Settings } from './settings.ts';
 export type Viewers = WebSocketTransport;
 
 /** Attaches it; call before the server listens, `start` after. */
-export function createViewers(server: Server, settings: Settings, ground: Ground, pipeline: Pipeline, publicUrl: string): Viewers {
+export function createViewers(
+  server: Server,
+  settings: Settings,
+  ground: Ground,
+  pipeline: Pipeline,
+  publicUrl: string,
+): Viewers {
   const { identity, bus, clock, log, metrics } = ground;
   return attachWebSocket(server, {
     settings: webSocketSettings(settings, publicUrl),

@@ -136,7 +136,11 @@ function insert(triggers: readonly Trigger[], trigger: Trigger, windowMs: number
   const result = triggers.toSpliced(index, 0, trigger);
   const same: number[] = [];
   const until = trigger.at + windowMs;
-  for (let i = lowerBound(triggers, trigger.at - windowMs); i < result.length && (result[i]?.at ?? 0) <= until; i += 1) {
+  for (
+    let i = lowerBound(triggers, trigger.at - windowMs);
+    i < result.length && (result[i]?.at ?? 0) <= until;
+    i += 1
+  ) {
     if (result[i]?.deviceId === trigger.deviceId) same.push(i);
   }
   for (let i = same.length - 2; i >= 1; i -= 1) {
@@ -161,7 +165,11 @@ function quorum(options: SwarmOptions, triggers: readonly Trigger[], at: number)
   for (let start = first; start < last; start += 1) {
     const from = triggers[start];
     if (from === undefined || from.at > at) return null;
-    for (let next = triggers[end]; end < last && next !== undefined && next.at - from.at <= options.windowMs; next = triggers[end]) {
+    for (
+      let next = triggers[end];
+      end < last && next !== undefined && next.at - from.at <= options.windowMs;
+      next = triggers[end]
+    ) {
       counts.set(next.deviceId, (counts.get(next.deviceId) ?? 0) + 1);
       end += 1;
     }
@@ -177,7 +185,8 @@ function eventOf(window: readonly Trigger[]): SwarmEvent {
   const amplitudes = new Map<string, number>();
   const envelopes: EnvelopeName[] = [];
   for (const { deviceId, amplitude, envelopeId } of window) {
-    if (!amplitudes.has(deviceId) && envelopes.length < LIMITS.evidenceEnvelopes.value) envelopes.push({ deviceId, envelopeId });
+    if (!amplitudes.has(deviceId) && envelopes.length < LIMITS.evidenceEnvelopes.value)
+      envelopes.push({ deviceId, envelopeId });
     amplitudes.set(deviceId, Math.max(amplitudes.get(deviceId) ?? 0, amplitude));
   }
   return {
@@ -206,7 +215,8 @@ function join(
 ): { event: SwarmEvent; findings: Finding[] } {
   const { at, deviceId, envelopeId } = trigger;
   const outside = at < event.onset || at > event.onset + options.windowMs;
-  if (outside || event.devices.length >= MOST_DEVICES || event.devices.includes(deviceId)) return { event, findings: [] };
+  if (outside || event.devices.length >= MOST_DEVICES || event.devices.includes(deviceId))
+    return { event, findings: [] };
   const room = event.envelopes.length < LIMITS.evidenceEnvelopes.value;
   const joined: SwarmEvent = {
     ...event,

@@ -40,7 +40,10 @@ const RETRY_AFTER_MS = 1000;
 const ANSWERS: Readonly<Record<AppendOutcome, Refusal | null>> = {
   accepted: null,
   replay: { code: 'replay', detail: 'This envelope is already durable; nothing happened twice' },
-  'id-conflict': { code: 'id-conflict', detail: 'The id belongs to an envelope with other content; this one was not accepted' },
+  'id-conflict': {
+    code: 'id-conflict',
+    detail: 'The id belongs to an envelope with other content; this one was not accepted',
+  },
 };
 
 /** The stage, and how full it is. */
@@ -85,7 +88,8 @@ export function createAppender(options: AppendOptions): Appender {
     return new Promise((resolve) => {
       waiting.push({ envelope, resolve });
       // In a microtask's time, so that envelopes that were verified in the same turn share the first commit too.
-      if (running < options.concurrency) setImmediate(() => running < options.concurrency && waiting.length > 0 && void run());
+      if (running < options.concurrency)
+        setImmediate(() => running < options.concurrency && waiting.length > 0 && void run());
     });
   };
   return { stage, pending: () => pending };
@@ -144,5 +148,7 @@ function toAppend(draft: Draft, partitions: number): EnvelopeAppend {
 
 /** SHA-256 of profile and readings as they are after validation (keys in a fixed order): equal content, equal digest. */
 function digestOf(profile: string, readings: readonly unknown[]): Buffer {
-  return createHash('sha256').update(`${profile}\n${JSON.stringify(readings)}`).digest();
+  return createHash('sha256')
+    .update(`${profile}\n${JSON.stringify(readings)}`)
+    .digest();
 }

@@ -15,7 +15,8 @@ export function authenticate(check: CheckKey): Stage {
     }
     const decide = (answer: KeyAnswer): ReturnType<Stage> => {
       if (answer === null) return { code: 'api-key-unknown', detail: 'The API key is not known or was revoked' };
-      if (!answer.scopes.includes('ingest')) return { code: 'scope-insufficient', detail: 'The API key lacks the scope ingest' };
+      if (!answer.scopes.includes('ingest'))
+        return { code: 'scope-insufficient', detail: 'The API key lacks the scope ingest' };
       draft.keyId = answer.id;
       return null;
     };

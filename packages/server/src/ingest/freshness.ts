@@ -6,8 +6,10 @@ export function checkFreshness(toleranceMs: number): Stage {
   return ({ envelope, receivedAt }) => {
     const at = envelope?.at ?? 0;
     const seconds = toleranceMs / 1000;
-    if (at < receivedAt - toleranceMs) return { code: 'envelope-stale', detail: `The envelope was signed more than ${seconds} s ago` };
-    if (at > receivedAt + toleranceMs) return { code: 'envelope-future', detail: `The envelope was signed more than ${seconds} s ahead` };
+    if (at < receivedAt - toleranceMs)
+      return { code: 'envelope-stale', detail: `The envelope was signed more than ${seconds} s ago` };
+    if (at > receivedAt + toleranceMs)
+      return { code: 'envelope-future', detail: `The envelope was signed more than ${seconds} s ahead` };
     return null;
   };
 }

@@ -61,7 +61,9 @@ function bench(): Bench {
   const limiter = { take: () => ({ allowed: !self.limited, remaining: 0, retryAfterMs: self.limited ? 1500 : 0 }) };
   const ingest = createIngest(
     [
-      authenticate((key) => (key === 'key' ? { id: 'k', scopes: ['ingest'] } : key === 'weak' ? { id: 'w', scopes: ['read'] } : null)),
+      authenticate((key) =>
+        key === 'key' ? { id: 'k', scopes: ['ingest'] } : key === 'weak' ? { id: 'w', scopes: ['read'] } : null,
+      ),
       limitKey(limiter, limits),
       parseJws(),
       limitDevice(limiter, limits),
@@ -73,21 +75,38 @@ function bench(): Bench {
     ],
     { accepted: () => undefined, rejected: (transport, reason) => void rejected.push(`${transport} ${reason}`) },
   );
-  const self: Bench = { ingest, appended, rejected, limited: false, standing: 'active', outcome: 'accepted', overloaded: false };
+  const self: Bench = {
+    ingest,
+    appended,
+    rejected,
+    limited: false,
+    standing: 'active',
+    outcome: 'accepted',
+    overloaded: false,
+  };
   return self;
 }
 
-const b64 = (value: unknown): string => Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
+const b64 = (value: unknown): string =>
+  Buffer.from(typeof value === 'string' ? value : JSON.stringify(value)).toString('base64url');
 
 function jws(payload: unknown, header: unknown = { alg: 'ES256', kid: 'd1' }, key = good.privateKey): string {
   const text = `${b64(header)}.${b64(payload)}`;
   return `${text}.${sign('sha256', Buffer.from(text), { key, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
 }
 
-const envelope = (change: object = {}): object => ({ id: 'e1', at: NOW, profile: 'seismic', readings: [{ at: NOW, value: 3 }], ...change });
+const envelope = (change: object = {}): object => ({
+  id: 'e1',
+  at: NOW,
+  profile: 'seismic',
+  readings: [{ at: NOW, value: 3 }],
+  ...change,
+});
 
 function send(self: Bench, body: string, apiKey: string | undefined = 'key'): Promise<IngestAnswer> {
-  return self.ingest(newDraft({ transport: 'http', kind: 'envelope', receivedAt: NOW, traceparent: null, apiKey, body }));
+  return self.ingest(
+    newDraft({ transport: 'http', kind: 'envelope', receivedAt: NOW, traceparent: null, apiKey, body }),
+  );
 }
 
 async function codeOf(self: Bench, body: string, apiKey?: string): Promise<ErrorCode | 'accepted'> {
@@ -98,10 +117,22 @@ async function codeOf(self: Bench, body: string, apiKey?: string): Promise<Error
 describe('ingest', () => {
   test('a good envelope is appended as it arrived and answered with its id and count', async () => {
     const self = bench();
-    const body = jws(envelope({ readings: [{ at: NOW, value: 3 }, { value: -1, at: NOW - 5 }] }));
+    const body = jws(
+      envelope({
+        readings: [
+          { at: NOW, value: 3 },
+          { value: -1, at: NOW - 5 },
+        ],
+      }),
+    );
     expect(await send(self, body)).toEqual({ accepted: true, id: 'e1', readings: 2 });
     expect(self.appended).toHaveLength(1);
-    expect(self.appended[0]).toMatchObject({ deviceId: 'd1', envelopeId: 'e1', body, context: { device: 1, zone: 4, zoneId: 'z' } });
+    expect(self.appended[0]).toMatchObject({
+      deviceId: 'd1',
+      envelopeId: 'e1',
+      body,
+      context: { device: 1, zone: 4, zoneId: 'z' },
+    });
   });
 
   test('of several faults the one that comes first in the contract is told', async () => {
@@ -111,7 +142,11 @@ describe('ingest', () => {
       ['unknown key', 'api-key-unknown', () => undefined],
       ['limit', 'rate-limited', () => (key = 'key')],
       ['form', 'malformed-jws', () => (self.limited = false)],
-      ['unknown device', 'device-unknown', () => (body = () => jws('[]', { alg: 'ES256', kid: 'nobody' }, other.privateKey))],
+      [
+        'unknown device',
+        'device-unknown',
+        () => (body = () => jws('[]', { alg: 'ES256', kid: 'nobody' }, other.privateKey)),
+      ],
       ['revoked', 'device-revoked', () => (body = () => jws('[]', undefined, other.privateKey))],
       ['blocked', 'device-blocked', () => (self.standing = 'blocked')],
       ['signature', 'signature-invalid', () => (self.standing = 'active')],
@@ -154,7 +189,9 @@ describe('ingest', () => {
   test('a payload that is not JSON or not UTF-8 is refused before the signature is looked at', async () => {
     const self = bench();
     expect(await codeOf(self, `${b64({ alg: 'ES256', kid: 'd1' })}.${b64('{')}.AAAA`)).toBe('malformed-json');
-    expect(await codeOf(self, `${b64({ alg: 'ES256', kid: 'd1' })}.${Buffer.from([0xff, 0xfe]).toString('base64url')}.AAAA`)).toBe('malformed-jws');
+    expect(
+      await codeOf(self, `${b64({ alg: 'ES256', kid: 'd1' })}.${Buffer.from([0xff, 0xfe]).toString('base64url')}.AAAA`),
+    ).toBe('malformed-jws');
   });
 
   test('a DER signature is as good as r||s', async () => {
@@ -170,17 +207,33 @@ describe('ingest', () => {
     ['another profile', envelope({ profile: 'host' }), '/profile'],
     ['no profile', envelope({ profile: 'nonsense' }), '/profile'],
     ['no reading', envelope({ readings: [] }), '/readings'],
-    ['too many readings', envelope({ readings: Array.from({ length: 501 }, () => ({ at: NOW, value: 1 })) }), '/readings'],
+    [
+      'too many readings',
+      envelope({ readings: Array.from({ length: 501 }, () => ({ at: NOW, value: 1 })) }),
+      '/readings',
+    ],
     ['a text for a number', envelope({ readings: [{ at: NOW, value: '3' }] }), '/readings/0/value'],
     ['an unknown key in a reading', envelope({ readings: [{ at: NOW, value: 3, x1: 1 }] }), '/readings/0/x1'],
     ['a reading too far ahead', envelope({ readings: [{ at: NOW + 30_001, value: 3 }] }), '/readings/0/at'],
     ['a reading too far back', envelope({ readings: [{ at: NOW - 7 * 86_400_000 - 1, value: 3 }] }), '/readings/0/at'],
-    ['one bad reading among good ones', envelope({ readings: [{ at: NOW, value: 3 }, { at: NOW }] }), '/readings/1/value'],
-    ['axes of other lengths', envelope({ readings: [{ at: NOW, rate: 31.25, x: [1, 2], y: [1], z: [1, 2] }] }), '/readings/0'],
+    [
+      'one bad reading among good ones',
+      envelope({ readings: [{ at: NOW, value: 3 }, { at: NOW }] }),
+      '/readings/1/value',
+    ],
+    [
+      'axes of other lengths',
+      envelope({ readings: [{ at: NOW, rate: 31.25, x: [1, 2], y: [1], z: [1, 2] }] }),
+      '/readings/0',
+    ],
     ['a packet without axes', envelope({ readings: [{ at: NOW, rate: 31.25 }] }), '/readings/0/x'],
     ['a packet of rate 0', envelope({ readings: [{ at: NOW, rate: 0, x: [1], y: [1], z: [1] }] }), '/readings/0/rate'],
     ['too many samples', envelope({ readings: [{ at: NOW, rate: 31, x: Array(1001).fill(0) }] }), '/readings/0/x'],
-    ['an infinite number', JSON.stringify(envelope({ readings: [{ at: NOW, value: 7777 }] })).replace('7777', '1e999'), '/readings/0/value'],
+    [
+      'an infinite number',
+      JSON.stringify(envelope({ readings: [{ at: NOW, value: 7777 }] })).replace('7777', '1e999'),
+      '/readings/0/value',
+    ],
   ])('the schema refuses %s and names the place', async (_name, payload, pointer) => {
     const answer = await send(bench(), jws(payload));
     expect(answer.accepted ? null : answer.refusal).toMatchObject({ code: 'schema' });
@@ -221,7 +274,12 @@ describe('ingest', () => {
 
   test('no text makes it throw', async () => {
     const self = bench();
-    const part = fc.oneof(fc.string(), fc.base64String(), fc.constant(b64({ alg: 'ES256', kid: 'd1' })), fc.json().map(b64));
+    const part = fc.oneof(
+      fc.string(),
+      fc.base64String(),
+      fc.constant(b64({ alg: 'ES256', kid: 'd1' })),
+      fc.json().map(b64),
+    );
     await fc.assert(
       fc.asyncProperty(fc.array(part, { maxLength: 4 }), async (parts) => {
         expect((await send(self, parts.join('.'))).accepted).toBe(false);

@@ -23,7 +23,12 @@ export function parseJws(): Stage {
   return (draft) => {
     const parts = COMPACT.exec(draft.body);
     const [header, payload, signature] = [parts?.[1], parts?.[2], parts?.[3]];
-    if (header === undefined || payload === undefined || signature === undefined || parts?.slice(1).some(isCut) === true) {
+    if (
+      header === undefined ||
+      payload === undefined ||
+      signature === undefined ||
+      parts?.slice(1).some(isCut) === true
+    ) {
       return malformed('The body must be three base64url parts joined by full stops, without padding or white space');
     }
     const known = devices.get(header);

@@ -31,7 +31,12 @@ export function limitDevice(limiter: Limiter, limits: IngestLimits): Stage {
   return (draft: Draft) => take(limiter, `ingest:device:${draft.deviceId}`, shape, 'device');
 }
 
-function take(limiter: Limiter, key: string, shape: BucketShape, whose: string): Refusal | null | Promise<Refusal | null> {
+function take(
+  limiter: Limiter,
+  key: string,
+  shape: BucketShape,
+  whose: string,
+): Refusal | null | Promise<Refusal | null> {
   const answer = limiter.take(key, shape);
   const refuse = (refused: BucketAnswer): Refusal | null => (refused.allowed ? null : refusalOf(refused, shape, whose));
   return answer instanceof Promise ? answer.then(refuse) : refuse(answer);
@@ -42,6 +47,10 @@ function refusalOf(answer: BucketAnswer, shape: BucketShape, whose: string): Ref
     code: 'rate-limited',
     detail: `Too many envelopes for this ${whose}`,
     retryAfterMs: Math.max(1, answer.retryAfterMs),
-    quota: { name: whose.replace(' ', '-'), quota: shape.burst, windowSeconds: Math.ceil(shape.burst / shape.ratePerSecond) },
+    quota: {
+      name: whose.replace(' ', '-'),
+      quota: shape.burst,
+      windowSeconds: Math.ceil(shape.burst / shape.ratePerSecond),
+    },
   };
 }

@@ -19,9 +19,18 @@ export const parseOriginal: Stage = (draft) => {
   }
   const errors: ErrorDetail[] = [];
   if (typeof payload !== 'object' || payload === null || Array.isArray(payload)) {
-    return { code: 'schema', detail: 'The body must be an object', errors: [{ pointer: '', detail: 'must be an object' }] };
+    return {
+      code: 'schema',
+      detail: 'The body must be an object',
+      errors: [{ pointer: '', detail: 'must be an object' }],
+    };
   }
-  const { value, misurator_id: sensor, device_timestamp: timestamp, signature_hex: signature } = payload as Record<string, unknown>;
+  const {
+    value,
+    misurator_id: sensor,
+    device_timestamp: timestamp,
+    signature_hex: signature,
+  } = payload as Record<string, unknown>;
   for (const key of Object.keys(payload)) {
     if (!KEYS.has(key)) errors.push({ pointer: `/${key.slice(0, 64)}`, detail: 'is not a known key' });
   }

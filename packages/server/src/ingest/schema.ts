@@ -27,7 +27,8 @@ export function checkSchema(profiles: Readonly<Record<ProfileName, ParseReading>
 
 function broken(errors: readonly ErrorDetail[]): Refusal {
   const first = errors[0];
-  const detail = first === undefined ? 'The envelope breaks the schema' : `${first.pointer || 'The payload'} ${first.detail}`;
+  const detail =
+    first === undefined ? 'The envelope breaks the schema' : `${first.pointer || 'The payload'} ${first.detail}`;
   return { code: 'schema', detail, errors };
 }
 

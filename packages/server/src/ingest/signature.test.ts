@@ -6,7 +6,13 @@ import { toDer, verifySignature } from './signature.ts';
 interface Vectors {
   readonly testGroups: readonly {
     readonly publicKeyDer: string;
-    readonly tests: readonly { readonly tcId: number; readonly msg: string; readonly sig: string; readonly result: string; readonly comment: string }[];
+    readonly tests: readonly {
+      readonly tcId: number;
+      readonly msg: string;
+      readonly sig: string;
+      readonly result: string;
+      readonly comment: string;
+    }[];
   }[];
 }
 
@@ -55,7 +61,13 @@ describe('signatures', () => {
   });
 
   test('what is not a signature is false, never an error', async () => {
-    for (const bytes of [Buffer.alloc(0), Buffer.alloc(64), Buffer.alloc(72, 0x30), Buffer.alloc(64, 0xff), Buffer.from('30', 'hex')]) {
+    for (const bytes of [
+      Buffer.alloc(0),
+      Buffer.alloc(64),
+      Buffer.alloc(72, 0x30),
+      Buffer.alloc(64, 0xff),
+      Buffer.from('30', 'hex'),
+    ]) {
       expect(await verifySignature('x', publicKey, bytes)).toBe(false);
     }
   });

@@ -30,7 +30,9 @@ function integer(bytes: Buffer): Buffer {
 export function verifySignature(text: string, key: KeyObject, signature: Buffer): Promise<boolean> {
   return new Promise((resolve) => {
     try {
-      verify('sha256', Buffer.from(text, 'latin1'), key, toDer(signature), (error, good) => resolve(error === null && good));
+      verify('sha256', Buffer.from(text, 'latin1'), key, toDer(signature), (error, good) =>
+        resolve(error === null && good),
+      );
     } catch {
       resolve(false);
     }
@@ -52,7 +54,10 @@ export type CheckSignature = (text: string, key: KeyObject, signature: Buffer) =
 /** Stage: 401 unless the device's registered key made the signature. */
 export function checkSignature(check: CheckSignature): Stage {
   return async ({ signed, signature, device }) => {
-    const good = signed !== null && signature !== null && device !== null && (await check(signed, device.key, signature));
-    return good ? null : { code: 'signature-invalid', detail: 'The signature does not check against the key of the device' };
+    const good =
+      signed !== null && signature !== null && device !== null && (await check(signed, device.key, signature));
+    return good
+      ? null
+      : { code: 'signature-invalid', detail: 'The signature does not check against the key of the device' };
   };
 }

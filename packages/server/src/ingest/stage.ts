@@ -12,7 +12,8 @@ import type { DeviceRow } from '../store/ports/registry.ts';
 export type TransportName = 'http' | 'original' | 'mqtt' | 'grpc' | 'websocket';
 
 /** What ingest knows of a device; `key` is its parsed public key. */
-export interface IngestDevice extends Pick<DeviceRow, 'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'standing'> {
+export interface IngestDevice
+  extends Pick<DeviceRow, 'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'standing'> {
   readonly key: KeyObject;
 }
 

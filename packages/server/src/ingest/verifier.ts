@@ -117,7 +117,8 @@ export function createVerifier(options: VerifierOptions): Verifier {
     const index = threads.indexOf(thread);
     if (index < 0) return;
     threads.splice(index, 1);
-    for (const { text, key, signature, resolve } of thread.sent.flat()) void verifySignature(text, key, signature).then(resolve);
+    for (const { text, key, signature, resolve } of thread.sent.flat())
+      void verifySignature(text, key, signature).then(resolve);
     if (closed) return;
     options.onThreadLost(error);
     start();

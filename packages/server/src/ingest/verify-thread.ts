@@ -8,7 +8,8 @@ const keys = new Map<number, KeyObject>();
 
 parentPort?.on('message', (batch: VerifyBatch) => {
   if (batch.reset) keys.clear();
-  for (const [id, der] of batch.fresh) keys.set(id, createPublicKey({ key: Buffer.from(der), format: 'der', type: 'spki' }));
+  for (const [id, der] of batch.fresh)
+    keys.set(id, createPublicKey({ key: Buffer.from(der), format: 'der', type: 'spki' }));
   const results = new Uint8Array(batch.texts.length);
   for (const [i, text] of batch.texts.entries()) {
     const key = keys.get(batch.keys[i] ?? -1);

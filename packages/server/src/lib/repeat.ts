@@ -8,7 +8,10 @@ export interface Repeated {
 }
 
 /** Starts the work; each piece first runs after its time. Answers how to end it: no run is under way after that. */
-export function repeat(pieces: readonly Repeated[], onError: (name: string, error: unknown) => void): () => Promise<void> {
+export function repeat(
+  pieces: readonly Repeated[],
+  onError: (name: string, error: unknown) => void,
+): () => Promise<void> {
   const busy = new Map<string, Promise<unknown>>();
   const timers = pieces.map(({ name, everyMs, work }) =>
     setInterval(() => {

@@ -147,7 +147,11 @@ function boundSeries<Name extends string>(names: readonly Name[]): (labels: Labe
 }
 
 /** Process and event loop, by prom-client's usual names; its own collector cannot be stopped, so this one is ours. */
-function addProcessMetrics(registry: Registry, collectors: (() => void | Promise<void>)[], version: string): () => void {
+function addProcessMetrics(
+  registry: Registry,
+  collectors: (() => void | Promise<void>)[],
+  version: string,
+): () => void {
   const delay = monitorEventLoopDelay({ resolution: 10 });
   delay.enable();
   const gauge = (name: string, help: string): Gauge => new Gauge({ name, help, registers: [registry] });

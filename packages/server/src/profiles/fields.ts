@@ -85,7 +85,8 @@ export function checkObject(
   }
   const before = errors.length;
   for (const name of Object.keys(value)) {
-    if (!Object.hasOwn(fields, name)) errors.push({ pointer: `${pointer}/${part(name)}`, detail: 'is not a known key' });
+    if (!Object.hasOwn(fields, name))
+      errors.push({ pointer: `${pointer}/${part(name)}`, detail: 'is not a known key' });
   }
   for (const [name, field] of Object.entries(fields)) {
     if (!Object.hasOwn(value, name)) {

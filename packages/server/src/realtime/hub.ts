@@ -113,14 +113,17 @@ const BACKLOG_MOST = 5000;
 
 const NOT_READY: Refusal = { code: 'store-unavailable', detail: 'The channel cannot be read', retryAfterMs: 1000 };
 
+/** What waits for one viewer before it counts as slow. */
+const QUEUE_LIMITS: QueueLimits = {
+  socketBytes: LIMITS.socketBufferBytes.value,
+  messages: LIMITS.viewerQueueMessages.value,
+  bytes: LIMITS.viewerQueueBytes.value,
+};
+
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
   const { channel, clock, events = {} } = options;
-  const limits: QueueLimits = options.queue ?? {
-    socketBytes: LIMITS.socketBufferBytes.value,
-    messages: LIMITS.viewerQueueMessages.value,
-    bytes: LIMITS.viewerQueueBytes.value,
-  };
+  const limits = options.queue ?? QUEUE_LIMITS;
   const ringMessages = options.ringMessages ?? RING_MESSAGES;
   const pollMs = options.pollMs ?? 1000;
   const viewers = new Set<Viewer>();

@@ -6,8 +6,7 @@ import { keyObject, parsePublicKey, toPem } from './public-key.ts';
 const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const der = publicKey.export({ format: 'der', type: 'spki' });
 const point = der.subarray(-65);
-const pem = (key: KeyObject, type: 'spki' | 'pkcs8' | 'sec1'): string =>
-  key.export({ format: 'pem', type }) as string;
+const pem = (key: KeyObject, type: 'spki' | 'pkcs8' | 'sec1'): string => key.export({ format: 'pem', type }) as string;
 
 describe('a public key', () => {
   test.each([

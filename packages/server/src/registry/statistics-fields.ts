@@ -32,5 +32,7 @@ export type FieldChoice =
 export function chooseField(profiles: readonly ProfileName[], name: string | undefined): FieldChoice {
   const fields = MEASURED_FIELDS.filter(({ profile }) => profiles.length === 0 || profiles.includes(profile));
   const field = name === undefined ? fields[0] : fields.find((candidate) => candidate.field === name);
-  return field === undefined ? { kind: 'unknown', known: fields.map((known) => known.field) } : { kind: 'field', field };
+  return field === undefined
+    ? { kind: 'unknown', known: fields.map((known) => known.field) }
+    : { kind: 'field', field };
 }

@@ -33,16 +33,20 @@ test('bins sort as their values do', () => {
 
 test('a quantile lies within 1 % of the two values that it interpolates between', () => {
   fc.assert(
-    fc.property(fc.array(value, { minLength: 1, maxLength: 200 }), fc.double({ min: 0, max: 1, noNaN: true }), (values, q) => {
-      const sorted = values.toSorted((a, b) => a - b);
-      const [got = Number.NaN] = quantiles(sketchOf(values), [q], sorted[0] ?? 0, sorted.at(-1) ?? 0) ?? [];
-      const rank = q * (sorted.length - 1);
-      const low = sorted[Math.floor(rank)] ?? 0;
-      const high = sorted[Math.ceil(rank)] ?? 0;
-      const exact = low + (rank - Math.floor(rank)) * (high - low);
-      const most = Math.max(Math.abs(low), Math.abs(high)) * (RELATIVE_ERROR + 1e-9);
-      expect(Math.abs(got - exact)).toBeLessThanOrEqual(most);
-    }),
+    fc.property(
+      fc.array(value, { minLength: 1, maxLength: 200 }),
+      fc.double({ min: 0, max: 1, noNaN: true }),
+      (values, q) => {
+        const sorted = values.toSorted((a, b) => a - b);
+        const [got = Number.NaN] = quantiles(sketchOf(values), [q], sorted[0] ?? 0, sorted.at(-1) ?? 0) ?? [];
+        const rank = q * (sorted.length - 1);
+        const low = sorted[Math.floor(rank)] ?? 0;
+        const high = sorted[Math.ceil(rank)] ?? 0;
+        const exact = low + (rank - Math.floor(rank)) * (high - low);
+        const most = Math.max(Math.abs(low), Math.abs(high)) * (RELATIVE_ERROR + 1e-9);
+        expect(Math.abs(got - exact)).toBeLessThanOrEqual(most);
+      },
+    ),
   );
 });
 

@@ -70,7 +70,10 @@ const END_OF_TIME = 8.64e15;
 const PERCENTILES = [0.5, 0.95, 0.99];
 
 /** Builds the service. */
-export function createStatistics(store: StatisticsStore, bounds: StatisticsBounds = STATISTICS_BOUNDS): StatisticsService {
+export function createStatistics(
+  store: StatisticsStore,
+  bounds: StatisticsBounds = STATISTICS_BOUNDS,
+): StatisticsService {
   const ask = async (query: StatisticsQuery, ...targets: StatisticsTarget[]): Promise<StatisticsPart[][]> => {
     const { from = -END_OF_TIME, to = END_OF_TIME, bucket } = query;
     if (from > to) throw refuse('malformed-parameter', 'from must not be after to');

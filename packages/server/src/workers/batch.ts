@@ -43,9 +43,17 @@ export interface Outcome {
   readonly rows: ReadingRow[];
   readonly notices: KeyedNotices[];
   /** With the trace of the record that they came from. */
-  readonly findings: { readonly finding: Finding; readonly key: string; readonly traceparent: string | null; readonly now: number }[];
+  readonly findings: {
+    readonly finding: Finding;
+    readonly key: string;
+    readonly traceparent: string | null;
+    readonly now: number;
+  }[];
   /** States that changed; null where one was forgotten. */
-  readonly states: Map<string, StateEntry | { readonly detector: Detector<unknown, unknown>; readonly key: string; readonly state: null }>;
+  readonly states: Map<
+    string,
+    StateEntry | { readonly detector: Detector<unknown, unknown>; readonly key: string; readonly state: null }
+  >;
   readonly failed: FailedRecord[];
 }
 
@@ -102,7 +110,13 @@ function envelope(meaning: Meaning, record: LogRecord, outcome: Outcome): void {
 }
 
 /** Adds to the newest record for the key, or begins one. The record's arrival is that of its first envelope. */
-function collect(notices: KeyedNotices[], key: string, receivedAt: number, traceparent: string | null, item: unknown): void {
+function collect(
+  notices: KeyedNotices[],
+  key: string,
+  receivedAt: number,
+  traceparent: string | null,
+  item: unknown,
+): void {
   const open = notices.findLast((other) => other.key === key);
   if (open !== undefined && open.items.length < ITEMS_PER_RECORD) open.items.push(item);
   else notices.push({ key, receivedAt, traceparent, items: [item] });
@@ -141,5 +155,5 @@ function current(states: States, outcome: Outcome, name: string): unknown {
 
 function tell(outcome: Outcome, record: LogRecord, key: string, findings: readonly Finding[]): void {
   const { traceparent, receivedAt: now } = record;
-  for (const finding of findings) outcome.findings.push({ finding, key, traceparent, now });
+  for (const found of findings) outcome.findings.push({ finding: found, key, traceparent, now });
 }

@@ -14,8 +14,15 @@ import { createLog } from '../store/postgres/log.ts';
 import { createWorkStore } from '../store/postgres/readings.ts';
 import { startWorker, type Worker, type WorkerOptions } from './worker.ts';
 
-const profiles = { seismic: seismicProfile({ windowMs: 10_000, liveMs: 60_000 }), host: hostProfile, mobile: mobileProfile };
-const swarm = swarmDetector({ sensors: 50, windowMs: 10_000, cooldownMs: 60_000, liveMs: 60_000 }) as Detector<unknown, unknown>;
+const profiles = {
+  seismic: seismicProfile({ windowMs: 10_000, liveMs: 60_000 }),
+  host: hostProfile,
+  mobile: mobileProfile,
+};
+const swarm = swarmDetector({ sensors: 50, windowMs: 10_000, cooldownMs: 60_000, liveMs: 60_000 }) as Detector<
+  unknown,
+  unknown
+>;
 
 describe('workers', () => {
   let database: TestDatabase;
@@ -114,7 +121,9 @@ describe('workers', () => {
       sent += 30;
       worker.wake([1, 2, 3, 4, 5]);
       await database.db
-        .query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()')
+        .query(
+          'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()',
+        )
         .catch(() => undefined);
     }
     await done(worker);
@@ -170,8 +179,18 @@ describe('workers', () => {
     await done(start('two'));
     expect(await stored()).toBe(3002);
     const rows = await database.db.query('SELECT value, fields FROM readings WHERE device = 2');
-    const fields = { cpu_percent: 1, mem_percent: 2, disk_percent: 3, gpu_percent: null, agent_cpu_percent: null, agent_mem_mb: null };
-    expect(rows).toEqual([{ value: 1, fields }, { value: 1, fields }]);
+    const fields = {
+      cpu_percent: 1,
+      mem_percent: 2,
+      disk_percent: 3,
+      gpu_percent: null,
+      agent_cpu_percent: null,
+      agent_mem_mb: null,
+    };
+    expect(rows).toEqual([
+      { value: 1, fields },
+      { value: 1, fields },
+    ]);
   });
 
   test('a swarm is one alarm when the worker changes in the middle of it', async () => {

@@ -109,7 +109,11 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     ],
     (_name, error) => events.retry(error),
   );
-  const ready = retrying(options, () => take(options.seize), () => stopping);
+  const ready = retrying(
+    options,
+    () => take(options.seize),
+    () => stopping,
+  );
   const running = lanes.map((lane) => run(options, { owned, lane, wake, lose, stopped: () => stopping }));
   return {
     wake,
@@ -197,7 +201,10 @@ async function reread({ log }: Pick<WorkerOptions<unknown>, 'log'>, chosen: read
   }
 }
 
-async function loadStates({ store, meaning }: Pick<WorkerOptions<unknown>, 'store' | 'meaning'>, partition: number): Promise<States> {
+async function loadStates(
+  { store, meaning }: Pick<WorkerOptions<unknown>, 'store' | 'meaning'>,
+  partition: number,
+): Promise<States> {
   const states: States = new Map();
   for (const row of await store.loadStates(partition)) {
     const detector = meaning.detectors(row.key).find((other) => other.name === row.detector);
@@ -221,7 +228,11 @@ async function cycle<Message>(options: WorkerOptions<Message>, loop: Loop, chose
     own.due = false;
   }
   const limit = Math.min(...chosen.map((own) => own.limit));
-  const records = await log.read(chosen.map((own) => own.lease), limit, BATCH_BYTES);
+  const records = await log.read(
+    chosen.map((own) => own.lease),
+    limit,
+    BATCH_BYTES,
+  );
   const shares = chosen.flatMap((own): Share[] => {
     const mine = records.filter(({ partition }) => partition === own.lease.partition);
     if (mine.length === 0) return [];
@@ -321,15 +332,27 @@ function toAppend(log: Log, outcomes: readonly Outcome[]): KeyedAppend[] {
 }
 
 /** Time passes for partitions that have something to forget. Answers which. */
-async function appendTicks({ log, db, now }: Pick<WorkerOptions<unknown>, 'log' | 'db' | 'now'>, owned: ReadonlyMap<number, Owned>): Promise<number[]> {
-  const due = [...owned.values()].filter((own) => own.states !== null && own.states.size > 0).map((own) => own.lease.partition);
+async function appendTicks(
+  { log, db, now }: Pick<WorkerOptions<unknown>, 'log' | 'db' | 'now'>,
+  owned: ReadonlyMap<number, Owned>,
+): Promise<number[]> {
+  const due = [...owned.values()]
+    .filter((own) => own.states !== null && own.states.size > 0)
+    .map((own) => own.lease.partition);
   if (due.length === 0) return [];
   const tick = { kind: 'tick', receivedAt: now(), key: '', traceparent: null, body: '' } as const;
-  await log.appendKeyed(db, due.map((partition) => ({ ...tick, partition })));
+  await log.appendKeyed(
+    db,
+    due.map((partition) => ({ ...tick, partition })),
+  );
   return due;
 }
 
-async function retrying({ events }: Pick<WorkerOptions<unknown>, 'events'>, work: () => Promise<void>, stopped: () => boolean): Promise<void> {
+async function retrying(
+  { events }: Pick<WorkerOptions<unknown>, 'events'>,
+  work: () => Promise<void>,
+  stopped: () => boolean,
+): Promise<void> {
   for (let wait = 50; !stopped(); wait = Math.min(wait * 2, MOST_BACK_OFF_MS)) {
     try {
       return await work();

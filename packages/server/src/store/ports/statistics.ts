@@ -90,7 +90,11 @@ export interface StatisticsStore {
   /** The zone, or null. */
   zone(id: string): Promise<StatisticsZone | null>;
   /** Answers for each target, in the order given, all from one snapshot. */
-  read(targets: readonly StatisticsTarget[], range: StatisticsRange, bounds: StatisticsBounds): Promise<StatisticsAnswer[]>;
+  read(
+    targets: readonly StatisticsTarget[],
+    range: StatisticsRange,
+    bounds: StatisticsBounds,
+  ): Promise<StatisticsAnswer[]>;
 }
 
 /** What became of one stretch. `until`: readings received before it are rolled up now. */

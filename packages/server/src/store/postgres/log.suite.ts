@@ -70,18 +70,22 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
       'replay',
       'id-conflict',
     ]);
-    expect((await log.read([{ partition: 3, position: 0 }], 100, 1e6)).map((record) => record.key)).toEqual(['a', 'b', 'c']);
+    expect((await log.read([{ partition: 3, position: 0 }], 100, 1e6)).map((record) => record.key)).toEqual([
+      'a',
+      'b',
+      'c',
+    ]);
   });
 
   test('the same ids from many sides at once are accepted once each, and offsets have no gaps', async () => {
     const sides = Array.from({ length: 8 }, (_, side) =>
-      Array.from({ length: 40 }, (_, i) => sample(`d${(i * 7 + side) % 40}`, 'x', (i * 7 + side) % 16)),
+      Array.from({ length: 40 }, (_unused, i) => sample(`d${(i * 7 + side) % 40}`, 'x', (i * 7 + side) % 16)),
     );
     const outcomes = (await Promise.all(sides.map((envelopes) => log.append(envelopes)))).flat();
     expect(outcomes.filter((outcome) => outcome === 'accepted')).toHaveLength(40);
     expect(outcomes.filter((outcome) => outcome === 'replay')).toHaveLength(280);
     for (const { partition, head } of await log.state()) {
-      const offsets = (await log.read([{ partition: partition, position: 0 }], 100, 1e6)).map((record) => record.offset);
+      const offsets = (await log.read([{ partition, position: 0 }], 100, 1e6)).map((record) => record.offset);
       expect(offsets).toEqual(Array.from({ length: head }, (_, i) => i + 1));
     }
   });
@@ -106,12 +110,28 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   });
 
   test('several partitions are read and moved at once, each from where it stands', async () => {
-    await log.append([sample('a', '1', 2), sample('b', '1', 2), sample('c', '1', 9), sample('d', '1', 9), sample('e', '1', 11)]);
-    const from = [{ partition: 9, position: 1 }, { partition: 2, position: 0 }, { partition: 4, position: 0 }];
-    expect((await log.read(from, 10, 1e6)).map(({ partition, key }) => [partition, key])).toEqual([[2, 'a'], [2, 'b'], [9, 'd']]);
+    await log.append([
+      sample('a', '1', 2),
+      sample('b', '1', 2),
+      sample('c', '1', 9),
+      sample('d', '1', 9),
+      sample('e', '1', 11),
+    ]);
+    const from = [
+      { partition: 9, position: 1 },
+      { partition: 2, position: 0 },
+      { partition: 4, position: 0 },
+    ];
+    expect((await log.read(from, 10, 1e6)).map(({ partition, key }) => [partition, key])).toEqual([
+      [2, 'a'],
+      [2, 'b'],
+      [9, 'd'],
+    ]);
     expect(await log.read(from, 1, 1e6)).toHaveLength(2);
     const leases = await log.acquire('me', [], 60_000, true);
-    const batches = leases.filter(({ partition }) => [2, 9].includes(partition)).map((lease) => ({ lease, position: 2 }));
+    const batches = leases
+      .filter(({ partition }) => [2, 9].includes(partition))
+      .map((lease) => ({ lease, position: 2 }));
     const stale = { lease: { partition: 11, fence: 0, position: 0 }, position: 1 };
     expect((await log.advance(db, [...batches, stale])).sort((a, b) => a - b)).toEqual([2, 9]);
   });
@@ -134,7 +154,14 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   });
 
   test('findings enter the log in the caller’s transaction', async () => {
-    const finding = { partition: 5, kind: 'finding', receivedAt: 1, key: 'zone:z', traceparent: null, body: '[]' } as const;
+    const finding = {
+      partition: 5,
+      kind: 'finding',
+      receivedAt: 1,
+      key: 'zone:z',
+      traceparent: null,
+      body: '[]',
+    } as const;
     const failed = db.transaction(async (sql) => {
       await log.appendKeyed(sql, [finding]);
       throw new Error('no');
@@ -142,7 +169,13 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     await expect(failed).rejects.toThrow('no');
     expect(await log.read([{ partition: 5, position: 0 }], 10, 1e6)).toEqual([]);
     await db.transaction((sql) => log.appendKeyed(sql, [finding, { ...finding, key: 'zone:y' }]));
-    expect((await log.read([{ partition: 5, position: 0 }], 10, 1e6)).map(({ offset, key, context }) => [offset, key, context])).toEqual([
+    expect(
+      (await log.read([{ partition: 5, position: 0 }], 10, 1e6)).map(({ offset, key, context }) => [
+        offset,
+        key,
+        context,
+      ]),
+    ).toEqual([
       [1, 'zone:z', null],
       [2, 'zone:y', null],
     ]);
@@ -158,7 +191,10 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   });
 
   test('old ids are forgotten, new ones are not', async () => {
-    await log.append([{ ...sample('a', 'old'), receivedAt: 1000 }, { ...sample('a', 'new'), receivedAt: 3000 }]);
+    await log.append([
+      { ...sample('a', 'old'), receivedAt: 1000 },
+      { ...sample('a', 'new'), receivedAt: 3000 },
+    ]);
     expect(await log.forget(2000)).toBe(1);
     expect(await log.append([sample('a', 'old'), sample('a', 'new')])).toEqual(['accepted', 'replay']);
   });

@@ -209,9 +209,7 @@ async function storedDigests(db: Database, envelopes: readonly EnvelopeAppend[])
     envelopes.map((e) => e.deviceId),
     envelopes.map((e) => e.envelopeId),
   ]);
-  return new Map(
-    rows.map((row) => [identity({ deviceId: row.device_id, envelopeId: row.envelope_id }), row.digest]),
-  );
+  return new Map(rows.map((row) => [identity({ deviceId: row.device_id, envelopeId: row.envelope_id }), row.digest]));
 }
 
 async function appendKeyed(sql: Sql, records: readonly KeyedAppend[]): Promise<void> {

@@ -28,7 +28,9 @@ export function createWorkStore(db: Database): WorkStore {
   return {
     insertReadings: (sql, rows) => (rows.length === 0 ? Promise.resolve() : sql.copyIn(COPY, chunks(rows))),
     loadStates: (partition) =>
-      db.query<StateRow>('SELECT partition, detector, key, state FROM detector_states WHERE partition = $1', [partition]),
+      db.query<StateRow>('SELECT partition, detector, key, state FROM detector_states WHERE partition = $1', [
+        partition,
+      ]),
     saveStates,
     commitPlain: (work) => commitPlain(db, work),
     keepFailed,

@@ -125,7 +125,12 @@ export function createRollupStore(db: Database): RollupStore {
   };
 }
 
-async function roll(sql: Sql, completeUntil: number, stretchMs: number, fields: readonly MeasuredField[]): Promise<RollupOutcome> {
+async function roll(
+  sql: Sql,
+  completeUntil: number,
+  stretchMs: number,
+  fields: readonly MeasuredField[],
+): Promise<RollupOutcome> {
   const [lock] = await sql.query<{ taken: boolean }>('SELECT pg_try_advisory_xact_lock($1) AS taken', [LOCK]);
   if (lock?.taken !== true) return { kind: 'busy' };
   const [state] = await sql.query<{ marker: number }>('SELECT rolled_until AS marker FROM rollup_state');

@@ -56,5 +56,8 @@ test('where raw readings are gone nothing is read raw, however the range is cut'
 
 test('no row of the rollups straddles a bucket', () => {
   expect(coverRange({ from: 0, to: 3 * DAY_MS, width: 3_600_000, lostUntil: 0 }).days).toEqual([]);
-  expect(coverRange({ from: 0, to: 3 * DAY_MS, width: 60_000, lostUntil: 0 })).toMatchObject({ days: [], fiveMinutes: [] });
+  expect(coverRange({ from: 0, to: 3 * DAY_MS, width: 60_000, lostUntil: 0 })).toMatchObject({
+    days: [],
+    fiveMinutes: [],
+  });
 });

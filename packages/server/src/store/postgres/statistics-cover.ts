@@ -45,7 +45,8 @@ export function coverRange(query: CoverQuery): Cover {
   if (five.from >= five.to) return { days: [], fiveMinutes: [], raw: raw({ from, to }) };
   const edges = raw({ from, to: five.from }, { from: five.to, to });
   const day: Span = { from: ceil(five.from, DAY_MS), to: floor(five.to, DAY_MS) };
-  if (day.from >= day.to || (width !== null && width % DAY_MS !== 0)) return { days: [], fiveMinutes: [five], raw: edges };
+  if (day.from >= day.to || (width !== null && width % DAY_MS !== 0))
+    return { days: [], fiveMinutes: [five], raw: edges };
   const fiveMinutes = raw({ from: five.from, to: day.from }, { from: day.to, to: five.to });
   return { days: [day], fiveMinutes, raw: edges };
 }

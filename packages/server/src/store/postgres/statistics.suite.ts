@@ -37,7 +37,10 @@ export function statisticsSuite(engine: Engine): void {
     database = await openTestDatabase(engine);
     const { db } = database;
     for (const id of ['north', 'south', 'empty']) {
-      const [row] = await db.query<{ number: number }>('INSERT INTO zones (id, name, created_at) VALUES ($1, $1, 0) RETURNING number', [id]);
+      const [row] = await db.query<{ number: number }>(
+        'INSERT INTO zones (id, name, created_at) VALUES ($1, $1, 0) RETURNING number',
+        [id],
+      );
       numbers.set(id, row?.number ?? -1);
     }
     for (const [id, profile, zone] of [
@@ -93,7 +96,11 @@ export function statisticsSuite(engine: Engine): void {
     return { scope, number: scope === 'all' ? 0 : number(id), field: measured };
   }
 
-  async function read(target: StatisticsTarget, range: Partial<StatisticsRange> = {}, bounds = ROLLED): Promise<StatisticsAnswer> {
+  async function read(
+    target: StatisticsTarget,
+    range: Partial<StatisticsRange> = {},
+    bounds = ROLLED,
+  ): Promise<StatisticsAnswer> {
     const all = { from: -END, to: END, width: null, ...range };
     const [answer] = await createStatisticsStore(database.db).read([target], all, bounds);
     if (answer === undefined) throw new Error('no answer');
@@ -119,7 +126,9 @@ export function statisticsSuite(engine: Engine): void {
       if (part.distribution.kind !== 'sketch') continue;
       const got = quantiles(part.distribution, [0.5, 0.95, 0.99], part.min, part.max) ?? [];
       for (const [at, value] of got.entries()) {
-        expect(Math.abs(value - (exact.distribution.percentiles[at] ?? Number.NaN))).toBeLessThanOrEqual(0.0101 * scale);
+        expect(Math.abs(value - (exact.distribution.percentiles[at] ?? Number.NaN))).toBeLessThanOrEqual(
+          0.0101 * scale,
+        );
       }
     }
   }
@@ -133,7 +142,11 @@ export function statisticsSuite(engine: Engine): void {
     bucketEdge.map((edge) => edge - 1),
     fc.integer({ min: TODAY - 7 * DAY_MS, max: TODAY }),
   );
-  const value = fc.oneof(fc.constant(0), fc.integer({ min: -50, max: 50 }), fc.double({ min: -1e6, max: 1e6, noNaN: true }));
+  const value = fc.oneof(
+    fc.constant(0),
+    fc.integer({ min: -50, max: 50 }),
+    fc.double({ min: -1e6, max: 1e6, noNaN: true }),
+  );
   const reading = fc
     .record({
       id: fc.constantFrom('s1', 's2', 's3', 'h1', 'm1'),
@@ -147,7 +160,9 @@ export function statisticsSuite(engine: Engine): void {
       const { at, receivedAt } = r;
       const base = { receivedAt, at, device: number(r.id), zone: r.place === null ? null : number(r.place) };
       if (r.id === 'm1') return { ...base, value: null, fields: { overlay: r.value } };
-      return r.id === 'h1' ? { ...base, value: r.load ?? 0, fields: { mem_percent: 5, gpu_percent: r.load } } : { ...base, value: r.value };
+      return r.id === 'h1'
+        ? { ...base, value: r.load ?? 0, fields: { mem_percent: 5, gpu_percent: r.load } }
+        : { ...base, value: r.value };
     });
   const target = fc
     .constantFrom(
@@ -169,10 +184,18 @@ export function statisticsSuite(engine: Engine): void {
           .asyncProperty(
             fc.array(reading, { minLength: 1, maxLength: 60 }),
             fc.array(fc.integer({ min: TODAY, max: TODAY + 2 * HOUR + 1 }), { maxLength: 4 }),
-            fc.array(fc.record({ target, from: time, to: time, width: fc.constantFrom(null, FIVE_MINUTES_MS, 3 * HOUR, DAY_MS) }), {
-              minLength: 3,
-              maxLength: 3,
-            }),
+            fc.array(
+              fc.record({
+                target,
+                from: time,
+                to: time,
+                width: fc.constantFrom(null, FIVE_MINUTES_MS, 3 * HOUR, DAY_MS),
+              }),
+              {
+                minLength: 3,
+                maxLength: 3,
+              },
+            ),
             async (readings, splits, queries) => {
               await store(readings);
               for (const split of splits.toSorted((a, b) => a - b)) await rollUntil(split, HOUR / 2);
@@ -198,8 +221,17 @@ export function statisticsSuite(engine: Engine): void {
     test('deviations merge across stretches, buckets and days as if all values lay side by side', async () => {
       const base = { device: number('s1'), zone: number('north') };
       const values = [1, 3, 100, 104, -50, 7, 7, 9000];
-      await store(values.map((v, n) => ({ ...base, receivedAt: TODAY + n, at: TODAY - DAY_MS * (n % 2) + (n % 3) * 60_000, value: v })));
-      await store(values.map((v, n) => ({ ...base, receivedAt: TODAY + 100 + n, at: TODAY + 2 * HOUR + n * 1000, value: v * 3 })));
+      await store(
+        values.map((v, n) => ({
+          ...base,
+          receivedAt: TODAY + n,
+          at: TODAY - DAY_MS * (n % 2) + (n % 3) * 60_000,
+          value: v,
+        })),
+      );
+      await store(
+        values.map((v, n) => ({ ...base, receivedAt: TODAY + 100 + n, at: TODAY + 2 * HOUR + n * 1000, value: v * 3 })),
+      );
       for (const until of [2, 3, 5, 8, 104, 200]) await rollUntil(TODAY + until);
       const all = [...values, ...values.map((v) => v * 3)];
       const mean = all.reduce((sum, v) => sum + v, 0) / all.length;
@@ -230,16 +262,25 @@ export function statisticsSuite(engine: Engine): void {
       );
       await Promise.all(others.map((other) => other.db.close()));
       await rollUntil(end);
-      expect(await read(targetOf('device', 's1', 'value'))).toMatchObject({ parts: [{ count: 500, mean: 249.5, min: 0, max: 499 }] });
-      const [rolled] = await database.db.query<{ n: number }>(`SELECT sum(count)::bigint AS n FROM rollups WHERE scope = 'device'`);
+      expect(await read(targetOf('device', 's1', 'value'))).toMatchObject({
+        parts: [{ count: 500, mean: 249.5, min: 0, max: 499 }],
+      });
+      const [rolled] = await database.db.query<{ n: number }>(
+        `SELECT sum(count)::bigint AS n FROM rollups WHERE scope = 'device'`,
+      );
       expect(rolled?.n).toBe(500);
     });
 
     test('a reading that is not complete is not rolled up, and counts all the same', async () => {
       const base = { at: TODAY, device: number('s1'), zone: null, value: 1 };
-      await store([{ ...base, receivedAt: TODAY }, { ...base, receivedAt: TODAY + 1 }]);
+      await store([
+        { ...base, receivedAt: TODAY },
+        { ...base, receivedAt: TODAY + 1 },
+      ]);
       await rollUntil(TODAY + 1);
-      const [row] = await database.db.query<{ n: number }>(`SELECT sum(count)::bigint AS n FROM rollups WHERE scope = 'device'`);
+      const [row] = await database.db.query<{ n: number }>(
+        `SELECT sum(count)::bigint AS n FROM rollups WHERE scope = 'device'`,
+      );
       expect(row?.n).toBe(1);
       expect(await read(targetOf('device', 's1', 'value'))).toMatchObject({ parts: [{ count: 2 }] });
     });
@@ -261,15 +302,29 @@ export function statisticsSuite(engine: Engine): void {
     test('a marker never goes back', async () => {
       await rollUntil(TODAY + HOUR);
       const rollups = createRollupStore(database.db);
-      expect(await rollups.roll(TODAY, DAY_MS, MEASURED_FIELDS)).toEqual({ kind: 'rolled', until: TODAY + HOUR, readings: 0 });
+      expect(await rollups.roll(TODAY, DAY_MS, MEASURED_FIELDS)).toEqual({
+        kind: 'rolled',
+        until: TODAY + HOUR,
+        readings: 0,
+      });
     });
 
     test('numbers at the ends of double precision stop neither rollups nor answers', async () => {
       const values = [1e308, 1e308, -1.7e308, 5e-324, -5e-324, 1.0000000000000002e-120, -1e-120, 1e-200, 3];
-      await store(values.map((v, n) => ({ receivedAt: TODAY + n, at: TODAY + n * 7 * FIVE_MINUTES_MS, device: number('s1'), zone: null, value: v })));
+      await store(
+        values.map((v, n) => ({
+          receivedAt: TODAY + n,
+          at: TODAY + n * 7 * FIVE_MINUTES_MS,
+          device: number('s1'),
+          zone: null,
+          value: v,
+        })),
+      );
       for (let n = 1; n <= values.length; n += 1) await rollUntil(TODAY + n);
       for (const bounds of [ROLLED, EXACT]) {
-        expect(await read(targetOf('device', 's1', 'value'), {}, bounds)).toMatchObject({ parts: [{ count: 9, min: -1e120, max: 1e120 }] });
+        expect(await read(targetOf('device', 's1', 'value'), {}, bounds)).toMatchObject({
+          parts: [{ count: 9, min: -1e120, max: 1e120 }],
+        });
       }
     });
 
@@ -296,8 +351,18 @@ export function statisticsSuite(engine: Engine): void {
 
     test('dropped readings still count, to 5 minutes, and ranges that meet still add up', async () => {
       const base = { device: number('s1'), zone: number('north') };
-      const old = Array.from({ length: 600 }, (_, n) => ({ ...base, receivedAt: TODAY - DAY_MS + n, at: TODAY - 5 * DAY_MS + n * 7919, value: n % 10 }));
-      const fresh = Array.from({ length: 100 }, (_, n) => ({ ...base, receivedAt: TODAY + n, at: TODAY + HOUR + n * 7919, value: 50 }));
+      const old = Array.from({ length: 600 }, (_, n) => ({
+        ...base,
+        receivedAt: TODAY - DAY_MS + n,
+        at: TODAY - 5 * DAY_MS + n * 7919,
+        value: n % 10,
+      }));
+      const fresh = Array.from({ length: 100 }, (_, n) => ({
+        ...base,
+        receivedAt: TODAY + n,
+        at: TODAY + HOUR + n * 7919,
+        value: 50,
+      }));
       await store([...old, ...fresh]);
       await rollUntil(TODAY + HOUR);
       const before = await read(targetOf('zone', 'north', 'value'), {}, EXACT);
@@ -312,12 +377,15 @@ export function statisticsSuite(engine: Engine): void {
         expect((await count(-END, cut)) + (await count(cut, END))).toBe(700);
       }
       expect(await count(TODAY, END)).toBe(100);
-      expect(await read(targetOf('zone', 'north', 'value'), { width: 60_000 }, { ...EXACT, buckets: 1e9 })).toEqual({ kind: 'too-fine' });
+      expect(await read(targetOf('zone', 'north', 'value'), { width: 60_000 }, { ...EXACT, buckets: 1e9 })).toEqual({
+        kind: 'too-fine',
+      });
     });
   });
 
   describe('the service', () => {
-    const service = (bounds = EXACT): ReturnType<typeof createStatistics> => createStatistics(createStatisticsStore(database.db), bounds);
+    const service = (bounds = EXACT): ReturnType<typeof createStatistics> =>
+      createStatistics(createStatisticsStore(database.db), bounds);
 
     test('an answer is exact where readings are few', async () => {
       const base = { receivedAt: TODAY, device: number('s1'), zone: number('north') };
@@ -334,11 +402,26 @@ export function statisticsSuite(engine: Engine): void {
         firstAt: TODAY + 1,
         lastAt: TODAY + 4,
       });
-      expect(await service().device('s1', { from: TODAY + 2, to: TODAY + 4 })).toMatchObject({ count: 2, min: 2, max: 3 });
+      expect(await service().device('s1', { from: TODAY + 2, to: TODAY + 4 })).toMatchObject({
+        count: 2,
+        min: 2,
+        max: 3,
+      });
     });
 
     test('nothing is 0 and nulls, with buckets an empty list', async () => {
-      const nothing = { count: 0, mean: null, min: null, max: null, standardDeviation: null, p50: null, p95: null, p99: null, firstAt: null, lastAt: null };
+      const nothing = {
+        count: 0,
+        mean: null,
+        min: null,
+        max: null,
+        standardDeviation: null,
+        p50: null,
+        p95: null,
+        p99: null,
+        firstAt: null,
+        lastAt: null,
+      };
       expect(await service().device('m1', {})).toEqual(nothing);
       expect(await service().zone('empty', {})).toEqual(nothing);
       expect(await service().everything({})).toEqual(nothing);
@@ -352,7 +435,13 @@ export function statisticsSuite(engine: Engine): void {
         { ...base, at: TODAY + 20, device: number('s1'), value: 5 },
         { ...base, at: TODAY + 70_000, device: number('h1'), value: 50, fields: { cpu_percent: 50 } },
       ]);
-      expect(await service().everything({})).toMatchObject({ count: 3, mean: 5, max: 5, firstAt: TODAY + 10, lastAt: TODAY + 70_000 });
+      expect(await service().everything({})).toMatchObject({
+        count: 3,
+        mean: 5,
+        max: 5,
+        firstAt: TODAY + 10,
+        lastAt: TODAY + 70_000,
+      });
       expect(await service().everything({ field: 'cpu_percent' })).toMatchObject({ count: 1, mean: 50 });
       const buckets = (await service().everything({ bucket: 60 })) as StatisticsBucket[];
       expect(buckets.map(({ from, count, mean }) => ({ from, count, mean }))).toEqual([
@@ -363,9 +452,11 @@ export function statisticsSuite(engine: Engine): void {
 
     test('a zone keeps the readings of a device that has moved on', async () => {
       await store([{ receivedAt: TODAY, at: TODAY, device: number('s3'), zone: number('south'), value: 9 }]);
-      for (const bounds of [EXACT, ROLLED]) expect(((await service(bounds).zone('south', { field: 'value' })) as Statistics).count).toBe(1);
+      for (const bounds of [EXACT, ROLLED])
+        expect(((await service(bounds).zone('south', { field: 'value' })) as Statistics).count).toBe(1);
       await rollUntil(TODAY + 1);
-      for (const bounds of [EXACT, ROLLED]) expect(((await service(bounds).zone('south', { field: 'value' })) as Statistics).count).toBe(1);
+      for (const bounds of [EXACT, ROLLED])
+        expect(((await service(bounds).zone('south', { field: 'value' })) as Statistics).count).toBe(1);
     });
 
     test.each([
@@ -380,11 +471,18 @@ export function statisticsSuite(engine: Engine): void {
 
     test('more buckets than allowed, and fine buckets over too many readings, are refused', async () => {
       const base = { receivedAt: TODAY, device: number('s1'), zone: null, value: 1 };
-      await store([{ ...base, at: TODAY }, { ...base, at: TODAY + 3000 * 1000 }]);
-      await expect(service().device('s1', { bucket: 1 })).rejects.toMatchObject({ refusal: { code: 'malformed-parameter' } });
+      await store([
+        { ...base, at: TODAY },
+        { ...base, at: TODAY + 3000 * 1000 },
+      ]);
+      await expect(service().device('s1', { bucket: 1 })).rejects.toMatchObject({
+        refusal: { code: 'malformed-parameter' },
+      });
       expect(await service().device('s1', { bucket: 1, to: TODAY + 3000 * 1000 })).toHaveLength(1);
       const few = { ...ROLLED, fineReadings: 1 };
-      await expect(service(few).device('s1', { bucket: 7 })).rejects.toMatchObject({ refusal: { code: 'malformed-parameter' } });
+      await expect(service(few).device('s1', { bucket: 7 })).rejects.toMatchObject({
+        refusal: { code: 'malformed-parameter' },
+      });
       expect(await service(few).device('s1', { bucket: 600 })).toHaveLength(2);
     });
   });

@@ -35,8 +35,11 @@ FROM zones z WHERE z.id = $1`;
 export function createStatisticsStore(db: Database): StatisticsStore {
   return {
     device: async (id) =>
-      (await db.query<{ number: number; profile: ProfileName }>('SELECT number, profile FROM devices WHERE id = $1', [id]))[0] ??
-      null,
+      (
+        await db.query<{ number: number; profile: ProfileName }>('SELECT number, profile FROM devices WHERE id = $1', [
+          id,
+        ])
+      )[0] ?? null,
     zone: async (id) => (await db.query<{ number: number; profiles: ProfileName[] }>(ZONE, [id]))[0] ?? null,
     read: (targets, range, bounds) =>
       db.transaction(async (sql) => {
@@ -55,7 +58,9 @@ interface State {
 }
 
 async function readState(sql: Sql): Promise<State> {
-  const [row] = await sql.query<{ rolled_until: number; kept_from: number }>('SELECT rolled_until, kept_from FROM rollup_state');
+  const [row] = await sql.query<{ rolled_until: number; kept_from: number }>(
+    'SELECT rolled_until, kept_from FROM rollup_state',
+  );
   const keptFrom = row?.kept_from ?? 0;
   const lostUntil = keptFrom === 0 ? 0 : Math.ceil((keptFrom + AHEAD_MS) / FIVE_MINUTES_MS) * FIVE_MINUTES_MS;
   return { marker: row?.rolled_until ?? 0, lostUntil };
@@ -84,7 +89,10 @@ async function readTarget(
   const isFine = width !== null && width % FIVE_MINUTES_MS !== 0;
   if (isWhole && total.count <= (isFine ? bounds.fineReadings : bounds.exactReadings)) {
     const rows = await run<ExactRow>(sql, exactStatement(sourceOf(width, Math.max(range.from, state.lostUntil))));
-    return { kind: 'parts', parts: rows.map((row) => toPart(row, width, { kind: 'exact', percentiles: row.percentiles })) };
+    return {
+      kind: 'parts',
+      parts: rows.map((row) => toPart(row, width, { kind: 'exact', percentiles: row.percentiles })),
+    };
   }
   if (isFine) return { kind: 'too-fine' };
   const source = sourceOf(width);

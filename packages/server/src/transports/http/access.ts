@@ -2,7 +2,7 @@
  * Who may call a route. Each route names its {@link Access} in `config.access`; one hook in `server.ts` enforces it, and
  * a route without it stops the start. The caller is then `request.caller`.
  */
-import type { preHandlerHookHandler } from 'fastify';
+import 'fastify';
 
 /** Roles from the least to the most. */
 export const ROLES = ['viewer', 'operator', 'admin'] as const;
@@ -53,6 +53,3 @@ declare module 'fastify' {
     access?: Access;
   }
 }
-
-/** The type of the hook that enforces {@link Access}. */
-export type AccessHook = preHandlerHookHandler;

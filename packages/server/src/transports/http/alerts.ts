@@ -151,7 +151,9 @@ function readRoute(app: FastifyInstance, { get, toCap, zone }: AlertRoutesOption
     summary: 'One alert, as JSON or CAP 1.2',
     tags: TAGS,
     querystring: NoQuerySchema,
-    response: { 200: { content: { 'application/json': { schema: AlertSchema }, [CAP_TYPE]: { schema: Type.String() } } } },
+    response: {
+      200: { content: { 'application/json': { schema: AlertSchema }, [CAP_TYPE]: { schema: Type.String() } } },
+    },
   };
   app.get<{ Params: { id: string } }>('/v1/alerts/:id', { config: READER, schema }, async (request, reply) => {
     const record = await get(known(request.params.id));

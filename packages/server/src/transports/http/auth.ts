@@ -152,7 +152,12 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
       return show(pair);
     });
 
-    const logout = { summary: 'Ends the session of the token it comes with', tags, body: LogoutSchema, response: { 204: Type.Null() } };
+    const logout = {
+      summary: 'Ends the session of the token it comes with',
+      tags,
+      body: LogoutSchema,
+      response: { 204: Type.Null() },
+    };
     const logoutOptions = { config: OWN, schema: logout, preValidation: allowNoBody };
     app.post<{ Body: LogoutBody }>('/v1/auth/logout', logoutOptions, async (request, reply) => {
       const holder = await holderOf(request);

@@ -71,13 +71,21 @@ export function readingsRoutes(services: ReadingsServices): (app: FastifyInstanc
     app.removeAllContentTypeParsers();
     app.addContentTypeParser('application/jose', { parseAs: 'string' }, (_request, body, done) => done(null, body));
     countRefusals(app, 'http', services);
-    app.post('/v1/readings', { config: { ...CONFIG, documentedBody: READINGS_BODY }, schema: READINGS_DOCS }, async (request, reply): Promise<FastifyReply> => {
-      requireType(request);
-      const answer = await services.envelope(arrived(request));
-      if (!answer.accepted) return sendProblem(reply, answer.refusal);
-      reply.header('traceparent', request.traceparent);
-      return reply.code(202).type('application/json').serializer(String).send(`{"id":"${answer.id}","accepted":${answer.readings}}`);
-    });
+    app.post(
+      '/v1/readings',
+      { config: { ...CONFIG, documentedBody: READINGS_BODY }, schema: READINGS_DOCS },
+      async (request, reply): Promise<FastifyReply> => {
+        requireType(request);
+        const answer = await services.envelope(arrived(request));
+        if (!answer.accepted) return sendProblem(reply, answer.refusal);
+        reply.header('traceparent', request.traceparent);
+        return reply
+          .code(202)
+          .type('application/json')
+          .serializer(String)
+          .send(`{"id":"${answer.id}","accepted":${answer.readings}}`);
+      },
+    );
   };
 }
 
@@ -94,7 +102,14 @@ export function misurationsRoutes(services: ReadingsServices): (app: FastifyInst
       return reply.code(202).type('application/json').serializer(String).send(ORIGINAL_ACCEPTED);
     };
     for (const url of ['/misurations/', '/misurations']) {
-      app.post(url, { config: { ...CONFIG, documentedBody: MISURATIONS_BODY }, schema: { ...MISURATIONS_DOCS, hide: url === '/misurations' } }, handler);
+      app.post(
+        url,
+        {
+          config: { ...CONFIG, documentedBody: MISURATIONS_BODY },
+          schema: { ...MISURATIONS_DOCS, hide: url === '/misurations' },
+        },
+        handler,
+      );
     }
   };
 }

@@ -39,9 +39,13 @@ async function ask(url: string, headers: Record<string, string> = { authorizatio
 }
 
 test('times are Unix ms or ISO 8601, a bucket is in seconds', async () => {
-  const { status, heard } = await ask('/v1/devices/d-1/statistics?from=1700000000000&to=2026-01-02T00:00:00Z&field=value&bucket=60');
+  const { status, heard } = await ask(
+    '/v1/devices/d-1/statistics?from=1700000000000&to=2026-01-02T00:00:00Z&field=value&bucket=60',
+  );
   expect(status).toBe(200);
-  expect(heard).toEqual([['device', 'd-1', { from: 1_700_000_000_000, to: Date.UTC(2026, 0, 2), field: 'value', bucket: 60 }]]);
+  expect(heard).toEqual([
+    ['device', 'd-1', { from: 1_700_000_000_000, to: Date.UTC(2026, 0, 2), field: 'value', bucket: 60 }],
+  ]);
   expect((await ask('/v1/zones/z1/statistics')).heard).toEqual([['zone', 'z1', {}]]);
 });
 
@@ -53,6 +57,9 @@ test('statistics of everything take any API key or a bearer; those of a device o
   expect((await ask('/v1/devices/d1/statistics', { 'x-api-key': 'k' })).status).toBe(401);
 });
 
-test.each(['from=yesterday', 'to=', 'bucket=0', 'bucket=1.5', 'bucket=31536001', 'wat=1', 'from=1&from=2'])('the query %s is refused', async (query) => {
-  expect(await ask(`/statistics?${query}`)).toMatchObject({ status: 400, code: 'malformed-parameter', heard: [] });
-});
+test.each(['from=yesterday', 'to=', 'bucket=0', 'bucket=1.5', 'bucket=31536001', 'wat=1', 'from=1&from=2'])(
+  'the query %s is refused',
+  async (query) => {
+    expect(await ask(`/statistics?${query}`)).toMatchObject({ status: 400, code: 'malformed-parameter', heard: [] });
+  },
+);

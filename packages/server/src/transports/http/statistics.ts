@@ -37,9 +37,13 @@ const WIDEST_BUCKET_SECONDS = 31_536_000;
 
 const QUERY: TSchema = Type.Object(
   {
-    from: Type.Optional(Type.String({ description: 'first time, inclusive: Unix ms or ISO 8601; absent: from the beginning' })),
+    from: Type.Optional(
+      Type.String({ description: 'first time, inclusive: Unix ms or ISO 8601; absent: from the beginning' }),
+    ),
     to: Type.Optional(Type.String({ description: 'last time, exclusive: Unix ms or ISO 8601; absent: to the end' })),
-    field: Type.Optional(Type.String({ description: 'value | cpu_percent | mem_percent | … (the main field when absent)' })),
+    field: Type.Optional(
+      Type.String({ description: 'value | cpu_percent | mem_percent | … (the main field when absent)' }),
+    ),
     bucket: Type.Optional(
       Type.String({ description: `seconds: answers a list, at most ${LIMITS.statisticsBuckets.value} buckets` }),
     ),

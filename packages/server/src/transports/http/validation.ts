@@ -29,9 +29,6 @@ export function closesItsKeys(schema: unknown): boolean {
 // pairs (the pattern runs in Unicode mode, where whole pairs are one character).
 const FORBIDDEN = '\\u0000-\\u001F\\u007F-\\u009F\\u2028\\u2029\\u202A-\\u202E\\u2066-\\u2069\\uD800-\\uDFFF';
 
-/** The pattern of plain text on one line: no control characters, no direction overrides. */
-export const PLAIN_TEXT_PATTERN: string = `^[^${FORBIDDEN}]*$`;
-
 /** Text for people on one line, 1 to `most` characters, not only white space, without control characters. */
 export function plainText(most: number): TSchema {
   return Type.String({ minLength: 1, maxLength: most, pattern: `^(?=.*\\S)[^${FORBIDDEN}]*$` });

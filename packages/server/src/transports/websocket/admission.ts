@@ -90,7 +90,12 @@ export function createAdmission(options: AdmissionOptions): Admission {
         const answer = await limiter.take(`ws:connect:${path}:${user}`, connects);
         if (answer.allowed) return null;
         const quota = { name: 'connects', quota: options.reconnectsPerMinute, windowSeconds: 60 };
-        return { code: 'rate-limited', detail: 'Too many connects in a minute', retryAfterMs: answer.retryAfterMs, quota };
+        return {
+          code: 'rate-limited',
+          detail: 'Too many connects in a minute',
+          retryAfterMs: answer.retryAfterMs,
+          quota,
+        };
       }, null),
     noteClose(path, user, code) {
       if (!FREE_AFTER.has(code)) return;

@@ -105,13 +105,31 @@ export function originalRegistryRoutes(app: FastifyInstance, registry: OriginalR
     );
   }
   for (const { url, hide } of bothForms('/misurators/')) {
-    const create = { hide, tags: TAGS, summary: 'Register or find a sensor', body: SENSOR_BODY, response: { 201: SENSOR } };
+    const create = {
+      hide,
+      tags: TAGS,
+      summary: 'Register or find a sensor',
+      body: SENSOR_BODY,
+      response: { 201: SENSOR },
+    };
     app.post<{ Body: SensorBody }>(url, { config: REGISTER, schema: create }, async ({ body }, reply) => {
       const { active, zone_id: zoneId, latitude, longitude, public_key_hex: publicKeyHex } = body;
-      const { device } = await registry.createOrFindOriginalDevice({ active, zoneId, latitude, longitude, publicKeyHex });
+      const { device } = await registry.createOrFindOriginalDevice({
+        active,
+        zoneId,
+        latitude,
+        longitude,
+        publicKeyHex,
+      });
       return reply.code(201).send(showSensor(device));
     });
-    const list = { hide, tags: TAGS, summary: 'All sensors', querystring: QUERY, response: { 200: Type.Array(SENSOR) } };
+    const list = {
+      hide,
+      tags: TAGS,
+      summary: 'All sensors',
+      querystring: QUERY,
+      response: { 200: Type.Array(SENSOR) },
+    };
     app.get(url, { config: READ, schema: list }, async () => (await registry.listOriginalDevices()).map(showSensor));
   }
 }

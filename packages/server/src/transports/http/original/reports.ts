@@ -75,18 +75,36 @@ export function showAlert(alert: ShownAlert, zone: number): OriginalAlert {
 export function originalReportRoutes(app: FastifyInstance, services: OriginalReportServices): void {
   const limit = Type.Object({ limit: Type.Optional(Type.String({ description: '1 to 500, 50 when absent' })) }, CLOSED);
   for (const { url, hide } of bothForms('/zones/:id/alerts')) {
-    const schema = { hide, tags: TAGS, summary: 'Alerts of a zone', params: PARAMS, querystring: limit, response: { 200: ALERTS } };
-    app.get<{ Params: { id: string }; Querystring: { limit?: string } }>(url, { config: READ, schema }, async (request) => {
-      const zone = readNumber(request.params.id);
-      const most = readLimit(request.query);
-      const zoneId = `z${zone}`;
-      if (!(await services.zoneExists(zoneId))) throw refuse('not-found', 'There is no such zone');
-      return (await services.listAlerts({ zoneId, limit: most })).map((alert) => showAlert(alert, zone));
-    });
+    const schema = {
+      hide,
+      tags: TAGS,
+      summary: 'Alerts of a zone',
+      params: PARAMS,
+      querystring: limit,
+      response: { 200: ALERTS },
+    };
+    app.get<{ Params: { id: string }; Querystring: { limit?: string } }>(
+      url,
+      { config: READ, schema },
+      async (request) => {
+        const zone = readNumber(request.params.id);
+        const most = readLimit(request.query);
+        const zoneId = `z${zone}`;
+        if (!(await services.zoneExists(zoneId))) throw refuse('not-found', 'There is no such zone');
+        return (await services.listAlerts({ zoneId, limit: most })).map((alert) => showAlert(alert, zone));
+      },
+    );
   }
   for (const { url, hide } of bothForms('/sensors/:id/statistics')) {
     const none = Type.Object({}, CLOSED);
-    const schema = { hide, tags: TAGS, summary: 'Statistics of a sensor', params: PARAMS, querystring: none, response: { 200: STATISTICS } };
+    const schema = {
+      hide,
+      tags: TAGS,
+      summary: 'Statistics of a sensor',
+      params: PARAMS,
+      querystring: none,
+      response: { 200: STATISTICS },
+    };
     app.get<{ Params: { id: string } }>(url, { config: READ, schema }, async (request) => {
       const sensor = readNumber(request.params.id);
       const { count, mean, min, max } = await services.deviceStatistics(`m${sensor}`);

@@ -33,7 +33,10 @@ function services(over: { database?: boolean; bus?: boolean } = {}): OriginalSer
         return { device: sensor };
       },
       listOriginalZones: async () => [{ id: 2, city: 'Roma' }],
-      listOriginalDevices: async () => [sensor, { ...sensor, id: 5, active: false, zoneId: null, latitude: null, longitude: null }],
+      listOriginalDevices: async () => [
+        sensor,
+        { ...sensor, id: 5, active: false, zoneId: null, latitude: null, longitude: null },
+      ],
     },
     reports: {
       zoneExists: async (id) => id === 'z2',
@@ -60,7 +63,13 @@ async function server(using: OriginalServices): Promise<FastifyInstance> {
   return app;
 }
 
-async function call(method: 'GET' | 'POST', url: string, payload?: object, key: Scope | null = method === 'POST' ? 'register' : 'read', using = services()) {
+async function call(
+  method: 'GET' | 'POST',
+  url: string,
+  payload?: object,
+  key: Scope | null = method === 'POST' ? 'register' : 'read',
+  using = services(),
+) {
   const app = await server(using);
   const headers = key === null ? {} : { 'x-api-key': key };
   const answer = await app.inject({ method, url, headers, ...(payload === undefined ? {} : { payload }) });
@@ -72,7 +81,10 @@ const SHOWN = { id: 4, active: true, zone_id: 2, latitude: 41.9, longitude: 12.5
 
 describe.each(['', '/'])('with "%s" at the end of the path', (slash) => {
   test('a zone is made and listed in the original shapes', async () => {
-    expect(await call('POST', `/zones${slash}`, { city: 'Roma' })).toEqual({ status: 201, body: { id: 2, city: 'Roma' } });
+    expect(await call('POST', `/zones${slash}`, { city: 'Roma' })).toEqual({
+      status: 201,
+      body: { id: 2, city: 'Roma' },
+    });
     expect(await call('GET', `/zones${slash}`)).toEqual({ status: 200, body: [{ id: 2, city: 'Roma' }] });
   });
 
@@ -110,13 +122,20 @@ describe.each(['', '/'])('with "%s" at the end of the path', (slash) => {
         generated_at: '2026-01-02T03:04:05.006Z',
       },
     });
-    expect((await call('GET', `/sensors/5/statistics${slash}`)).body).toMatchObject({ total_readings: 0, average_value: null });
+    expect((await call('GET', `/sensors/5/statistics${slash}`)).body).toMatchObject({
+      total_readings: 0,
+      average_value: null,
+    });
   });
 
   test('health needs no key and names both services', async () => {
     expect(await call('GET', `/health${slash}`, undefined, null)).toEqual({
       status: 200,
-      body: { status: 'healthy', timestamp: '2026-01-02T03:04:05.006Z', services: { database: 'connected', redis: 'connected' } },
+      body: {
+        status: 'healthy',
+        timestamp: '2026-01-02T03:04:05.006Z',
+        services: { database: 'connected', redis: 'connected' },
+      },
     });
   });
 });
