@@ -2,7 +2,6 @@
  * Who may call a route. Each route names its {@link Access} in `config.access`; one hook in `server.ts` enforces it, and
  * a route without it stops the start. The caller is then `request.caller`.
  */
-import 'fastify';
 
 /** Roles from the least to the most. */
 export const ROLES = ['viewer', 'operator', 'admin'] as const;
