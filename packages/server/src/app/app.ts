@@ -159,6 +159,8 @@ async function listen(
     log: ground.log,
     authenticators: ground.identity.authenticators,
     trace: (header) => continueTrace(header),
+    answered: (method, route, status, seconds) =>
+      ground.metrics.http.observe({ method, route, status: String(status) }, seconds),
     trustedProxies: settings.trustedProxies,
     https: publicUrl.startsWith('https:'),
     draining: () => health.state().kind === 'draining',

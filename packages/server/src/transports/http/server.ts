@@ -41,6 +41,8 @@ export interface HttpServerOptions {
   readonly https?: boolean;
   /** True while the server ends. */
   readonly draining?: () => boolean;
+  /** Hears of every answer but those of `bare` routes; `route` is the pattern, '' where none fits. */
+  readonly answered?: (method: string, route: string, status: number, seconds: number) => void;
 }
 
 declare module 'fastify' {
@@ -104,20 +106,19 @@ function answerUnknown(methods: MethodTable): (request: FastifyRequest, reply: F
   };
 }
 
-function logAnswers(app: FastifyInstance, log: HttpLog): void {
-  if (log.isLevelEnabled?.('debug') !== true) return;
+function tellAnswers(app: FastifyInstance, { log, answered }: HttpServerOptions): void {
+  const debug = log.isLevelEnabled?.('debug') === true;
+  if (!debug && answered === undefined) return;
   app.addHook('onResponse', (request, reply, done) => {
     const { method, routeOptions } = request;
-    log.debug(
-      {
-        method,
-        route: routeOptions.url,
-        status: reply.statusCode,
-        ms: reply.elapsedTime,
-        traceparent: request.traceparent,
-      },
-      'answered',
-    );
+    if (routeOptions.config?.headers !== 'bare') {
+      answered?.(method, routeOptions.url ?? '', reply.statusCode, reply.elapsedTime / 1000);
+    }
+    if (debug) {
+      const { traceparent } = request;
+      const fields = { method, route: routeOptions.url, status: reply.statusCode, ms: reply.elapsedTime, traceparent };
+      log.debug(fields, 'answered');
+    }
     done();
   });
 }
@@ -143,7 +144,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Fast
   });
   decorate(app, options);
   acceptJsonOnly(app);
-  logAnswers(app, options.log);
+  tellAnswers(app, options);
   app.setValidatorCompiler(compileValidator);
   // Response schemas are documentation; what a route answers is sent as it is, never cut or converted.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
