@@ -193,6 +193,45 @@ describe('workers', () => {
     ]);
   });
 
+  test('a fence that was raised in the worker’s own name, by a statement thought lost, does not stop it', async () => {
+    const worker = start('one');
+    await log.append([envelope(1, 'a')]);
+    await done(worker);
+    await log.acquire('one', [], 5000, false);
+    await log.append([envelope(1, 'b'), envelope(2, 'b')]);
+    worker.wake(Array.from({ length: 16 }, (_, i) => i));
+    await done(worker);
+    expect(await stored()).toBe(3);
+  });
+
+  test('a batch that fails is found beside a partition that never runs out of work', async () => {
+    const store = createWorkStore(database.db);
+    let busy = 0;
+    const [first, second] = [1, 2, 3, 4, 5, 6, 7, 8].sort(
+      (a, b) => partitionOf(`d${a}`, log.partitions) - partitionOf(`d${b}`, log.partitions),
+    );
+    await log.append([envelope(second ?? 0, 'bad'), envelope(first ?? 0, 'good')]);
+    const worker = start('one', {
+      store: {
+        ...store,
+        commitPlain: async (work) => {
+          if (work.rows.some((row) => row.envelopeId === 'bad')) throw new RangeError('cannot');
+          const committed = await store.commitPlain(work);
+          busy += 1;
+          if (busy < 400) await log.append([envelope(first ?? 0, `more${busy}`)]);
+          return committed;
+        },
+      },
+    });
+    let whenFound = 0;
+    while (busy < 400 && whenFound === 0) {
+      if ((await database.db.query('SELECT 1 FROM log_failures')).length > 0) whenFound = busy;
+    }
+    busy = 400;
+    expect(whenFound).toBeGreaterThan(0);
+    await done(worker);
+  });
+
   test('a swarm is one alarm when the worker changes in the middle of it', async () => {
     const first = start('one');
     await log.append(Array.from({ length: 30 }, (_, i) => envelope(i, 'a')));

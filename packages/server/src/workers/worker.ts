@@ -11,7 +11,7 @@ import type { AlertFinding } from '@tocsin/protocol/finding';
 import { devicePartitions, partitionOf } from '../lib/partition.ts';
 import { repeat } from '../lib/repeat.ts';
 import type { Database, Transaction } from '../store/ports/database.ts';
-import type { KeyedAppend, Log } from '../store/ports/log.ts';
+import type { KeyedAppend, Lease, Log } from '../store/ports/log.ts';
 import type { StateRow, WorkStore } from '../store/ports/readings.ts';
 import { type Meaning, type Outcome, type StateEntry, type States, stateName } from './batch.ts';
 import { decide, isDataError, newOwned, type Owned, succeeded } from './partition-state.ts';
@@ -93,8 +93,9 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     if (leases.length > 0) raise();
   };
   const renew = async (): Promise<void> => {
-    const held = new Set(await log.renew(owner, LEASE_MS));
-    for (const partition of [...owned.keys()]) if (!held.has(partition)) lose(partition);
+    const before = [...owned.values()];
+    const held = await log.renew(owner, LEASE_MS);
+    for (const own of before) if (owned.get(own.lease.partition) === own && !isHeld(held, own)) lose(own.lease.partition);
     await take(false);
   };
   const poll = async (): Promise<void> => {
@@ -114,7 +115,7 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     () => take(options.seize),
     () => stopping,
   );
-  const running = lanes.map((lane) => run(options, { owned, lane, wake, lose, stopped: () => stopping }));
+  const running = lanes.map((lane) => run(options, { owned, lane, wake, lose, take: () => take(false), stopped: () => stopping }));
   return {
     wake,
     caughtUp: async (abort) => {
@@ -146,6 +147,8 @@ interface Loop {
   readonly owned: ReadonlyMap<number, Owned>;
   readonly wake: (partitions: Iterable<number>) => void;
   readonly lose: (partition: number) => void;
+  /** Takes what is free or ours already. */
+  readonly take: () => Promise<void>;
   readonly stopped: () => boolean;
 }
 
@@ -156,9 +159,12 @@ interface Loop {
 async function run<Message>(options: WorkerOptions<Message>, loop: Loop): Promise<void> {
   let backOff = 0;
   let alone = 0;
+  let turn = 0;
   while (!loop.stopped()) {
     const due = [...loop.owned.values()].filter((own) => own.due && loop.lane.has(own.lease.partition));
-    const chosen = alone > 0 ? due.slice(0, 1) : due;
+    // In turn, so that one that always has work cannot keep the one that fails from being found.
+    if (alone > 0) turn = (turn + 1) % Math.max(1, due.length);
+    const chosen = alone > 0 ? due.slice(turn, turn + 1) : due;
     if (chosen.length === 0) {
       await loop.lane.signal.wait();
       continue;
@@ -244,8 +250,10 @@ async function cycle<Message>(options: WorkerOptions<Message>, loop: Loop, chose
   const committed = await commit(options, shares);
   if (committed === null) {
     // Some partition is someone else's, or further on than we knew: the store says which and where.
-    const held = new Set(await log.renew(options.owner, LEASE_MS));
-    for (const { own } of shares) if (!held.has(own.lease.partition)) loop.lose(own.lease.partition);
+    const held = await log.renew(options.owner, LEASE_MS);
+    const gone = shares.filter(({ own }) => loop.owned.get(own.lease.partition) === own && !isHeld(held, own));
+    for (const { own } of gone) loop.lose(own.lease.partition);
+    if (gone.length > 0) await loop.take();
     return reread(options, chosen);
   }
   for (const { own, outcome } of shares) settle(own, outcome);
@@ -300,6 +308,11 @@ async function commit<Message>(
     if (error instanceof NotOurs) return null;
     throw error;
   }
+}
+
+/** False for a partition of someone else, or one whose fence was raised: no batch of this lease will ever be committed. */
+function isHeld(held: readonly Pick<Lease, 'partition' | 'fence'>[], { lease }: Owned): boolean {
+  return held.some(({ partition, fence }) => partition === lease.partition && fence === lease.fence);
 }
 
 /** Rolls the transaction back; never leaves this file. */

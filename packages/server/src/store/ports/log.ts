@@ -107,8 +107,11 @@ export interface Log {
    * `ttlMs` by the store's clock.
    */
   acquire(owner: string, holding: readonly number[], ttlMs: number, seize: boolean): Promise<Lease[]>;
-  /** Extends the leases that `owner` still holds; answers the partitions that it still holds. */
-  renew(owner: string, ttlMs: number): Promise<number[]>;
+  /**
+   * Extends the leases that `owner` still holds; answers which, with the fence that the store has: one that differs from
+   * the owner's was raised in its name behind its back (an `acquire` that was thought lost), and must be taken anew.
+   */
+  renew(owner: string, ttlMs: number): Promise<Pick<Lease, 'partition' | 'fence'>[]>;
   /** Gives up all leases of `owner`. */
   release(owner: string): Promise<void>;
   /**

@@ -147,6 +147,13 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     expect(await log.acquire('c', [0, 1], 60_000, false)).toHaveLength(log.partitions - 2);
   });
 
+  test('a renewal tells the fence of the store, so that one raised in the owner’s name does not go unnoticed', async () => {
+    const [lease] = await log.acquire('a', [], 60_000, false);
+    await log.acquire('a', [], 60_000, false);
+    const held = await log.renew('a', 60_000);
+    expect(held.find(({ partition }) => partition === lease?.partition)?.fence).toBe((lease?.fence ?? 0) + 1);
+  });
+
   test('an owner takes back a partition in its name that it no longer works on', async () => {
     await log.acquire('a', [], 60_000, false);
     const held = Array.from({ length: log.partitions - 1 }, (_, i) => i);

@@ -90,7 +90,7 @@ FROM (
 RETURNING p.partition, p.fence, p.position`;
 
 const RENEW = `
-UPDATE log_positions SET lease_until = now_ms() + $2 WHERE owner = $1 AND lease_until >= now_ms() RETURNING partition`;
+UPDATE log_positions SET lease_until = now_ms() + $2 WHERE owner = $1 AND lease_until >= now_ms() RETURNING partition, fence`;
 
 const ADVANCE = `
 WITH mine AS (
@@ -134,8 +134,7 @@ export function createLog(db: Database): Log {
     state: () => db.query<PartitionState>(STATE, [], 'log-state'),
     completeUntil: async () => (await db.query<{ until: number }>(COMPLETE_UNTIL, [COMMIT_MARGIN_MS]))[0]?.until ?? 0,
     acquire: (owner, holding, ttlMs, seize) => db.query<Lease>(ACQUIRE, [owner, holding, ttlMs, seize]),
-    renew: async (owner, ttlMs) =>
-      (await db.query<{ partition: number }>(RENEW, [owner, ttlMs], 'log-renew')).map((row) => row.partition),
+    renew: (owner, ttlMs) => db.query<Pick<Lease, 'partition' | 'fence'>>(RENEW, [owner, ttlMs], 'log-renew'),
     release: async (owner) => {
       await db.execute('UPDATE log_positions SET owner = NULL, lease_until = 0 WHERE owner = $1', [owner]);
     },
