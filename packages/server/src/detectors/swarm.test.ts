@@ -63,6 +63,30 @@ describe('swarm', () => {
     expect(findings.map((finding) => finding.onset - START)).toEqual([0, 20_000]);
   });
 
+  test('triggers without an amplitude do not break through the cool-down either', () => {
+    expect(run([...swarm(0, 5, 0), ...swarm(20_000, 5, 0)]).findings).toHaveLength(1);
+    expect(run([...swarm(0, 5, 0), ...swarm(60_040, 5, 0)]).findings).toHaveLength(2);
+  });
+
+  test('a record that comes from a partition further on does not sweep away what one behind still needs', () => {
+    const detector = swarmDetector(OPTIONS);
+    let state: SwarmState | null = null;
+    const findings: Finding[] = [];
+    for (const one of [
+      trigger(0, 0),
+      trigger(1, 0),
+      trigger(9, 300_000),
+      trigger(2, 0),
+      trigger(3, 0),
+      trigger(4, 0),
+    ]) {
+      const step = detector.step(state, 'zone:z1', one, one.at);
+      state = step.state;
+      findings.push(...step.findings);
+    }
+    expect(findings).toHaveLength(1);
+  });
+
   test('one broken sensor that screams breaks nothing', () => {
     expect(run([...swarm(0, 5, 10), ...swarm(20_000, 4, 10), trigger(4, 20_050, 1e9)]).findings).toHaveLength(1);
   });

@@ -58,6 +58,8 @@ const GROWTH = 1.5;
 const MOST_DEVICES = 10_000;
 /** Candidates that a zone keeps at most; the oldest go first. Before a quorum there are far fewer. */
 const MOST_TRIGGERS = 20_000;
+/** From so many on they are not left to the next tick to sweep. */
+const CROWDED = 2000;
 
 const EMPTY: SwarmState = { triggers: [], event: null };
 
@@ -65,7 +67,11 @@ const EMPTY: SwarmState = { triggers: [], event: null };
 export function swarmDetector(options: SwarmOptions): Detector<SwarmState, Trigger> {
   return {
     name: 'swarm',
-    step: (state, key, trigger, now) => step(options, prune(options, state ?? EMPTY, now), key, trigger),
+    step: (state, key, trigger, now) => {
+      const known = state ?? EMPTY;
+      // A record of a partition that is ahead must not sweep away what those behind still need; a tick waits for all.
+      return step(options, known.triggers.length < CROWDED ? known : prune(options, known, now), key, trigger);
+    },
     tick: (state, _key, now) => {
       const pruned = prune(options, state, now);
       const over = pruned.event === null || now > quietUntil(options, pruned.event) + options.liveMs;
@@ -80,7 +86,9 @@ function step(options: SwarmOptions, state: SwarmState, key: string, trigger: Tr
   if (event === null || trigger.at >= quietUntil(options, event)) return candidate(options, state, key, trigger);
   const grown = join(options, event, key, trigger);
   const joined = { ...state, event: grown.event };
-  if (trigger.amplitude < bar(options, event, trigger.at)) return { state: joined, findings: grown.findings };
+  // Nothing is not stronger than nothing: triggers without an amplitude wait for the end of the cool-down.
+  if (trigger.amplitude === 0 || trigger.amplitude < bar(options, event, trigger.at))
+    return { state: joined, findings: grown.findings };
   const next = candidate(options, joined, key, trigger);
   return { state: next.state, findings: [...grown.findings, ...next.findings] };
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
 import type { AlertFinding } from '@tocsin/protocol/finding';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Detector } from '../detectors/detector.ts';
 import { swarmDetector } from '../detectors/swarm.ts';
 import { partitionOf } from '../lib/partition.ts';
@@ -230,6 +230,36 @@ describe('workers', () => {
     busy = 400;
     expect(whenFound).toBeGreaterThan(0);
     await done(worker);
+  });
+
+  test('time passes no faster than the log is worked off, so a tick makes nobody forget what a backlog still says', async () => {
+    const ticks: number[] = [];
+    const store = createWorkStore(database.db);
+    const old = Date.now() - 300_000;
+    const behind = { ...envelope(40, 'behind'), receivedAt: old };
+    await log.append([envelope(1, 'a')]);
+    start('one', {
+      tickMs: 50,
+      store: {
+        ...store,
+        commitPlain: async (work) => {
+          if (work.rows.some((row) => row.envelopeId === 'behind')) throw new Error('the store is away');
+          return store.commitPlain(work);
+        },
+      },
+      log: {
+        ...log,
+        appendKeyed: (sql, records) => {
+          ticks.push(...records.filter(({ kind }) => kind === 'tick').map(({ receivedAt }) => receivedAt));
+          return log.appendKeyed(sql, records);
+        },
+      },
+    });
+    await vi.waitFor(() => expect(ticks.length).toBeGreaterThan(1), { timeout: 10_000 });
+    await log.append([behind]);
+    const from = ticks.length;
+    await vi.waitFor(() => expect(ticks.length).toBeGreaterThan(from + 2), { timeout: 10_000 });
+    expect(Math.max(...ticks.slice(from + 2))).toBeLessThanOrEqual(old);
   });
 
   test('a swarm is one alarm when the worker changes in the middle of it', async () => {

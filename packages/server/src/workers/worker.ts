@@ -32,6 +32,8 @@ export interface WorkerOptions<Message> {
   readonly now: () => number;
   /** True when this process owns the whole store, so that leases of a process that died need not run out. */
   readonly seize: boolean;
+  /** Time between ticks; 10,000 ms when absent. */
+  readonly tickMs?: number;
   readonly events: WorkerEvents;
 }
 
@@ -58,6 +60,8 @@ const LEASE_MS = 5000;
 const RENEW_MS = 1500;
 const POLL_MS = 500;
 const TICK_MS = 10_000;
+/** Ticks are behind by this, for commits in flight: nearly all are quicker. */
+const TICK_MARGIN_MS = 5000;
 /** Bodies of one partition in a batch. */
 const BATCH_BYTES = 1_048_576;
 const MOST_BACK_OFF_MS = 1000;
@@ -95,7 +99,8 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
   const renew = async (): Promise<void> => {
     const before = [...owned.values()];
     const held = await log.renew(owner, LEASE_MS);
-    for (const own of before) if (owned.get(own.lease.partition) === own && !isHeld(held, own)) lose(own.lease.partition);
+    for (const own of before)
+      if (owned.get(own.lease.partition) === own && !isHeld(held, own)) lose(own.lease.partition);
     await take(false);
   };
   const poll = async (): Promise<void> => {
@@ -106,7 +111,7 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     [
       { name: 'poll', everyMs: POLL_MS, work: poll },
       { name: 'renew', everyMs: RENEW_MS, work: renew },
-      { name: 'tick', everyMs: TICK_MS, work: async () => wake(await appendTicks(options, owned)) },
+      { name: 'tick', everyMs: options.tickMs ?? TICK_MS, work: async () => wake(await appendTicks(options, owned)) },
     ],
     (_name, error) => events.retry(error),
   );
@@ -115,7 +120,9 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     () => take(options.seize),
     () => stopping,
   );
-  const running = lanes.map((lane) => run(options, { owned, lane, wake, lose, take: () => take(false), stopped: () => stopping }));
+  const running = lanes.map((lane) =>
+    run(options, { owned, lane, wake, lose, take: () => take(false), stopped: () => stopping }),
+  );
   return {
     wake,
     caughtUp: async (abort) => {
@@ -344,16 +351,20 @@ function toAppend(log: Log, outcomes: readonly Outcome[]): KeyedAppend[] {
   );
 }
 
-/** Time passes for partitions that have something to forget. Answers which. */
+/**
+ * Time passes for partitions that have something to forget. Answers which. For detectors it passes no faster than the log
+ * is worked off: a tick by the wall clock would make them forget what a backlog still has to say.
+ */
 async function appendTicks(
-  { log, db, now }: Pick<WorkerOptions<unknown>, 'log' | 'db' | 'now'>,
+  { log, db }: Pick<WorkerOptions<unknown>, 'log' | 'db'>,
   owned: ReadonlyMap<number, Owned>,
 ): Promise<number[]> {
   const due = [...owned.values()]
     .filter((own) => own.states !== null && own.states.size > 0)
     .map((own) => own.lease.partition);
   if (due.length === 0) return [];
-  const tick = { kind: 'tick', receivedAt: now(), key: '', traceparent: null, body: '' } as const;
+  const receivedAt = await log.completeUntil(TICK_MARGIN_MS);
+  const tick = { kind: 'tick', receivedAt, key: '', traceparent: null, body: '' } as const;
   await log.appendKeyed(
     db,
     due.map((partition) => ({ ...tick, partition })),

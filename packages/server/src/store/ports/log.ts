@@ -99,8 +99,11 @@ export interface Log {
   read(from: readonly ReadFrom[], limit: number, maxBytes: number): Promise<LogRecord[]>;
   /** Head and position of every partition. */
   state(): Promise<PartitionState[]>;
-  /** Unix ms before which every accepted record has been worked off (arrival times; with a margin for commits in flight). */
-  completeUntil(): Promise<number>;
+  /**
+   * Unix ms before which every accepted record has been worked off (arrival times), less a margin for commits in flight:
+   * a minute, by which every one of them has ended, or `marginMs`.
+   */
+  completeUntil(marginMs?: number): Promise<number>;
   /**
    * Takes partitions beside those that the owner is `holding`, and raises their fence: those whose lease is free, has
    * expired or is in the owner's name already; with `seize` all (only for a process that owns the whole store).

@@ -132,7 +132,8 @@ export function createLog(db: Database): Log {
     appendKeyed,
     read: (from, limit, maxBytes) => read(db, from, limit, maxBytes),
     state: () => db.query<PartitionState>(STATE, [], 'log-state'),
-    completeUntil: async () => (await db.query<{ until: number }>(COMPLETE_UNTIL, [COMMIT_MARGIN_MS]))[0]?.until ?? 0,
+    completeUntil: async (marginMs = COMMIT_MARGIN_MS) =>
+      (await db.query<{ until: number }>(COMPLETE_UNTIL, [marginMs]))[0]?.until ?? 0,
     acquire: (owner, holding, ttlMs, seize) => db.query<Lease>(ACQUIRE, [owner, holding, ttlMs, seize]),
     renew: (owner, ttlMs) => db.query<Pick<Lease, 'partition' | 'fence'>>(RENEW, [owner, ttlMs], 'log-renew'),
     release: async (owner) => {
