@@ -39,6 +39,7 @@ const COMMIT = {
   concurrency: 2,
   mostPending: 20_000,
   mostPendingBytes: 67_108_864,
+  mostWaitMs: 10_000,
 } as const;
 const PARTITION_HINT_TOPIC = 'log';
 
@@ -168,6 +169,7 @@ function createEnvelopeIngest(
     ...COMMIT,
     append: (envelopes) => parts.log.append(envelopes),
     partitions: parts.log.partitions,
+    monotonic: () => clock.monotonic(),
     committed: (partitions) =>
       void bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions].join(' ')).catch(() => undefined),
     failed: (error) => void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),

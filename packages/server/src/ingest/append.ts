@@ -4,6 +4,7 @@
  *
  * Guarantees: null only after the commit. Bounded: beyond `mostPending` envelopes or `mostPendingBytes` of bodies
  * nothing is taken in (503 `overloaded`).
+ * Nothing is written later than `mostWaitMs` plus the time of one commit after it came here.
  * Failure: when a commit fails, all of its envelopes are refused with `store-unavailable`.
  */
 import { createHash } from 'node:crypto';
@@ -29,14 +30,26 @@ export interface AppendOptions {
   readonly batchBytes: number;
   /** Commits under way at once. */
   readonly concurrency: number;
+  /**
+   * What has waited longer for its commit is refused, not written: its device was told 503 long ago, and a record must
+   * not enter the log long after its arrival (the log counts arrivals older than a minute as complete). Milliseconds.
+   */
+  readonly mostWaitMs: number;
+  readonly monotonic: () => number;
 }
 
 interface Waiting {
   readonly envelope: EnvelopeAppend;
+  readonly since: number;
   readonly resolve: (refusal: Refusal | null) => void;
 }
 
 const RETRY_AFTER_MS = 1000;
+const UNAVAILABLE: Refusal = {
+  code: 'store-unavailable',
+  detail: 'The store did not confirm in time; send the envelope again',
+  retryAfterMs: RETRY_AFTER_MS,
+};
 const ANSWERS: Readonly<Record<AppendOutcome, Refusal | null>> = {
   accepted: null,
   replay: { code: 'replay', detail: 'This envelope is already durable; nothing happened twice' },
@@ -71,7 +84,13 @@ export function createAppender(options: AppendOptions): Appender {
   const run = async (): Promise<void> => {
     running += 1;
     for (let batch = next(waiting, options); batch.length > 0; batch = next(waiting, options)) {
-      await commit(options, batch, done);
+      const oldest = options.monotonic() - options.mostWaitMs;
+      done(
+        batch.filter(({ since }) => since < oldest),
+        () => UNAVAILABLE,
+      );
+      const young = batch.filter(({ since }) => since >= oldest);
+      if (young.length > 0) await commit(options, young, done);
     }
     running -= 1;
   };
@@ -86,7 +105,7 @@ export function createAppender(options: AppendOptions): Appender {
     pending += 1;
     pendingBytes += envelope.body.length;
     return new Promise((resolve) => {
-      waiting.push({ envelope, resolve });
+      waiting.push({ envelope, since: options.monotonic(), resolve });
       // In a microtask's time, so that envelopes that were verified in the same turn share the first commit too.
       if (running < options.concurrency)
         setImmediate(() => running < options.concurrency && waiting.length > 0 && void run());
@@ -112,21 +131,16 @@ async function commit(
   batch: readonly Waiting[],
   done: (batch: readonly Waiting[], answer: (index: number) => Refusal | null) => void,
 ): Promise<void> {
-  const unavailable: Refusal = {
-    code: 'store-unavailable',
-    detail: 'The store did not confirm in time; send the envelope again',
-    retryAfterMs: RETRY_AFTER_MS,
-  };
   try {
     const outcomes = await options.append(batch.map(({ envelope }) => envelope));
     options.committed(new Set(batch.map(({ envelope }) => envelope.partition)));
     done(batch, (index) => {
       const outcome = outcomes[index];
-      return outcome === undefined ? unavailable : ANSWERS[outcome];
+      return outcome === undefined ? UNAVAILABLE : ANSWERS[outcome];
     });
   } catch (error) {
     options.failed(error);
-    done(batch, () => unavailable);
+    done(batch, () => UNAVAILABLE);
   }
 }
 

@@ -1,6 +1,6 @@
 import { generateKeyPairSync, sign } from 'node:crypto';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { ErrorCode } from '@tocsin/protocol/errors';
 import { hostProfile } from '../profiles/host/host.ts';
 import { mobileProfile } from '../profiles/mobile/mobile.ts';
@@ -30,6 +30,10 @@ interface Bench {
   standing: Standing;
   outcome: 'accepted' | 'replay' | 'id-conflict' | Error;
   overloaded: boolean;
+  time: number;
+  /** Commits wait for it. */
+  held: Promise<void>;
+  readonly pending: () => number;
 }
 
 function bench(): Bench {
@@ -43,6 +47,7 @@ function bench(): Bench {
   const appender = createAppender({
     append: async (envelopes) => {
       const { outcome } = self;
+      await self.held;
       if (outcome instanceof Error) throw outcome;
       appended.push(...envelopes);
       return envelopes.map(() => outcome);
@@ -56,6 +61,8 @@ function bench(): Bench {
     batch: 10,
     batchBytes: 1e5,
     concurrency: 2,
+    mostWaitMs: 10_000,
+    monotonic: () => self.time,
   });
   const limits = { perKey: 1, keyBurst: () => 1, perDevice: 1, global: null };
   const limiter = { take: () => ({ allowed: !self.limited, remaining: 0, retryAfterMs: self.limited ? 1500 : 0 }) };
@@ -83,6 +90,9 @@ function bench(): Bench {
     standing: 'active',
     outcome: 'accepted',
     overloaded: false,
+    time: 0,
+    held: Promise.resolve(),
+    pending: () => appender.pending(),
   };
   return self;
 }
@@ -260,6 +270,26 @@ describe('ingest', () => {
     for (const answer of answers) {
       expect(answer).toMatchObject({ accepted: false, refusal: { code: 'store-unavailable', retryAfterMs: 1000 } });
     }
+  });
+
+  test('an envelope that has waited too long for its commit is refused and never written', async () => {
+    const self = bench();
+    let release = (): void => undefined;
+    self.held = new Promise((resolve) => {
+      release = resolve;
+    });
+    const answers: Promise<IngestAnswer>[] = [];
+    for (const id of ['first', 'second', 'late']) {
+      answers.push(send(self, jws(envelope({ id }))));
+      await vi.waitFor(() => expect(self.pending()).toBe(answers.length));
+      // A turn later its commit has begun, if there is one free.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    self.time = 10_001;
+    release();
+    expect((await Promise.all(answers)).map(({ accepted }) => accepted)).toEqual([true, true, false]);
+    expect(self.appended.map(({ envelopeId }) => envelopeId)).toEqual(['first', 'second']);
+    expect(self.pending()).toBe(0);
   });
 
   test('equal content has an equal digest whatever the order of keys, time and signature', async () => {
