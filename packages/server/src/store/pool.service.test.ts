@@ -94,6 +94,21 @@ describe.each(engines)('a pool on %s', (engine) => {
     expect(await db.query('SELECT count(*) AS n FROM installation')).toEqual([{ n: 50_000 }]);
   });
 
+  test('a connection that is lost in the middle of a COPY is "store-unavailable", like everywhere else', async () => {
+    const { db, other } = await open();
+    const copying = db.transaction(async (sql) => {
+      const [own] = await sql.query<{ pid: number }>('SELECT pg_backend_pid() AS pid');
+      await sql.copyIn(
+        'COPY installation (name, value) FROM STDIN',
+        (function* () {
+          void other.query('SELECT pg_terminate_backend($1)', [own?.pid]);
+          for (let n = 0; n < 3_000_000; n += 1) yield `name${n}\tvalue${n}\n`;
+        })(),
+      );
+    });
+    await expect(copying).rejects.toMatchObject({ code: 'store-unavailable' });
+  });
+
   test('a statement over its time, a lock over its time and a full pool are "store-unavailable"', async () => {
     const { db, other } = await open({
       maxConnections: 1,

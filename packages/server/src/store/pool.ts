@@ -191,7 +191,8 @@ async function copy(client: pg.PoolClient, text: string, chunks: Iterable<string
   try {
     await pipeline(Readable.from(guarded()), client.query(copyFrom(text)));
   } catch (error) {
-    throw fromCaller ?? toStoreError(error);
+    // The stream's own failure comes back through the generator, so it is no different from the caller's.
+    throw toStoreError(fromCaller ?? error);
   }
 }
 
