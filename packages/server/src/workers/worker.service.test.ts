@@ -4,6 +4,7 @@ import type { AlertFinding } from '@tocsin/protocol/finding';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Detector } from '../detectors/detector.ts';
 import { swarmDetector } from '../detectors/swarm.ts';
+import { CodedError } from '../lib/coded-error.ts';
 import { partitionOf } from '../lib/partition.ts';
 import { decodeEnvelope } from '../profiles/decode.ts';
 import { hostProfile } from '../profiles/host/host.ts';
@@ -260,6 +261,22 @@ describe('workers', () => {
     const from = ticks.length;
     await vi.waitFor(() => expect(ticks.length).toBeGreaterThan(from + 2), { timeout: 10_000 });
     expect(Math.max(...ticks.slice(from + 2))).toBeLessThanOrEqual(old);
+  });
+
+  test('a store that goes away while the backlog is worked off is waited for; the server does not end for it', async () => {
+    await log.append([envelope(1, 'a')]);
+    let failures = 3;
+    const worker = start('one', {
+      log: {
+        ...log,
+        state: () => {
+          failures -= 1;
+          return failures >= 0 ? Promise.reject(new CodedError('store-unavailable', 'away')) : log.state();
+        },
+      },
+    });
+    await done(worker);
+    expect(await stored()).toBe(1);
   });
 
   test('a swarm is one alarm when the worker changes in the middle of it', async () => {

@@ -11,7 +11,7 @@ import type { AlertFinding } from '@tocsin/protocol/finding';
 import { devicePartitions, partitionOf } from '../lib/partition.ts';
 import { repeat } from '../lib/repeat.ts';
 import type { Database, Transaction } from '../store/ports/database.ts';
-import type { KeyedAppend, Lease, Log } from '../store/ports/log.ts';
+import type { KeyedAppend, Lease, Log, PartitionState } from '../store/ports/log.ts';
 import type { StateRow, WorkStore } from '../store/ports/readings.ts';
 import { type Meaning, type Outcome, type StateEntry, type States, stateName } from './batch.ts';
 import { decide, isDataError, newOwned, type Owned, succeeded } from './partition-state.ts';
@@ -127,7 +127,7 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     wake,
     caughtUp: async (abort) => {
       await ready;
-      await caughtUp(log, abort);
+      await caughtUp(options, abort);
     },
     stop: async () => {
       stopping = true;
@@ -393,15 +393,28 @@ function pause(ms: number): Promise<void> {
   });
 }
 
-/** Twice: what the first round leaves are findings for other keys. */
-async function caughtUp(log: Log, signal: AbortSignal): Promise<void> {
+/** Twice: what the first round leaves are findings for other keys. A store that is away meanwhile is waited for. */
+async function caughtUp(options: Pick<WorkerOptions<unknown>, 'log' | 'events'>, signal: AbortSignal): Promise<void> {
   for (let round = 0; round < 2; round += 1) {
-    const heads = new Map((await log.state()).map((state) => [state.partition, state.head]));
-    for (;;) {
-      signal.throwIfAborted();
-      const behind = (await log.state()).some((state) => state.position < (heads.get(state.partition) ?? 0));
-      if (!behind) break;
+    const heads = new Map((await askState(options, signal)).map((state) => [state.partition, state.head]));
+    while ((await askState(options, signal)).some((state) => state.position < (heads.get(state.partition) ?? 0))) {
       await pause(20);
+    }
+  }
+}
+
+/** The state of the log, however long the store takes; throws only when `signal` says so. */
+async function askState(
+  { log, events }: Pick<WorkerOptions<unknown>, 'log' | 'events'>,
+  signal: AbortSignal,
+): Promise<PartitionState[]> {
+  for (let wait = 50; ; wait = Math.min(wait * 2, MOST_BACK_OFF_MS)) {
+    signal.throwIfAborted();
+    try {
+      return await log.state();
+    } catch (error) {
+      events.retry(error);
+      await pause(wait);
     }
   }
 }
