@@ -45,9 +45,9 @@ export const LIMITS = {
   nameCharacters: { value: 200, unit: 'characters', prose: 'the name of a zone, a city or an API key' },
   emailCharacters: { value: 254, unit: 'characters', prose: 'an e-mail address' },
   passwordCharacters: { value: 256, unit: 'characters', prose: 'a password, at most' },
-  passwordLeastCharacters: { value: 12, unit: 'characters', prose: 'a password, at least' },
+  passwordLeastCharacters: { value: 8, unit: 'characters', prose: 'a password, at least' },
   apiKeyCharacters: { value: 256, unit: 'characters', prose: 'an API key, at most' },
-  apiKeyLeastCharacters: { value: 16, unit: 'characters', prose: 'an API key, at least' },
+  apiKeyLeastCharacters: { value: 8, unit: 'characters', prose: 'an API key, at least' },
   tokenCharacters: { value: 8192, unit: 'characters', prose: 'an access token' },
   fingerprintCharacters: {
     value: 256,

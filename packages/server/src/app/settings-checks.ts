@@ -6,6 +6,7 @@
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { FIRST_EMAIL } from '../identity/first-start.ts';
 import { passwordProblem } from '../identity/password-rules.ts';
 import type { Settings } from './settings-shape.ts';
 
@@ -39,12 +40,11 @@ const CHECKS: readonly Check[] = [
   needs('tlsClientCaFile', 'TLS_CLIENT_CA', 'tlsCertFile', 'TLS_CERT'),
   needs('databaseUrl', 'DATABASE_URL', 'clusterSecret', 'CLUSTER_SECRET'),
   together('redisSentinels', 'REDIS_SENTINELS', 'redisSentinelName', 'REDIS_SENTINEL_NAME'),
-  together('adminEmail', 'ADMIN_EMAIL', 'adminPassword', 'ADMIN_PASSWORD'),
   {
     about: ['adminEmail', 'adminPassword'],
     mistake: ({ adminEmail, adminPassword }) => {
-      if (adminEmail === null || adminPassword === null) return null;
-      const problem = passwordProblem(adminPassword, adminEmail);
+      if (adminPassword === null) return null;
+      const problem = passwordProblem(adminPassword, adminEmail ?? FIRST_EMAIL);
       return problem === null ? null : `ADMIN_PASSWORD ${problem}`;
     },
   },

@@ -157,7 +157,7 @@ export const SETTINGS: SettingsTable = {
     'ADMIN_EMAIL',
     eMail,
     'generated on first start',
-    'The first operator (role `admin`). Given later it adds, it never overwrites. Comes with `ADMIN_PASSWORD`.',
+    'The first operator (role `admin`). Given later it adds, it never overwrites.',
   ),
   adminPassword: optional(
     'ADMIN_PASSWORD',

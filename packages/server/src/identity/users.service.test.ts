@@ -88,7 +88,7 @@ describe('a sign-in', () => {
 
 describe('users', () => {
   test.each([
-    ['short', 'needs at least 12 characters'],
+    ['short', 'needs at least 8 characters'],
     ['x'.repeat(257), 'has more than 256 characters'],
     ['aaaaaaaaaaaaaa', 'needs at least 4 different characters'],
     ['admin@b.testing', 'accepted'],
