@@ -279,6 +279,23 @@ describe('workers', () => {
     expect(await stored()).toBe(1);
   });
 
+  test('a day that was not made ahead is made when its first readings come, and nothing is set aside for it', async () => {
+    const at = Date.now() + 40 * 86_400_000;
+    const readings = Array.from({ length: 500 }, (_, i) => ({ at: at - i, value: i }));
+    const body = (id: string): string => JSON.stringify({ id, at, profile: 'seismic', readings });
+    const worker = start('one');
+    await log.append([{ ...envelope(1, 'a', body('a')), receivedAt: at }]);
+    await done(worker);
+    await worker.stop();
+    const later = at + 86_400_000;
+    await log.append(
+      Array.from({ length: 6 }, (_, i) => ({ ...envelope(1, `b${i}`, body(`b${i}`)), receivedAt: later })),
+    );
+    await done(start('two'));
+    expect(await stored()).toBe(3500);
+    expect(await database.db.query('SELECT * FROM log_failures')).toEqual([]);
+  });
+
   test('a swarm is one alarm when the worker changes in the middle of it', async () => {
     const first = start('one');
     await log.append(Array.from({ length: 30 }, (_, i) => envelope(i, 'a')));

@@ -297,11 +297,11 @@ async function commit<Message>(
   const now = options.now();
   const batches = shares.map(({ own, outcome }) => ({ lease: own.lease, position: outcome.last }));
   const partitions = appended.map((record) => record.partition);
-  if (findings.length === 0 && failed.length === 0 && rows.length <= PLAIN_ROWS) {
-    const done = await store.commitPlain({ batches, rows, states, appended, now });
-    return done ? { messages: [], appended: partitions } : null;
-  }
   try {
+    if (findings.length === 0 && failed.length === 0 && rows.length <= PLAIN_ROWS) {
+      const done = await store.commitPlain({ batches, rows, states, appended, now });
+      return done ? { messages: [], appended: partitions } : null;
+    }
     return await db.transaction(async (sql) => {
       if ((await log.advance(sql, batches)).length < batches.length) throw new NotOurs();
       await store.insertReadings(sql, rows);
@@ -313,6 +313,7 @@ async function commit<Message>(
     });
   } catch (error) {
     if (error instanceof NotOurs) return null;
+    await store.mend(error, rows);
     throw error;
   }
 }

@@ -52,5 +52,10 @@ export interface WorkStore {
    * someone else's or its batch was done already, and nothing was written.
    */
   commitPlain(work: PlainWork): Promise<boolean>;
+  /**
+   * After a failed write: makes the days of `rows` when `error` says that one had no place (the clock was set, or the
+   * machine slept for longer than days are made ahead). The write may then be tried again.
+   */
+  mend(error: unknown, rows: readonly ReadingRow[]): Promise<void>;
   keepFailed(sql: Transaction, records: readonly FailedRecord[], now: number): Promise<void>;
 }

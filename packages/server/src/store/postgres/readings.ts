@@ -6,6 +6,7 @@ import { commitPlain } from './plain-work.ts';
 const COPY = 'COPY readings (received_at, at, device, zone, value, envelope_id, fields) FROM STDIN';
 /** Rows joined into one chunk for the socket: about 64 KiB. */
 const ROWS_PER_CHUNK = 1000;
+const DAY_MS = 86_400_000;
 
 const SAVE = `
 INSERT INTO detector_states (partition, detector, key, state, updated_at)
@@ -33,8 +34,19 @@ export function createWorkStore(db: Database): WorkStore {
       ]),
     saveStates,
     commitPlain: (work) => commitPlain(db, work),
+    mend: async (error, rows) => {
+      if (!lacksDay(error)) return;
+      const days = new Set(rows.map(({ receivedAt }) => Math.floor(receivedAt / DAY_MS) * DAY_MS));
+      for (const day of days) await db.query('SELECT ensure_reading_partitions($1, 0)', [day]);
+    },
     keepFailed,
   };
+}
+
+/** True for "no partition of relation readings found for row": a check_violation of the table, which has no other check. */
+function lacksDay(error: unknown): boolean {
+  const { code, table } = (error ?? {}) as { code?: unknown; table?: unknown };
+  return code === '23514' && table === 'readings';
 }
 
 /** Rows in COPY's text format (PostgreSQL documentation, COPY, "Text Format"). */
