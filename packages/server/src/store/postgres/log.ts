@@ -19,6 +19,7 @@ import type {
   ReadFrom,
 } from '../ports/log.ts';
 import type { Database, Sql } from '../ports/database.ts';
+import { takeHeads } from './log-heads.ts';
 
 /** Partitions that the base migration makes. */
 const PARTITIONS = 16;
@@ -38,14 +39,7 @@ WITH input AS (
   RETURNING device_id, envelope_id
 ), kept AS (
   SELECT input.*, row_number() OVER (PARTITION BY partition ORDER BY n) AS rank FROM input JOIN fresh USING (device_id, envelope_id)
-), counts AS (
-  SELECT partition, count(*) AS n FROM kept GROUP BY partition
-), locked AS (
-  SELECT partition FROM log_heads WHERE partition IN (SELECT partition FROM counts) ORDER BY partition FOR UPDATE
-), heads AS (
-  UPDATE log_heads h SET head = h.head + c.n FROM counts c JOIN locked USING (partition)
-  WHERE h.partition = c.partition RETURNING h.partition, h.head - c.n AS base
-), written AS (
+), ${takeHeads('kept')}, written AS (
   INSERT INTO log_records (partition, "offset", received_at, kind, key, traceparent, context, body)
   SELECT k.partition, h.base + k.rank, k.received_at, k.kind, k.device_id, nullif(k.traceparent, ''), k.context, k.body
   FROM kept k JOIN heads h USING (partition)
@@ -58,14 +52,7 @@ WITH input AS (
     WITH ORDINALITY AS t (partition, kind, received_at, key, traceparent, body, n)
 ), ranked AS (
   SELECT *, row_number() OVER (PARTITION BY partition ORDER BY n) AS rank FROM input
-), counts AS (
-  SELECT partition, count(*) AS n FROM input GROUP BY partition
-), locked AS (
-  SELECT partition FROM log_heads WHERE partition IN (SELECT partition FROM counts) ORDER BY partition FOR UPDATE
-), heads AS (
-  UPDATE log_heads h SET head = h.head + c.n FROM counts c JOIN locked USING (partition)
-  WHERE h.partition = c.partition RETURNING h.partition, h.head - c.n AS base
-)
+), ${takeHeads('input')}
 INSERT INTO log_records (partition, "offset", received_at, kind, key, traceparent, context, body)
 SELECT r.partition, h.base + r.rank, r.received_at, r.kind, r.key, nullif(r.traceparent, ''), '', r.body
 FROM ranked r JOIN heads h USING (partition)`;

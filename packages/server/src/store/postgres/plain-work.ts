@@ -3,6 +3,7 @@
  * nothing. Each part joins `ok`, which is true only when every position could be locked where it was expected.
  */
 import type { Database } from '../ports/database.ts';
+import { takeHeads } from './log-heads.ts';
 import type { PlainWork, StateRow } from '../ports/readings.ts';
 
 const COMMIT = `
@@ -31,14 +32,7 @@ WITH mine AS (
   SELECT t.*, row_number() OVER (PARTITION BY t.partition ORDER BY t.n) AS rank
   FROM unnest($20::smallint[], $21::text[], $22::bigint[], $23::text[], $24::text[], $25::text[])
     WITH ORDINALITY AS t (partition, kind, received_at, key, traceparent, body, n), ok WHERE ok.ok
-), counts AS (
-  SELECT partition, count(*) AS n FROM input GROUP BY partition
-), locked AS (
-  SELECT partition FROM log_heads WHERE partition IN (SELECT partition FROM counts) ORDER BY partition FOR UPDATE
-), heads AS (
-  UPDATE log_heads h SET head = h.head + c.n FROM counts c JOIN locked USING (partition)
-  WHERE h.partition = c.partition RETURNING h.partition, h.head - c.n AS base
-), appended AS (
+), ${takeHeads('input')}, appended AS (
   INSERT INTO log_records (partition, "offset", received_at, kind, key, traceparent, context, body)
   SELECT i.partition, h.base + i.rank, i.received_at, i.kind, i.key, nullif(i.traceparent, ''), '', i.body
   FROM input i JOIN heads h USING (partition)
