@@ -3,11 +3,14 @@
  *
  * Guarantees: up to 100,000 readings of a range everything is exact; beyond that count, mean, extremes, standard
  * deviation and times are exact and percentiles within 1 %. Readings committed before the call are counted.
- * Failure: refusals `not-found`, `malformed-parameter`; `store-unavailable` of the store.
+ * Bound: a few questions are read at once, so that no number of them takes the connections that alarms and ingest need.
+ * Failure: refusals `not-found`, `malformed-parameter`, `overloaded` when too many wait; `store-unavailable` of the store.
  */
 import { PROFILES, type ProfileName } from '@tocsin/protocol/envelope';
 import { LIMITS } from '@tocsin/protocol/limits';
-import { refuse } from '@tocsin/protocol/refusal-error';
+import { RefusalError, refuse } from '@tocsin/protocol/refusal-error';
+import { CodedError } from '../lib/coded-error.ts';
+import { createGate } from '../lib/gate.ts';
 import type {
   MeasuredField,
   StatisticsAnswer,
@@ -65,6 +68,11 @@ export const STATISTICS_BOUNDS: StatisticsBounds = {
   buckets: LIMITS.statisticsBuckets.value,
 };
 
+/** Questions that are read at once (of the pool's 20 connections), and that may wait. */
+const AT_ONCE = 4;
+const WAITING_MOST = 200;
+const RETRY_AFTER_MS = 1000;
+
 /** The earliest and the latest time of ECMAScript. */
 const END_OF_TIME = 8.64e15;
 const PERCENTILES = [0.5, 0.95, 0.99];
@@ -74,11 +82,13 @@ export function createStatistics(
   store: StatisticsStore,
   bounds: StatisticsBounds = STATISTICS_BOUNDS,
 ): StatisticsService {
+  const gate = createGate(AT_ONCE, WAITING_MOST);
   const ask = async (query: StatisticsQuery, ...targets: StatisticsTarget[]): Promise<StatisticsPart[][]> => {
     const { from = -END_OF_TIME, to = END_OF_TIME, bucket } = query;
     if (from > to) throw refuse('malformed-parameter', 'from must not be after to');
     const width = bucket === undefined ? null : bucket * 1000;
-    return (await store.read(targets, { from, to, width }, bounds)).map((answer) => partsOf(answer, bounds));
+    const answers = await gate(() => store.read(targets, { from, to, width }, bounds)).catch(turnedAway);
+    return answers.map((answer) => partsOf(answer, bounds));
   };
   return {
     async device(id, query) {
@@ -102,6 +112,12 @@ export function createStatistics(
       return showCounted(parts, counts, query);
     },
   };
+}
+
+function turnedAway(error: unknown): never {
+  if (!(error instanceof CodedError) || error.code !== 'gate-full') throw error;
+  const detail = 'Too many ask for statistics at once';
+  throw new RefusalError({ code: 'overloaded', detail, retryAfterMs: RETRY_AFTER_MS });
 }
 
 function pick(profiles: readonly ProfileName[], name: string | undefined): MeasuredField {
