@@ -100,7 +100,7 @@ async function round(options: Round): Promise<KillReport> {
   const counts: Counts = { accepted: 0, retries: 0, strange: {}, acceptedAt: [] };
   const began = performance.now();
   const sending = sendAll(base, fleet, counts);
-  // Sending takes about 600 ms: later than this there would be nothing left to lose.
+  // Well before the last envelope is sent: later there would be nothing left to lose.
   const killedAfterMs = randomInt(20, 500);
   await pause(killedAfterMs);
   const killedAt = performance.now();
