@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
 import { createMemoryBus } from '../bus/memory/bus.ts';
 import type { Bus } from '../bus/ports/bus.ts';
-import { createIdentity, type Identity } from '../identity/identity.ts';
+import type { Identity } from '../identity/identity.ts';
 import type { IdentityEvent } from '../identity/events.ts';
 import { createVerifier, type Verifier } from '../ingest/verifier.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
@@ -15,13 +15,9 @@ import type { Logger } from '../ops/logging.ts';
 import { createMetrics, type Metrics } from '../ops/metrics.ts';
 import { createRegistry, type Registry } from '../registry/registry.ts';
 import { openStore, type Store } from '../store/open.ts';
-import { createApiKeyStore } from '../store/postgres/api-keys.ts';
 import { createDeviceStore } from '../store/postgres/devices.ts';
-import { createSessionStore } from '../store/postgres/sessions.ts';
-import { createSigningKeyStore } from '../store/postgres/signing-keys.ts';
-import { createTicketStore } from '../store/postgres/tickets.ts';
-import { createUserStore } from '../store/postgres/users.ts';
 import { createZoneStore } from '../store/postgres/zones.ts';
+import { openIdentity } from './open-identity.ts';
 import { claimDatabase } from './single-process.ts';
 import type { Settings } from './settings.ts';
 import { VERSION } from './version.ts';
@@ -87,7 +83,14 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
         log.error({ err: error }, 'a thread that checks signatures ended; another takes its place'),
     });
     open.push(() => verifier.close());
-    const identity = await openIdentity(settings, options, { store, bus, clock, metrics });
+    const identity = await openIdentity(settings, {
+      db: store.db,
+      bus,
+      clock,
+      clusterSecret: options.clusterSecret,
+      publicUrl: options.publicUrl,
+      onEvent: (event) => tell(log, metrics, event),
+    });
     open.push(() => identity.close());
     const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
     const registry = await createRegistry({ stores, bus, clock, log });
@@ -97,36 +100,6 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     await close();
     throw error;
   }
-}
-
-function openIdentity(
-  settings: Settings,
-  options: GroundOptions,
-  { store, bus, clock, metrics }: Pick<Ground, 'store' | 'bus' | 'clock' | 'metrics'>,
-): Promise<Identity> {
-  const { db } = store;
-  return createIdentity({
-    db,
-    stores: {
-      users: createUserStore(db),
-      sessions: createSessionStore(db),
-      tickets: createTicketStore(db),
-      apiKeys: createApiKeyStore(db),
-      signingKeys: createSigningKeyStore(db),
-    },
-    bus,
-    clock,
-    settings: {
-      clusterSecret: options.clusterSecret,
-      tokenAlgorithm: settings.jwtAlgorithm,
-      issuer: settings.jwtIssuer ?? options.publicUrl,
-      audience: settings.jwtAudience,
-      skewSeconds: settings.jwtClockSkewSeconds,
-      accessTokenMinutes: settings.accessTokenMinutes,
-      jwksUrl: settings.jwksUrl ?? undefined,
-    },
-    onEvent: (event) => tell(options.log, metrics, event),
-  });
 }
 
 function tell(log: Logger, metrics: Metrics, event: IdentityEvent): void {

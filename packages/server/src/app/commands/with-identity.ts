@@ -3,16 +3,12 @@
  * stderr, so that stdout is the command's answer only.
  */
 import { createMemoryBus } from '../../bus/memory/bus.ts';
-import { createIdentity, type Identity } from '../../identity/identity.ts';
+import type { Identity } from '../../identity/identity.ts';
 import { systemClock } from '../../lib/clock.ts';
 import { createLogger } from '../../ops/logging.ts';
 import { openStore, type Store } from '../../store/open.ts';
-import { createApiKeyStore } from '../../store/postgres/api-keys.ts';
-import { createSessionStore } from '../../store/postgres/sessions.ts';
-import { createSigningKeyStore } from '../../store/postgres/signing-keys.ts';
-import { createTicketStore } from '../../store/postgres/tickets.ts';
-import { createUserStore } from '../../store/postgres/users.ts';
 import { ensureClusterSecret } from '../first-start.ts';
+import { openIdentity } from '../open-identity.ts';
 import { outsideAddress } from '../settings-checks.ts';
 import type { Settings } from '../settings.ts';
 import { type CommandContext, requireSettings } from './command.ts';
@@ -62,25 +58,12 @@ export function withIdentity<Result>(
   return withStore(context, async ({ db }, settings) => {
     const bus = createMemoryBus({ clock: systemClock });
     try {
-      const identity = await createIdentity({
+      const identity = await openIdentity(settings, {
         db,
-        stores: {
-          users: createUserStore(db),
-          sessions: createSessionStore(db),
-          tickets: createTicketStore(db),
-          apiKeys: createApiKeyStore(db),
-          signingKeys: createSigningKeyStore(db),
-        },
         bus,
         clock: systemClock,
-        settings: {
-          clusterSecret: await ensureClusterSecret(settings),
-          tokenAlgorithm: settings.jwtAlgorithm,
-          issuer: outsideAddress(settings, settings.port).jwtIssuer,
-          audience: settings.jwtAudience,
-          skewSeconds: settings.jwtClockSkewSeconds,
-          accessTokenMinutes: settings.accessTokenMinutes,
-        },
+        clusterSecret: await ensureClusterSecret(settings),
+        publicUrl: outsideAddress(settings, settings.port).publicUrl,
         onEvent: () => undefined,
       });
       try {
