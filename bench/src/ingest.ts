@@ -78,7 +78,7 @@ export async function benchIngest(): Promise<BenchResult> {
     ).flat();
     await measure(bench, devices, 1, 20_000, 'warm');
     const single = await measure(bench, devices, 1, 120_000, 'single');
-    const batch = await measure(bench, devices, 100, 16_000, 'batch');
+    const batch = await measure(bench, devices, 100, 24_000, 'batch');
     const rows: ResultRow[] = [
       {
         what: 'envelopes of 1 reading',

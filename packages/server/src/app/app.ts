@@ -67,6 +67,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
   try {
     await firstStart(settings, ground, options);
     const pipeline = createPipeline(settings, ground);
+    ending.push(() => pipeline.backlog.stop());
     const health = registerChecks(createHealth(), ground, pipeline);
     const endMaintenance = await startMaintenance(ground, pipeline, settings.readingsRetentionDays);
     ending.push(endMaintenance);
@@ -137,11 +138,10 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
   });
   health.register({ name: 'bus', required: false, timeoutMs: PROBE_TIMEOUT_MS, check: () => bus.healthy() });
   health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => pipeline.hub.ready() });
-  metrics.beforeText(async () => {
-    // While the store is away the gauge keeps what it last was; `ready` says so.
-    const states = await pipeline.log.state().catch(() => []);
-    for (const { partition, head, position } of states)
+  metrics.beforeText(() => {
+    for (const { partition, head, position } of pipeline.backlog.partitions()) {
       metrics.logBacklog.set({ partition: String(partition) }, head - position);
+    }
   });
   return health;
 }

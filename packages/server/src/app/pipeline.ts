@@ -29,6 +29,7 @@ import type { ChannelStore, ChannelWriter } from '../store/ports/channels.ts';
 import type { Log } from '../store/ports/log.ts';
 import { startWorker, type Worker } from '../workers/worker.ts';
 import type { Ground } from './ground.ts';
+import { type Backlog, watchBacklog } from './backlog.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
 
@@ -43,6 +44,13 @@ const COMMIT = {
 } as const;
 const PARTITION_HINT_TOPIC = 'log';
 
+/**
+ * Records that may wait for workers before ingest takes no more: some ten seconds of a worker's work. Behind that,
+ * accepting would only make alarms late and fill the disk.
+ */
+const MOST_BACKLOG = 500_000;
+const BEHIND = { reason: 'backlog', retryAfterMs: 5000 } as const;
+
 /** The joined row. */
 export interface Pipeline {
   readonly log: Log;
@@ -54,6 +62,8 @@ export interface Pipeline {
   readonly envelopes: Ingest;
   /** Measurements of the original client. */
   readonly originals: Ingest;
+  /** How far workers are behind. */
+  readonly backlog: Backlog;
   /** Counts a refusal that a transport made before the stages. */
   rejected(transport: TransportName, reason: ErrorCode): void;
   /** Starts the worker, when this process is one. */
@@ -64,6 +74,7 @@ export interface Pipeline {
 export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   const { clock, bus, store, identity, metrics, log: logger } = ground;
   const log = createLog(store.db);
+  const backlog = watchBacklog(log);
   const alerts = createAlertStore(store.db);
   const channels = createChannelStore(store.db);
   const meaning = createMeaning(settings);
@@ -113,11 +124,12 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   };
   return {
     log,
+    backlog,
     alerts,
     channels,
     ledger,
     hub: createAlertHub(settings, ground, channels),
-    ...createEnvelopeIngest(settings, ground, { log, meaning, rejected }),
+    ...createEnvelopeIngest(settings, ground, { log, meaning, rejected, backlog: backlog.records }),
     rejected,
     startWorker: (instance, seize) =>
       settings.roles.includes('worker')
@@ -148,6 +160,7 @@ function createAlertHub(settings: Settings, { bus, identity, clock, metrics, log
 
 interface IngestParts {
   readonly log: Log;
+  readonly backlog: () => number;
   readonly meaning: MeaningOfReadings;
   readonly rejected: (transport: TransportName, reason: ErrorCode) => void;
 }
@@ -174,7 +187,7 @@ function createEnvelopeIngest(
       void bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions].join(' ')).catch(() => undefined),
     failed: (error) => void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),
     overload: () => {
-      const overload = load.overloaded();
+      const overload = parts.backlog() > MOST_BACKLOG ? BEHIND : load.overloaded();
       if (overload !== null) metrics.shed.add({ reason: overload.reason });
       return overload;
     },

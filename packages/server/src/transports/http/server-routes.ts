@@ -146,7 +146,12 @@ export interface RegistrarOptions {
   readonly https: boolean;
   /** True while the server ends: what is not public is refused with `draining`. */
   readonly draining: () => boolean;
+  /** Runs after each answer but those of `bare` routes, where a hook would cost more than it tells. */
+  readonly onAnswer: AnswerHook | null;
 }
+
+/** What hears of answers. */
+export type AnswerHook = (request: FastifyRequest, reply: FastifyReply, done: () => void) => void;
 
 function requireClosedSchemas(route: RouteOptions): void {
   const { body, querystring } = route.schema ?? {};
@@ -176,5 +181,6 @@ export function createRouteRegistrar(options: RegistrarOptions): (route: RouteOp
     ].filter((hook) => hook !== null);
     const own = route.onRequest === undefined ? [] : [route.onRequest].flat();
     if (hooks.length > 0) route.onRequest = [...hooks, ...own] as NonNullable<RouteOptions['onRequest']>;
+    if (options.onAnswer !== null && !bare) route.onResponse = options.onAnswer;
   };
 }

@@ -16,7 +16,7 @@ import { refuse } from '@tocsin/protocol/refusal-error';
 import type { Authenticators, Caller } from './access.ts';
 import { createAddressReader } from './address.ts';
 import { createErrorHandler, refusalOf, sendProblem } from './problem.ts';
-import { createMethodTable, createRouteRegistrar, type MethodTable } from './server-routes.ts';
+import { type AnswerHook, createMethodTable, createRouteRegistrar, type MethodTable } from './server-routes.ts';
 import { answerClientError, createListener, type TlsOptions } from './server-socket.ts';
 import { compileValidator } from './validation.ts';
 
@@ -106,21 +106,20 @@ function answerUnknown(methods: MethodTable): (request: FastifyRequest, reply: F
   };
 }
 
-function tellAnswers(app: FastifyInstance, { log, answered }: HttpServerOptions): void {
+/** The hook that tells metrics and log of answers; null when nobody listens. */
+function answerHook({ log, answered }: HttpServerOptions): AnswerHook | null {
   const debug = log.isLevelEnabled?.('debug') === true;
-  if (!debug && answered === undefined) return;
-  app.addHook('onResponse', (request, reply, done) => {
+  if (!debug && answered === undefined) return null;
+  return (request, reply, done) => {
     const { method, routeOptions } = request;
-    if (routeOptions.config?.headers !== 'bare') {
-      answered?.(method, routeOptions.url ?? '', reply.statusCode, reply.elapsedTime / 1000);
-    }
+    answered?.(method, routeOptions.url ?? '', reply.statusCode, reply.elapsedTime / 1000);
     if (debug) {
       const { traceparent } = request;
       const fields = { method, route: routeOptions.url, status: reply.statusCode, ms: reply.elapsedTime, traceparent };
       log.debug(fields, 'answered');
     }
     done();
-  });
+  };
 }
 
 /** Builds the server, not listening yet; routes are registered next, then `listen`. */
@@ -144,7 +143,6 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Fast
   });
   decorate(app, options);
   acceptJsonOnly(app);
-  tellAnswers(app, options);
   app.setValidatorCompiler(compileValidator);
   // Response schemas are documentation; what a route answers is sent as it is, never cut or converted.
   app.setSerializerCompiler(() => (data) => JSON.stringify(data));
@@ -156,6 +154,7 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Fast
       methods,
       https: options.https ?? options.tls !== undefined,
       draining: options.draining ?? (() => false),
+      onAnswer: answerHook(options),
     }),
   );
   app.setNotFoundHandler(answerUnknown(methods));
