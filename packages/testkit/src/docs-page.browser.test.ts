@@ -23,7 +23,8 @@ describeWith(['chromium'], 'the description of the interface in a browser', () =
       const complaints: string[] = [];
       page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
       page.on('pageerror', (error) => complaints.push(error.message));
-      await page.goto(`${app.base}/docs`);
+      // The bare address, as people type it.
+      await page.goto(app.base);
       await page.waitForSelector('.opblock-tag');
       const groups = await page.$$eval('.opblock-tag', (tags) => tags.map((tag) => tag.getAttribute('data-tag')));
       expect(groups).toEqual(expect.arrayContaining(['ingest', 'alerts', 'devices', 'zones', 'original']));

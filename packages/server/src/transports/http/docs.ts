@@ -78,4 +78,8 @@ export async function registerDocs(app: FastifyInstance, options: DocsOptions): 
   app.get('/openapi.json', { config: { access: { kind: 'public' } }, schema }, (_request, reply) =>
     reply.type('application/json').send(app.swagger()),
   );
+  // Whoever opens the server's address in a browser finds something to read.
+  app.get('/', { config: { access: { kind: 'public' }, headers: 'page' }, schema }, (_request, reply) =>
+    reply.redirect('/docs'),
+  );
 }
