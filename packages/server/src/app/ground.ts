@@ -85,6 +85,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     open.push(() => verifier.close());
     const identity = await openIdentity(settings, {
       db: store.db,
+      front: store.front,
       bus,
       clock,
       clusterSecret: options.clusterSecret,

@@ -13,7 +13,10 @@ import type { Settings } from './settings.ts';
 
 /** What {@link openIdentity} stands on. */
 export interface IdentityGround {
+  /** For what the way of an alarm asks: keys, sessions, tickets. */
   readonly db: Database;
+  /** For people: sign-in, users. */
+  readonly front: Database;
   readonly bus: Bus;
   readonly clock: Clock;
   readonly clusterSecret: string;
@@ -24,11 +27,11 @@ export interface IdentityGround {
 
 /** Opens it; rejects as `createIdentity` does. */
 export function openIdentity(settings: Settings, ground: IdentityGround): Promise<Identity> {
-  const { db, bus, clock, clusterSecret, publicUrl, onEvent } = ground;
+  const { db, front, bus, clock, clusterSecret, publicUrl, onEvent } = ground;
   return createIdentity({
-    db,
+    db: front,
     stores: {
-      users: createUserStore(db),
+      users: createUserStore(front),
       sessions: createSessionStore(db),
       tickets: createTicketStore(db),
       apiKeys: createApiKeyStore(db),

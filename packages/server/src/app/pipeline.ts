@@ -54,6 +54,7 @@ const BEHIND = { reason: 'backlog', retryAfterMs: 5000 } as const;
 /** The joined row. */
 export interface Pipeline {
   readonly log: Log;
+  /** For people's questions. */
   readonly alerts: AlertStore;
   readonly channels: ChannelStore & ChannelWriter;
   readonly ledger: Ledger;
@@ -125,7 +126,7 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   return {
     log,
     backlog,
-    alerts,
+    alerts: createAlertStore(store.front),
     channels,
     ledger,
     hub: createAlertHub(settings, ground, channels),

@@ -64,7 +64,7 @@ export async function registerRoutes(app: FastifyInstance, ground: Ground, parts
   const readings = readingsServices(ground, parts.pipeline);
   await app.register(readingsRoutes(readings));
   await app.register(misurationsRoutes(readings));
-  const statistics = createStatistics(createStatisticsStore(ground.store.db));
+  const statistics = createStatistics(createStatisticsStore(ground.store.front));
   await app.register(statisticsRoutes(statistics));
   await app.register(originalRoutes(originalServices(ground, parts.pipeline, statistics)));
 }

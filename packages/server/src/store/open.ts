@@ -19,13 +19,16 @@ export interface StoreOptions {
   readonly log: EmbeddedLog;
   /** `command`: beside a running server (see `attachEmbedded`). Default `server`. */
   readonly as?: 'server' | 'command';
-  /** Default 20. */
+  /** Of `db`. Default 20. */
   readonly maxConnections?: number;
 }
 
 /** An open store. */
 export interface Store {
+  /** For the way of an alarm: log, workers, ledger, channels, devices. */
   readonly db: Database;
+  /** For people's questions (lists, statistics, sign-in): connections of its own, so that none waits before an alarm. */
+  readonly front: Database;
   readonly engine: 'private' | 'external';
   /** What the operator should know; for the terminal. */
   readonly note?: string;
@@ -35,6 +38,8 @@ export interface Store {
   close(): Promise<void>;
 }
 
+const FRONT_CONNECTIONS = 10;
+
 /** Oldest PostgreSQL that the SQL is written for (`server_version_num`). */
 const OLDEST_VERSION = 150_000;
 
@@ -42,31 +47,33 @@ const OLDEST_VERSION = 150_000;
 export async function openStore(options: StoreOptions): Promise<Store> {
   if (options.databaseUrl !== undefined) {
     const applied = await prepare(options.databaseUrl);
-    const db = openPool(options.databaseUrl, options);
-    return { db, engine: 'external', applied, close: () => db.close() };
+    const pools = openPools(options.databaseUrl, options);
+    return { ...pools, engine: 'external', applied, close: () => closePools(pools) };
   }
   const begin = options.as === 'command' ? attachEmbedded : startEmbedded;
   const embedded = await begin({ dataDir: options.dataDir, log: options.log });
   try {
     const applied = await prepare(embedded.connection);
-    return privateStore(embedded, openPool(embedded.connection, options), applied);
+    return privateStore(embedded, openPools(embedded.connection, options), applied);
   } catch (error) {
     await embedded.stop();
     throw error;
   }
 }
 
-function privateStore(embedded: Embedded, db: Database, applied: readonly string[]): Store {
+type Pools = Pick<Store, 'db' | 'front'>;
+
+function privateStore(embedded: Embedded, pools: Pools, applied: readonly string[]): Store {
   let closed: Promise<void> | undefined;
   const end = async (): Promise<void> => {
     try {
-      await db.close();
+      await closePools(pools);
     } finally {
       await embedded.stop();
     }
   };
   return {
-    db,
+    ...pools,
     engine: 'private',
     applied,
     ...(embedded.note === undefined ? {} : { note: embedded.note }),
@@ -77,8 +84,15 @@ function privateStore(embedded: Embedded, db: Database, applied: readonly string
   };
 }
 
-function openPool(connection: DatabaseConnection, options: StoreOptions): Database {
-  return openDatabase(connection, { maxConnections: options.maxConnections ?? 20 });
+function openPools(connection: DatabaseConnection, options: StoreOptions): Pools {
+  return {
+    db: openDatabase(connection, { maxConnections: options.maxConnections ?? 20 }),
+    front: openDatabase(connection, { maxConnections: FRONT_CONNECTIONS, applicationName: 'tocsin-front' }),
+  };
+}
+
+async function closePools({ db, front }: Pools): Promise<void> {
+  await Promise.all([db.close(), front.close()]);
 }
 
 /** Checks the version and migrates, over a connection without a statement timeout. */

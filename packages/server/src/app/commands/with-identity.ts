@@ -60,6 +60,7 @@ export function withIdentity<Result>(
     try {
       const identity = await openIdentity(settings, {
         db,
+        front: db,
         bus,
         clock: systemClock,
         clusterSecret: await ensureClusterSecret(settings),
