@@ -2,6 +2,7 @@
  * One round of the kill matrix: twenty senders post while server, PostgreSQL or both are killed (SIGKILL) at a random
  * moment; then everything is counted. Senders do what devices do: sign again with the same id until 202 or 409.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import { randomInt } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { Agent } from 'node:http';
@@ -215,10 +216,4 @@ async function settle(
   stored = Number((await read(`/v1/zones/${zone}/statistics`))['count']);
   const alerts = (await read(`/v1/alerts?zone=${zone}`))['items'] as { offset: number }[];
   return { stored, alerts: alerts.length, head: Math.max(0, ...alerts.map((alert) => alert.offset)) };
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms);
-  });
 }

@@ -1,4 +1,5 @@
 /** A viewer that comes back: reconnects after every cut and resumes, and keeps all that it was ever sent. */
+import { setTimeout as pause } from 'node:timers/promises';
 import { connectViewer, type ScriptedViewer, type ViewerMessage } from './viewer.ts';
 
 /** What it saw over all of its connections. */
@@ -14,12 +15,6 @@ export interface SteadyViewer {
 }
 
 const PAUSE_MS = 50;
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms);
-  });
-}
 
 /** Connects for the first time; rejects when that fails. */
 export async function connectSteadily(url: string, token: string): Promise<SteadyViewer> {

@@ -4,6 +4,7 @@
  * A row with a lease by the store's clock says who that is. A process that died leaves its lease to run out, so a start
  * right after waits for it; one that finds another alive refuses to start.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import { CodedError } from '../lib/coded-error.ts';
 import { repeat } from '../lib/repeat.ts';
 import type { Database } from '../store/ports/database.ts';
@@ -21,9 +22,7 @@ export async function claimDatabase(db: Database, instance: string, onLost: () =
       const detail = 'another process works on this database; several need a shared bus (REDIS_URL)';
       throw new CodedError('second-process', detail);
     }
-    await new Promise((resolve) => {
-      setTimeout(resolve, RETRY_MS);
-    });
+    await pause(RETRY_MS);
   }
   const end = repeat(
     [{ name: 'renew', everyMs: RENEW_MS, work: async () => (await renewInstance(db, instance, LEASE_MS)) || onLost() }],

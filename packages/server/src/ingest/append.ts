@@ -106,7 +106,7 @@ export function createAppender(options: AppendOptions): Appender {
     pendingBytes += envelope.body.length;
     return new Promise((resolve) => {
       waiting.push({ envelope, since: options.monotonic(), resolve });
-      // In a microtask's time, so that envelopes that were verified in the same turn share the first commit too.
+      // After this turn of the event loop, so that envelopes that were verified in the same turn share the first commit too.
       if (running < options.concurrency)
         setImmediate(() => running < options.concurrency && waiting.length > 0 && void run());
     });

@@ -90,8 +90,6 @@ function one(meaning: Meaning, states: States, record: LogRecord, outcome: Outco
       return finding(meaning, states, record, outcome);
     case 'tick':
       return tick(states, record, outcome);
-    case 'frame':
-      throw new Error('frames are not worked off in this release');
   }
 }
 

@@ -7,6 +7,7 @@
  * Order of locks in the transaction: positions, heads of the log, head of the channel. Ingest takes heads only.
  * Failure: while the store is away the worker waits (back-off up to 1 s) and goes on by itself.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { AlertFinding } from '@tocsin/protocol/finding';
 import { devicePartitions, partitionOf } from '../lib/partition.ts';
 import { repeat } from '../lib/repeat.ts';
@@ -386,12 +387,6 @@ async function retrying(
       await pause(wait);
     }
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms);
-  });
 }
 
 /** Twice: what the first round leaves are findings for other keys. A store that is away meanwhile is waited for. */

@@ -8,7 +8,7 @@
 import type { Sql } from './database.ts';
 
 /** What kind of record it is; the worker dispatches on it. */
-export type LogKind = 'envelope' | 'original' | 'frame' | 'finding' | 'tick';
+export type LogKind = 'envelope' | 'original' | 'finding' | 'tick';
 
 /** A device and its zone in the short form that readings carry; zone fields are null for a device without one. */
 export interface DeviceContext {

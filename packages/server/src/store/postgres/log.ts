@@ -20,6 +20,7 @@ import type {
 } from '../ports/log.ts';
 import type { Database, Sql } from '../ports/database.ts';
 import { takeHeads } from './log-heads.ts';
+import { batchColumns, keyedColumns, LOCK_POSITIONS } from './work-columns.ts';
 
 /** Partitions that the base migration makes. */
 const PARTITIONS = 16;
@@ -80,11 +81,7 @@ const RENEW = `
 UPDATE log_positions SET lease_until = now_ms() + $2 WHERE owner = $1 AND lease_until >= now_ms() RETURNING partition, fence`;
 
 const ADVANCE = `
-WITH mine AS (
-  SELECT p.partition, b.target FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS b (partition, fence, position, target)
-  JOIN log_positions p ON p.partition = b.partition AND p.fence = b.fence AND p.position = b.position
-  ORDER BY p.partition FOR UPDATE OF p
-)
+WITH ${LOCK_POSITIONS}
 UPDATE log_positions p SET position = m.target FROM mine m WHERE p.partition = m.partition RETURNING p.partition`;
 
 const STATE = `
@@ -133,13 +130,9 @@ export function createLog(db: Database): Log {
 }
 
 async function advance(sql: Sql, batches: readonly BatchCommit[]): Promise<number[]> {
-  const columns = [
-    batches.map(({ lease }) => lease.partition),
-    batches.map(({ lease }) => lease.fence),
-    batches.map(({ lease }) => lease.position),
-    batches.map(({ position }) => position),
-  ];
-  return (await sql.query<{ partition: number }>(ADVANCE, columns, 'log-advance')).map((row) => row.partition);
+  return (await sql.query<{ partition: number }>(ADVANCE, batchColumns(batches), 'log-advance')).map(
+    (row) => row.partition,
+  );
 }
 
 async function append(db: Database, envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]> {
@@ -201,18 +194,7 @@ async function storedDigests(db: Database, envelopes: readonly EnvelopeAppend[])
 
 async function appendKeyed(sql: Sql, records: readonly KeyedAppend[]): Promise<void> {
   if (records.length === 0) return;
-  await sql.execute(
-    APPEND_KEYED,
-    [
-      records.map((r) => r.partition),
-      records.map((r) => r.kind),
-      records.map((r) => r.receivedAt),
-      records.map((r) => r.key),
-      records.map((r) => r.traceparent ?? ''),
-      records.map((r) => r.body),
-    ],
-    'log-append-keyed',
-  );
+  await sql.execute(APPEND_KEYED, keyedColumns(records), 'log-append-keyed');
 }
 
 interface RecordRow {

@@ -4,14 +4,11 @@
  */
 import type { Database } from '../ports/database.ts';
 import { takeHeads } from './log-heads.ts';
-import type { PlainWork, StateRow } from '../ports/readings.ts';
+import type { PlainWork } from '../ports/readings.ts';
+import { batchColumns, keyedColumns, LOCK_POSITIONS, stateColumns } from './work-columns.ts';
 
 const COMMIT = `
-WITH mine AS (
-  SELECT p.partition, b.target FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS b (partition, fence, position, target)
-  JOIN log_positions p ON p.partition = b.partition AND p.fence = b.fence AND p.position = b.position
-  ORDER BY p.partition FOR UPDATE OF p
-), ok AS MATERIALIZED (
+WITH ${LOCK_POSITIONS}, ok AS MATERIALIZED (
   SELECT count(*) = cardinality($1::smallint[]) AS ok FROM mine
 ), moved AS (
   UPDATE log_positions p SET position = m.target FROM mine m, ok WHERE ok.ok AND p.partition = m.partition
@@ -42,18 +39,9 @@ SELECT ok FROM ok`;
 /** Writes it; false when nothing was written. */
 export async function commitPlain(db: Database, work: PlainWork): Promise<boolean> {
   const { batches, rows, appended, now } = work;
-  const kept = work.states.filter((row) => row.state !== null);
-  const gone = work.states.filter((row) => row.state === null);
-  const keys = (states: readonly StateRow[]): unknown[] => [
-    states.map((row) => row.partition),
-    states.map((row) => row.detector),
-    states.map((row) => row.key),
-  ];
+  const { kept, gone } = stateColumns(work.states);
   const values = [
-    batches.map(({ lease }) => lease.partition),
-    batches.map(({ lease }) => lease.fence),
-    batches.map(({ lease }) => lease.position),
-    batches.map(({ position }) => position),
+    ...batchColumns(batches),
     rows.map((row) => row.receivedAt),
     rows.map((row) => row.at),
     rows.map((row) => row.device),
@@ -62,15 +50,9 @@ export async function commitPlain(db: Database, work: PlainWork): Promise<boolea
     rows.map((row) => row.envelopeId),
     rows.map((row) => (row.fields === null ? null : JSON.stringify(row.fields))),
     now,
-    ...keys(kept),
-    kept.map((row) => row.state),
-    ...keys(gone),
-    appended.map((record) => record.partition),
-    appended.map((record) => record.kind),
-    appended.map((record) => record.receivedAt),
-    appended.map((record) => record.key),
-    appended.map((record) => record.traceparent ?? ''),
-    appended.map((record) => record.body),
+    ...kept,
+    ...gone,
+    ...keyedColumns(appended),
   ];
   const [row] = await db.query<{ ok: boolean }>(COMMIT, values, 'plain-work');
   return row?.ok === true;

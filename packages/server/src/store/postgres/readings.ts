@@ -2,6 +2,7 @@
 import type { Database, Transaction } from '../ports/database.ts';
 import type { FailedRecord, ReadingRow, StateRow, WorkStore } from '../ports/readings.ts';
 import { commitPlain } from './plain-work.ts';
+import { stateColumns } from './work-columns.ts';
 
 const COPY = 'COPY readings (received_at, at, device, zone, value, envelope_id, fields) FROM STDIN';
 /** Rows joined into one chunk for the socket: about 64 KiB. */
@@ -68,15 +69,9 @@ function* chunks(rows: readonly ReadingRow[]): Generator<string> {
 }
 
 async function saveStates(sql: Transaction, states: readonly StateRow[], now: number): Promise<void> {
-  const columns = (rows: readonly StateRow[]): unknown[] => [
-    rows.map((row) => row.partition),
-    rows.map((row) => row.detector),
-    rows.map((row) => row.key),
-  ];
-  const kept = states.filter((row) => row.state !== null);
-  if (kept.length > 0) await sql.execute(SAVE, [now, ...columns(kept), kept.map((row) => row.state)], 'states-save');
-  const gone = states.filter((row) => row.state === null);
-  if (gone.length > 0) await sql.execute(FORGET, columns(gone));
+  const { kept, gone, counts } = stateColumns(states);
+  if (counts[0] > 0) await sql.execute(SAVE, [now, ...kept], 'states-save');
+  if (counts[1] > 0) await sql.execute(FORGET, gone);
 }
 
 async function keepFailed(sql: Transaction, records: readonly FailedRecord[], now: number): Promise<void> {

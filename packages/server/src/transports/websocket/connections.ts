@@ -2,6 +2,7 @@
  * All open connections of this process: one shared timer for heartbeats, deadlines and the state of sessions, and the
  * orderly end of them all.
  */
+import { setTimeout as pause } from 'node:timers/promises';
 import type { Connection } from './connection.ts';
 import type { WebSocketOptions } from './options.ts';
 
@@ -25,8 +26,6 @@ export interface Connections {
   drain(deadlineMs: number): Promise<void>;
   stop(): void;
 }
-
-const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Creates the registry. */
 export function createConnections(
