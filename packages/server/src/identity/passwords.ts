@@ -6,8 +6,10 @@
  * Failure: a RefusalError `overloaded` when the line is full.
  */
 import { randomBytes } from 'node:crypto';
-import { RefusalError, refuse } from '@tocsin/protocol/refusal-error';
+import { RefusalError } from '@tocsin/protocol/refusal-error';
 import { hash, verify, type Options } from '@node-rs/argon2';
+import { hasCode } from '../lib/coded-error.ts';
+import { createGate } from '../lib/gate.ts';
 import { normalisePassword } from './password-rules.ts';
 
 /** argon2id is the library's default; its enum cannot be named under `isolatedModules`. */
@@ -37,34 +39,8 @@ export function newPassword(): string {
 
 /** Builds the service; makes the hash that unknown users are compared with. */
 export async function createPasswords(bounds: PasswordBounds = PASSWORD_BOUNDS): Promise<Passwords> {
-  const line: (() => void)[] = [];
-  let working = 0;
-
-  const enter = (): Promise<void> | undefined => {
-    if (working < bounds.atOnce) {
-      working += 1;
-      return undefined;
-    }
-    if (line.length >= bounds.waiting) {
-      throw new RefusalError({ ...refuse('overloaded', 'Too many sign-ins at once').refusal, retryAfterMs: 2000 });
-    }
-    return new Promise((resolve) => line.push(resolve));
-  };
-  const leave = (): void => {
-    // The place goes to the next one in line without being given back.
-    const next = line.shift();
-    if (next === undefined) working -= 1;
-    else next();
-  };
-  const inTurn = async <Result>(work: () => Promise<Result>): Promise<Result> => {
-    await enter();
-    try {
-      return await work();
-    } finally {
-      leave();
-    }
-  };
-
+  const gate = createGate(bounds.atOnce, bounds.waiting);
+  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => gate(work).catch(turnedAway);
   const nobody = await hash(randomBytes(32), PARAMETERS);
   return {
     hash: (password) => inTurn(() => hash(normalisePassword(password), PARAMETERS)),
@@ -73,4 +49,9 @@ export async function createPasswords(bounds: PasswordBounds = PASSWORD_BOUNDS):
       return phc !== null && fits;
     },
   };
+}
+
+function turnedAway(error: unknown): never {
+  if (!hasCode(error, 'gate-full')) throw error;
+  throw new RefusalError({ code: 'overloaded', detail: 'Too many sign-ins at once', retryAfterMs: 2000 });
 }

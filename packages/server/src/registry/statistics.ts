@@ -9,7 +9,7 @@
 import { PROFILES, type ProfileName } from '@tocsin/protocol/envelope';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { RefusalError, refuse } from '@tocsin/protocol/refusal-error';
-import { CodedError } from '../lib/coded-error.ts';
+import { hasCode } from '../lib/coded-error.ts';
 import { createGate } from '../lib/gate.ts';
 import type {
   MeasuredField,
@@ -115,7 +115,7 @@ export function createStatistics(
 }
 
 function turnedAway(error: unknown): never {
-  if (!(error instanceof CodedError) || error.code !== 'gate-full') throw error;
+  if (!hasCode(error, 'gate-full')) throw error;
   const detail = 'Too many ask for statistics at once';
   throw new RefusalError({ code: 'overloaded', detail, retryAfterMs: RETRY_AFTER_MS });
 }
