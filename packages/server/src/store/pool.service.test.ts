@@ -133,6 +133,10 @@ describe.each(engines)('a pool on %s', (engine) => {
     const inside = expect(
       db.transaction(async (sql) => {
         await sql.query('SELECT 1');
+        // The busy one has to be busy: its connection may still be opening.
+        const sleeping = `SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tocsin'
+           AND state = 'active' AND query = 'SELECT pg_sleep(10)'`;
+        await expect.poll(async () => (await other.query(sleeping)).length, { timeout: 8_000 }).toBe(1);
         await other.query(
           `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
            WHERE datname = current_database() AND application_name = 'tocsin'`,
