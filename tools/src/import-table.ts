@@ -54,7 +54,7 @@ export const FOLDERS: readonly FolderRow[] = [
   folder('store/ports', ['protocol', 'lib', 'ops']),
   folder('bus/ports', ['protocol', 'lib', 'ops']),
   folder('store', ['protocol', 'lib', 'ops', 'store/ports']),
-  folder('bus', ['protocol', 'lib', 'ops', 'bus/ports']),
+  folder('bus', ['protocol', 'lib', 'ops', 'bus/ports', 'store/ports']),
   ...['identity', 'registry', 'billing', 'audit'].map((name) => folder(name, PORTS)),
   ...ROW.map((name, index) => ({
     ...folder(name, PURE_FOLDERS.includes(name) ? ['protocol', 'lib'] : PORTS),
@@ -79,6 +79,8 @@ export const LIBRARIES: readonly LibraryRow[] = [
   { library: 'ws', paths: [`${SERVER}/transports/websocket`] },
   { library: 'pg', paths: [`${SERVER}/store`] },
   { library: 'pg-copy-streams', paths: [`${SERVER}/store`] },
+  { library: 'ioredis', paths: [`${SERVER}/bus/redis`] },
+  { library: 'cockatiel', paths: [`${SERVER}/bus/redis`] },
   { library: 'jose', paths: [`${SERVER}/identity`] },
   { library: '@node-rs/argon2', paths: [`${SERVER}/identity`] },
   { library: 'pino', paths: [`${SERVER}/ops`] },

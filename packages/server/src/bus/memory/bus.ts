@@ -24,6 +24,7 @@ const SWEEP_STEPS = 20_000;
 /** Creates a {@link Bus} that works within this process. `close` ends its one timer. */
 export function createMemoryBus(options: MemoryBusOptions): Bus {
   const { clock } = options;
+  const instance = options.instance ?? randomUUID();
   const cells = createMemoryCells(clock);
   const limiter = createMemoryLimiter(clock);
   const timer = setInterval(() => {
@@ -32,10 +33,12 @@ export function createMemoryBus(options: MemoryBusOptions): Bus {
   }, SWEEP_MS);
   timer.unref();
   return {
-    pubsub: createMemoryPubSub(options.onListenerError ?? (() => undefined)),
+    pubsub: createMemoryPubSub(clock, options.onListenerError ?? (() => undefined)),
     cells,
     limiter,
-    presence: createMemoryPresence(clock, options.instance ?? randomUUID()),
+    presence: createMemoryPresence(clock, instance),
+    shared: false,
+    peers: async () => [instance],
     healthy: () => true,
     close: async () => clearInterval(timer),
   };

@@ -1,15 +1,24 @@
 /**
  * The bus: what processes share for speed. Losing it costs milliseconds, never a message: everything that must not be
- * lost is in the store already. One process: `bus/memory`. Several: Redis (later). One contract suite runs on each.
+ * lost is in the store already. One process: `bus/memory`. Several: `bus/redis`. One contract suite runs on each.
+ *
+ * Failure: while a shared bus is away, limits, cells and presence are those of this process alone (they answer, and do
+ * not reject); `publish` reaches this process's own subscribers only and rejects with `bus-unavailable`.
  */
 
 /** Publish-subscribe. Delivery is at most once, in the order of publication for one topic and publisher. */
 export interface PublishSubscribe {
   /** Sends `payload` to every subscriber of `topic` in every process, this one included. */
   publish(topic: string, payload: string): Promise<void>;
-  /** Calls `listener` for each payload. A listener that throws does not harm the others. Resolves once it is live. */
-  subscribe(topic: string, listener: (payload: string) => void): Promise<Unsubscribe>;
+  /**
+   * Calls `listener` for each payload. A listener that throws does not harm the others. Resolves once it is live, or, when
+   * a shared bus is away, once this process's own messages are heard: the rest follows when the bus is back.
+   */
+  subscribe(topic: string, listener: TopicListener): Promise<Unsubscribe>;
 }
+
+/** Hears a payload, and when it was published (Unix ms, by the publisher's clock). */
+export type TopicListener = (payload: string, publishedAt: number) => void;
 
 /** Ends a subscription; calling it twice does nothing more. */
 export type Unsubscribe = () => Promise<void>;
@@ -69,6 +78,10 @@ export interface Bus {
   readonly cells: Cells;
   readonly limiter: Limiter;
   readonly presence: PresenceBoard;
+  /** True when other processes can be on it. */
+  readonly shared: boolean;
+  /** Ids of the instances whose lease on the bus lives, this one included; rejects with `bus-unavailable`. */
+  peers(): Promise<readonly string[]>;
   /** True while a probe travels the bus (within the last 10 s). */
   healthy(): boolean;
   close(): Promise<void>;
