@@ -2,7 +2,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
 import type { FastifyInstance } from 'fastify';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { PublishSubscribe } from '../bus/ports/bus.ts';
+import type { PublishSubscribe, TopicListener } from '../bus/ports/bus.ts';
 import { createDeviceStore } from '../store/postgres/devices.ts';
 import { createZoneStore } from '../store/postgres/zones.ts';
 import { deviceRoutes } from '../transports/http/devices.ts';
@@ -21,10 +21,10 @@ const hexOf = (pem: string): string =>
 
 /** A bus between the two registries of these tests; it delivers at once. */
 function createPubsub(): PublishSubscribe {
-  const listeners = new Set<(payload: string) => void>();
+  const listeners = new Set<TopicListener>();
   return {
     publish: async (_topic, payload) => {
-      for (const listener of listeners) listener(payload);
+      for (const listener of listeners) listener(payload, Date.now());
     },
     subscribe: async (_topic, listener) => {
       listeners.add(listener);
