@@ -81,8 +81,6 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   const meaning = createMeaning(settings);
   const publisher = createChannelPublisher({
     pubsub: bus.pubsub,
-    key: identity.busMac,
-    clock,
     onFailure: (error) => logger.warn({ err: error }, 'the bus did not take a message; hubs read it from the store'),
   });
   const publish = (messages: readonly RaisedMessage[]): void => {
@@ -139,13 +137,12 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   };
 }
 
-function createAlertHub(settings: Settings, { bus, identity, clock, metrics, log }: Ground, store: ChannelStore): Hub {
+function createAlertHub(settings: Settings, { bus, clock, metrics, log }: Ground, store: ChannelStore): Hub {
   const failures = throttled(log, 10_000, clock);
   return createHub({
     channel: 'alerts',
     store,
     pubsub: bus.pubsub,
-    key: identity.busMac,
     clock,
     watermarkSeconds: settings.wsWatermarkSeconds,
     events: {

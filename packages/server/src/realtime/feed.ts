@@ -8,7 +8,6 @@
  * instead: history began anew at the offset given.
  * Failure: a store or bus that does not answer is reported and asked again at the next poll; nothing is thrown.
  */
-import type { KeyObject } from 'node:crypto';
 import type { PublishSubscribe, Unsubscribe } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { ChannelHead, ChannelMessage, ChannelStore } from '../store/ports/channels.ts';
@@ -25,7 +24,6 @@ export interface FeedOptions {
   readonly channel: string;
   readonly store: ChannelStore;
   readonly pubsub: PublishSubscribe;
-  readonly key: KeyObject;
   readonly clock: Clock;
   /** Time between two reads of the head, in ms. */
   readonly pollMs: number;
@@ -150,8 +148,8 @@ export function createFeed(options: FeedOptions): Feed {
   async function subscribe(): Promise<void> {
     if (unsubscribe !== null) return;
     try {
-      const { pubsub, key, onDropped } = options;
-      unsubscribe = await subscribeChannel({ pubsub, key, clock, channel, onMessage: onBusMessage, onDropped });
+      const { pubsub, onDropped } = options;
+      unsubscribe = await subscribeChannel({ pubsub, channel, onMessage: onBusMessage, onDropped });
     } catch (error) {
       options.onFailure('bus', error);
     }

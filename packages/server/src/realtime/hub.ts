@@ -8,7 +8,6 @@
  * Failure: a viewer whose queue overflows is closed with 4008, one whose history cannot be read with 1013, all of them
  * with 1012 when the channel's history began anew; each may resume.
  */
-import type { KeyObject } from 'node:crypto';
 import { CLOSE_CODES, type CloseName } from '@tocsin/protocol/close-codes';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
@@ -73,8 +72,6 @@ export interface HubOptions {
   readonly channel: string;
   readonly store: ChannelStore;
   readonly pubsub: PublishSubscribe;
-  /** Authenticates bus messages (from `CLUSTER_SECRET`). */
-  readonly key: KeyObject;
   readonly clock: Clock;
   readonly watermarkSeconds: number;
   /** Time between two reads of the head, in ms; 1000 when absent. */
@@ -143,7 +140,6 @@ export function createHub(options: HubOptions): Hub {
     channel,
     store: options.store,
     pubsub: options.pubsub,
-    key: options.key,
     clock,
     pollMs,
     preload: Math.min(ringMessages, 500),

@@ -1,5 +1,4 @@
 /** A server with hub and transport on a free port, and what tests need to move and watch it. */
-import { createSecretKey, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
@@ -78,10 +77,9 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   const server = createServer((_request, response) => response.writeHead(404).end());
   const bus = createMemoryBus({ clock });
   const store = createScriptedStore();
-  const key = createSecretKey(randomBytes(32));
-  const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, key, clock, watermarkSeconds: 10 });
+  const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, clock, watermarkSeconds: 10 });
   await hub.start();
-  const publisher = createChannelPublisher({ pubsub: bus.pubsub, key, clock });
+  const publisher = createChannelPublisher({ pubsub: bus.pubsub });
   const ended = new Set<string>();
   const receipts: Receipt[] = [];
   const lines: object[] = [];
