@@ -113,7 +113,9 @@ export async function startRedisSentinel(): Promise<RedisSentinel> {
     const follow = ['--replicaof', '127.0.0.1', String(master.port), '--repl-diskless-sync-delay', '0'];
     const replica = await startRedis({ args: follow });
     running.push(replica);
-    await until('the replica', async () => (await replica.cli('info', 'replication')).includes('master_link_status:up'));
+    await until('the replica', async () =>
+      (await replica.cli('info', 'replication')).includes('master_link_status:up'),
+    );
     const sentinels = await Promise.all(Array.from({ length: 3 }, () => startSentinel(master.port)));
     running.push(...sentinels);
     for (const sentinel of sentinels) {
