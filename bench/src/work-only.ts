@@ -19,6 +19,7 @@ export function createWorkOnly(db: Database): Worker {
     raise: async () => [],
     publish: () => undefined,
     now: () => systemClock.now(),
+    standing: () => ({ rank: 0, workers: 1 }),
     seize: true,
     events: { retry: () => undefined, failed: () => undefined, lost: () => undefined },
   });

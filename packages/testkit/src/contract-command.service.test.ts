@@ -103,10 +103,10 @@ describe('1. settings', () => {
     expect(expectReadable(err).join()).toContain('CLUSTER_SECRET');
     expect(err).not.toContain('secret-word');
   });
-  test('what this release cannot honour stops the start and says so', async () => {
-    const { code, err } = await tocsin(folder, ['serve'], { REDIS_URL: 'redis://127.0.0.1:1', NODE_ENV: 'production' });
+  test('what an operator relies on and cannot have stops the start and says so', async () => {
+    const { code, err } = await tocsin(folder, ['serve'], { LOG_BACKEND: 'redis', NODE_ENV: 'production' });
     expect(code).toBe(78);
-    expect(err).toContain('REDIS_URL');
+    expect(err).toContain('LOG_BACKEND');
     expect(err).toContain('GRPC_PORT');
   });
 });

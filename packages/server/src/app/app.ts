@@ -58,7 +58,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     log,
     clusterSecret: await ensureClusterSecret(settings),
     publicUrl,
-    onLost: () => options.onFatal?.('another process has taken over the database'),
+    onLost: () => options.onFatal?.('a process without a shared bus has taken over the database'),
   });
   const ending: (() => unknown)[] = [() => ground.close()];
   const endAll = async (): Promise<void> => {
@@ -69,11 +69,11 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     const pipeline = createPipeline(settings, ground);
     ending.push(() => pipeline.backlog.stop());
     const health = registerChecks(createHealth(), ground, pipeline);
-    const endMaintenance = await startMaintenance(ground, pipeline, settings.readingsRetentionDays);
+    const endMaintenance = await startMaintenance(ground, pipeline, settings);
     ending.push(endMaintenance);
     await pipeline.hub.start();
     ending.push(() => pipeline.hub.stop());
-    const worker = pipeline.startWorker(ground.instance, ground.store.engine === 'private');
+    const worker = pipeline.startWorker();
     ending.push(() => worker?.stop());
     const { server, viewers } = await listen(settings, ground, pipeline, health, publicUrl);
     ending.push(() => server.close());

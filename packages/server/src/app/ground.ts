@@ -4,7 +4,6 @@
  */
 import { randomUUID } from 'node:crypto';
 import { availableParallelism } from 'node:os';
-import { createMemoryBus } from '../bus/memory/bus.ts';
 import type { Bus } from '../bus/ports/bus.ts';
 import type { Identity } from '../identity/identity.ts';
 import type { IdentityEvent } from '../identity/events.ts';
@@ -13,12 +12,16 @@ import { type Clock, systemClock } from '../lib/clock.ts';
 import { createLoadMonitor, type LoadMonitor } from '../ops/load.ts';
 import type { Logger } from '../ops/logging.ts';
 import { createMetrics, type Metrics } from '../ops/metrics.ts';
+import { throttled } from '../ops/throttled-log.ts';
 import { createRegistry, type Registry } from '../registry/registry.ts';
 import { openStore, type Store } from '../store/open.ts';
 import { createDeviceStore } from '../store/postgres/devices.ts';
 import { createZoneStore } from '../store/postgres/zones.ts';
+import type { Standing } from '../workers/ownership.ts';
+import { join } from './membership.ts';
+import { openBus } from './open-bus.ts';
 import { openIdentity } from './open-identity.ts';
-import { claimDatabase } from './single-process.ts';
+import { createStoreClock } from './store-clock.ts';
 import type { Settings } from './settings.ts';
 import { VERSION } from './version.ts';
 
@@ -41,6 +44,8 @@ export interface Ground {
   readonly metrics: Metrics;
   readonly load: LoadMonitor;
   readonly verifier: Verifier;
+  /** This process among the workers of the installation. */
+  readonly standing: () => Standing;
   close(): Promise<void>;
 }
 
@@ -54,11 +59,10 @@ export interface GroundOptions {
   readonly onLost: () => void;
 }
 
-/** Opens it all. Rejects with the CodedErrors of its parts, and `second-process`. */
+/** Opens it all. Rejects with the CodedErrors of its parts, `second-process` and `other-bus`. */
 export async function openGround(settings: Settings, options: GroundOptions): Promise<Ground> {
   const { log } = options;
   const instance = randomUUID();
-  const clock = systemClock;
   const open: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
     for (const end of open.splice(0).reverse()) await end();
@@ -66,15 +70,13 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
   try {
     const store = await openStore({ databaseUrl: settings.databaseUrl ?? undefined, dataDir: settings.dataDir, log });
     open.push(() => store.close());
-    if (store.engine === 'external') open.push(await claimDatabase(store.db, instance, options.onLost));
-    const bus = createMemoryBus({
-      clock,
-      instance,
-      onListenerError: (error) => log.error({ err: error }, 'a listener of the bus failed'),
-    });
-    open.push(() => bus.close());
+    const clock = store.engine === 'external' ? await openClock(store, log, open) : systemClock;
     const metrics = createMetrics(VERSION);
     open.push(() => metrics.close());
+    const bus = openBus(settings, { clusterSecret: options.clusterSecret, clock, instance, log, metrics });
+    open.push(() => bus.close());
+    const standing =
+      store.engine === 'external' ? await joinOthers(settings, options, { store, bus, instance, open }) : ALONE;
     const load = createLoadMonitor();
     open.push(() => load.stop());
     const verifier = createVerifier({
@@ -96,11 +98,44 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
     const registry = await createRegistry({ stores, bus, clock, log });
     open.push(() => registry.close());
-    return { instance, clock, log, store, bus, identity, registry, metrics, load, verifier, close };
+    return { instance, clock, log, store, bus, identity, registry, metrics, load, verifier, standing, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** A private store has one process. */
+const ALONE = (): Standing => ({ rank: 0, workers: 1 });
+
+type Ends = (() => unknown)[];
+
+async function openClock({ db }: Store, log: Logger, open: Ends): Promise<Clock> {
+  const clock = createStoreClock(db, systemClock, (correctionMs) =>
+    log.warn({ correctionMs }, 'the clock of this machine and that of the store differ; the store’s counts'),
+  );
+  open.push(() => clock.stop());
+  await clock.compare();
+  return clock;
+}
+
+async function joinOthers(
+  settings: Settings,
+  { log, onLost }: GroundOptions,
+  { store, bus, instance, open }: { store: Store; bus: Bus; instance: string; open: Ends },
+): Promise<() => Standing> {
+  const strange = throttled(log, 60_000, systemClock);
+  const membership = await join({
+    db: store.db,
+    bus,
+    instance,
+    worker: settings.roles.includes('worker'),
+    onLost,
+    onStrangers: (instances) =>
+      void strange.warn('strangers', { instances }, 'these processes of the database are not on this bus'),
+  });
+  open.push(() => membership.leave());
+  return membership.standing;
 }
 
 function tell(log: Logger, metrics: Metrics, event: IdentityEvent): void {

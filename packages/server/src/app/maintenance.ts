@@ -1,4 +1,7 @@
-/** What must be done again and again so that nothing grows without end. Every piece is bounded and safe to do twice. */
+/**
+ * What must be done again and again so that nothing grows without end. Every piece is bounded and safe to do twice; of
+ * several processes one does it at a time, a worker (rollups see to that themselves).
+ */
 import { LIMITS } from '@tocsin/protocol/limits';
 import type { Logger } from '../ops/logging.ts';
 import { type Repeated, repeat } from '../lib/repeat.ts';
@@ -6,7 +9,9 @@ import { createRollup } from '../registry/rollup.ts';
 import { dropReadingPartitions, ensureReadingPartitions } from '../store/postgres/partitions.ts';
 import { createRollupStore } from '../store/postgres/rollups.ts';
 import type { Ground } from './ground.ts';
+import { standForLeader } from './leader.ts';
 import type { Pipeline } from './pipeline.ts';
+import type { Settings } from './settings.ts';
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -19,10 +24,11 @@ const DAYS_AHEAD = 7;
 export async function startMaintenance(
   ground: Ground,
   pipeline: Pipeline,
-  retentionDays: number,
+  { roles, readingsRetentionDays: retentionDays }: Settings,
 ): Promise<() => Promise<void>> {
   const { clock, log, store, identity } = ground;
   const { db } = store;
+  const works = roles.includes('worker');
   const partitions = (): Promise<unknown> => ensureReadingPartitions(db, clock.now(), DAYS_AHEAD);
   const rollups = createRollupStore(db);
   // Only what is rolled up may go, and statistics must know from where on raw readings may be missing.
@@ -30,6 +36,8 @@ export async function startMaintenance(
     await dropReadingPartitions(db, await rollups.release(clock.now() - retentionDays * DAY));
   };
   await partitions();
+  if (!works) return () => Promise.resolve();
+  const leader = await standForLeader(db, 'maintenance', ground.instance, () => clock.monotonic());
   const pieces: Repeated[] = [
     { name: 'reading partitions', everyMs: HOUR, work: partitions },
     { name: 'retention', everyMs: HOUR, work: retention },
@@ -46,7 +54,8 @@ export async function startMaintenance(
     },
     { name: 'sessions', everyMs: MINUTE, work: () => identity.cleanup(clock.now()) },
   ];
-  const end = repeat(pieces, (name, error) => log.warn({ piece: name, err: error }, 'maintenance will be tried again'));
+  const led = pieces.map((piece) => ({ ...piece, work: async () => (leader.leads() ? piece.work() : undefined) }));
+  const end = repeat(led, (name, error) => log.warn({ piece: name, err: error }, 'maintenance will be tried again'));
   const rollup = createRollup({
     store: rollups,
     completeUntil: () => pipeline.log.completeUntil(),
@@ -56,6 +65,7 @@ export async function startMaintenance(
   return async () => {
     await rollup.stop();
     await end();
+    await leader.stop();
   };
 }
 

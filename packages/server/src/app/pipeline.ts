@@ -68,7 +68,7 @@ export interface Pipeline {
   /** Counts a refusal that a transport made before the stages. */
   rejected(transport: TransportName, reason: ErrorCode): void;
   /** Starts the worker, when this process is one. */
-  startWorker(instance: string, seize: boolean): Worker | null;
+  startWorker(): Worker | null;
 }
 
 /** Joins the row over what {@link Ground} holds. */
@@ -130,10 +130,8 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     hub: createAlertHub(settings, ground, channels),
     ...createEnvelopeIngest(settings, ground, { log, meaning, rejected, backlog: backlog.records }),
     rejected,
-    startWorker: (instance, seize) =>
-      settings.roles.includes('worker')
-        ? startRowWorker(ground, { log, meaning, ledger, publish, instance, seize })
-        : null,
+    startWorker: () =>
+      settings.roles.includes('worker') ? startRowWorker(ground, { log, meaning, ledger, publish }) : null,
   };
 }
 
@@ -215,15 +213,13 @@ interface WorkerParts {
   readonly meaning: MeaningOfReadings;
   readonly ledger: Ledger;
   readonly publish: (messages: readonly RaisedMessage[]) => void;
-  readonly instance: string;
-  readonly seize: boolean;
 }
 
 function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
   const { store, registry, bus, clock, log: logger } = ground;
   const failures = throttled(logger, 1000, clock);
   const worker = startWorker({
-    owner: parts.instance,
+    owner: ground.instance,
     db: store.db,
     log: parts.log,
     store: createWorkStore(store.db),
@@ -247,7 +243,9 @@ function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
     raise: (sql, findings, now) => parts.ledger.raise(sql, findings, now),
     publish: parts.publish,
     now: () => clock.now(),
-    seize: parts.seize,
+    standing: ground.standing,
+    // A private store has one process: leases of the one before it need not run out.
+    seize: store.engine === 'private',
     events: {
       retry: (error) => void failures.warn('worker-retry', { err: error }, 'work on the log will be tried again'),
       failed: (records) => {

@@ -1,7 +1,6 @@
 /**
  * What settings must be together. Each check names its variables and runs only when all of them are well-formed.
- * Also the table of what this release cannot do yet: such a setting stops the start or is said in a warning, never
- * ignored in silence.
+ * Also the table of what this release cannot do yet: such a setting is said in a warning, never ignored in silence.
  */
 import { X509Certificate, createPrivateKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -71,6 +70,13 @@ const CHECKS: readonly Check[] = [
         : null,
   },
   {
+    about: ['logBackend', 'redisUrl', 'redisClusterNodes', 'redisSentinels'],
+    mistake: ({ logBackend, redisUrl, redisClusterNodes, redisSentinels }) =>
+      logBackend === 'redis' && redisUrl === null && redisClusterNodes === null && redisSentinels === null
+        ? 'REDIS_URL, REDIS_CLUSTER_NODES or REDIS_SENTINELS must be given with LOG_BACKEND=redis'
+        : null,
+  },
+  {
     about: ['production', 'grpcPort', 'tlsClientCaFile'],
     mistake: ({ production, grpcPort, tlsClientCaFile }) =>
       production && grpcPort !== null && tlsClientCaFile === null
@@ -115,17 +121,6 @@ export function checkTogether(settings: Settings, bad: ReadonlySet<keyof Setting
   );
 }
 
-const REDIS_YET = 'must be absent: this release has no Redis yet and runs as one process';
-
-/** Settings that would change what the operator relies on, and that this release cannot honour: they stop the start. */
-const REFUSED_YET: readonly (readonly [keyof Settings, string])[] = [
-  ['redisUrl', `REDIS_URL ${REDIS_YET}`],
-  ['redisClusterNodes', `REDIS_CLUSTER_NODES ${REDIS_YET}`],
-  ['redisSentinels', `REDIS_SENTINELS ${REDIS_YET}`],
-  ['redisSentinelName', `REDIS_SENTINEL_NAME ${REDIS_YET}`],
-  ['logBackend', 'LOG_BACKEND must be store: this release has no Redis yet'],
-];
-
 /** Settings whose part of the program is not in this release: said once, when they were given. */
 const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
   ['mqttBroker', 'MQTT_BROKER has no effect: MQTT is not in this release'],
@@ -137,18 +132,9 @@ const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
   ['otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT has no effect: export of traces is not in this release'],
 ];
 
-/** What this release cannot do: `refused` stops the start, `warnings` are logged. `given`: fields that were set. */
-export function checkRelease(
-  settings: Settings,
-  given: ReadonlySet<keyof Settings>,
-): { readonly refused: string[]; readonly warnings: string[] } {
-  const asksForRedis = (field: keyof Settings): boolean => field !== 'logBackend' || settings.logBackend === 'redis';
-  return {
-    refused: REFUSED_YET.filter(([field]) => given.has(field) && asksForRedis(field)).map(([, line]) => line),
-    warnings: WITHOUT_EFFECT_YET.filter(([field]) => given.has(field) && settings[field] !== null).map(
-      ([, line]) => line,
-    ),
-  };
+/** One line for each setting that was given and has no effect in this release. `given`: fields that were set. */
+export function withoutEffectYet(settings: Settings, given: ReadonlySet<keyof Settings>): string[] {
+  return WITHOUT_EFFECT_YET.filter(([field]) => given.has(field) && settings[field] !== null).map(([, line]) => line);
 }
 
 /** How the outside calls us once the listener has its port. */

@@ -123,8 +123,8 @@ describe('settings', () => {
     ['a CIDR that is too long', { TRUSTED_PROXIES: '10.0.0.0/33' }, 'TRUSTED_PROXIES'],
     ['an origin with a star', { WS_ALLOWED_ORIGINS: '*' }, 'WS_ALLOWED_ORIGINS'],
     ['a data folder that is a file', { DATA_DIR: 'pem' }, 'DATA_DIR'],
-    ['Redis, which this release lacks', { REDIS_URL: 'redis://h' }, 'REDIS_URL'],
-    ['the log on Redis, which this release lacks', { LOG_BACKEND: 'redis' }, 'LOG_BACKEND'],
+    ['two kinds of Redis at once', { REDIS_URL: 'redis://h', REDIS_CLUSTER_NODES: 'a:1' }, 'REDIS_CLUSTER_NODES'],
+    ['the log on Redis without one', { LOG_BACKEND: 'redis' }, 'LOG_BACKEND'],
     ['a clock skew over 30 s', { JWT_CLOCK_SKEW_SECONDS: '31' }, 'JWT_CLOCK_SKEW_SECONDS'],
   ])('refuse %s', (_rule, env, name) => {
     writeFileSync(join(cwd, 'pem'), '-----BEGIN CERTIFICATE-----\n');

@@ -13,7 +13,8 @@ import { seismicProfile } from '../profiles/seismic/seismic.ts';
 import type { EnvelopeAppend, Log } from '../store/ports/log.ts';
 import { createLog } from '../store/postgres/log.ts';
 import { createWorkStore } from '../store/postgres/readings.ts';
-import { startWorker, type Worker, type WorkerOptions } from './worker.ts';
+import { startWorker, type Worker } from './worker.ts';
+import type { WorkerOptions } from './worker-options.ts';
 
 const profiles = {
   seismic: seismicProfile({ windowMs: 10_000, liveMs: 60_000 }),
@@ -24,6 +25,8 @@ const swarm = swarmDetector({ sensors: 50, windowMs: 10_000, cooldownMs: 60_000,
   unknown,
   unknown
 >;
+
+const everyPartition = Array.from({ length: 16 }, (_, i) => i);
 
 describe('workers', () => {
   let database: TestDatabase;
@@ -60,6 +63,7 @@ describe('workers', () => {
       },
       publish: () => undefined,
       now: () => Date.now(),
+      standing: () => ({ rank: 0, workers: 1 }),
       seize: false,
       events: { retry: () => undefined, failed: () => undefined, lost: () => undefined },
       ...change,
@@ -102,8 +106,8 @@ describe('workers', () => {
     for (let round = 0; round < 15; round += 1) {
       await log.append(Array.from({ length: 60 }, (_, i) => envelope(i, `r${round}`)));
       sent += 60;
-      await log.acquire(`thief${round}`, [], -1, true);
-      for (const worker of all) worker.wake(Array.from({ length: 16 }, (_, i) => i));
+      await log.acquire(`thief${round}`, { among: everyPartition, most: 16, ttlMs: -1, seize: true });
+      for (const worker of all) worker.wake(everyPartition);
     }
     await done(all[0] ?? start('none'));
     expect(await stored()).toBe(sent);
@@ -194,13 +198,48 @@ describe('workers', () => {
     ]);
   });
 
+  test('workers that come, go and die share the partitions, and every reading is stored once all the while', async () => {
+    const alive = ['a', 'b', 'c'];
+    const standing = (name: string) => () => ({ rank: alive.indexOf(name), workers: alive.length });
+    const held = async (): Promise<number[]> =>
+      (
+        await database.db.query<{ n: number }>(
+          'SELECT count(*) AS n FROM log_positions WHERE owner = ANY ($1) GROUP BY owner ORDER BY 1',
+          [alive],
+        )
+      ).map((row) => row.n);
+    const team = Object.fromEntries(alive.map((name) => [name, start(name, { standing: standing(name) })]));
+    let sent = 0;
+    const send = async (): Promise<void> => {
+      await log.append(Array.from({ length: 60 }, (_, i) => envelope(i, `s${sent}`)));
+      sent += 60;
+    };
+    await send();
+    await vi.waitFor(async () => expect(await held()).toEqual([5, 5, 6]), 10_000);
+    await send();
+    // One ends in good order; another dies: its lease is nobody's any more, but in its name until it runs out.
+    alive.shift();
+    await team['a']?.stop();
+    await send();
+    await vi.waitFor(async () => expect(await held()).toEqual([8, 8]), 10_000);
+    alive.shift();
+    await team['b']?.stop();
+    await database.db.execute(
+      "UPDATE log_positions SET owner = 'b', lease_until = now_ms() + 1000 WHERE owner IS NULL",
+    );
+    await send();
+    await vi.waitFor(async () => expect(await held()).toEqual([16]), 10_000);
+    await done(team['c'] ?? start('none'));
+    expect(await stored()).toBe(sent);
+  });
+
   test('a fence that was raised in the worker’s own name, by a statement thought lost, does not stop it', async () => {
     const worker = start('one');
     await log.append([envelope(1, 'a')]);
     await done(worker);
-    await log.acquire('one', [], 5000, false);
+    await log.acquire('one', { among: everyPartition, most: 16, ttlMs: 5000, seize: false });
     await log.append([envelope(1, 'b'), envelope(2, 'b')]);
-    worker.wake(Array.from({ length: 16 }, (_, i) => i));
+    worker.wake(everyPartition);
     await done(worker);
     expect(await stored()).toBe(3);
   });

@@ -8,44 +8,14 @@
  * Failure: while the store is away the worker waits (back-off up to 1 s) and goes on by itself.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import type { AlertFinding } from '@tocsin/protocol/finding';
-import { devicePartitions, partitionOf } from '../lib/partition.ts';
+import { devicePartitions } from '../lib/partition.ts';
 import { repeat } from '../lib/repeat.ts';
-import type { Database, Transaction } from '../store/ports/database.ts';
-import type { KeyedAppend, Lease, Log, PartitionState } from '../store/ports/log.ts';
-import type { StateRow, WorkStore } from '../store/ports/readings.ts';
-import { type Meaning, type Outcome, type StateEntry, type States, stateName } from './batch.ts';
-import { decide, isDataError, newOwned, type Owned, succeeded } from './partition-state.ts';
+import type { PartitionState } from '../store/ports/log.ts';
+import { type CycleLoop, cycle, reread } from './cycle.ts';
+import { createOwnership } from './ownership.ts';
+import { isDataError, type Owned } from './partition-state.ts';
 import { createSignal, type Signal } from './signal.ts';
-
-/** What a worker needs. `Message` is what raising an alert leaves to publish. */
-export interface WorkerOptions<Message> {
-  readonly owner: string;
-  readonly db: Database;
-  readonly log: Log;
-  readonly store: WorkStore;
-  readonly meaning: Meaning;
-  /** Makes a finding whole: names, place, fingerprint. */
-  readonly complete: (finding: Outcome['findings'][number]) => Promise<AlertFinding>;
-  /** Turns findings into alerts inside the transaction; answers the messages to publish after it. */
-  readonly raise: (sql: Transaction, findings: readonly AlertFinding[], now: number) => Promise<readonly Message[]>;
-  readonly publish: (messages: readonly Message[]) => void;
-  readonly now: () => number;
-  /** True when this process owns the whole store, so that leases of a process that died need not run out. */
-  readonly seize: boolean;
-  /** Time between ticks; 10,000 ms when absent. */
-  readonly tickMs?: number;
-  readonly events: WorkerEvents;
-}
-
-/** What a worker tells logs and metrics. */
-export interface WorkerEvents {
-  /** Something failed and will be tried again. */
-  retry(error: unknown): void;
-  /** Records were set aside. */
-  failed(records: Outcome['failed']): void;
-  lost(partition: number): void;
-}
+import type { WorkerOptions } from './worker-options.ts';
 
 /** A running worker. */
 export interface Worker {
@@ -57,28 +27,32 @@ export interface Worker {
   stop(): Promise<void>;
 }
 
-const LEASE_MS = 5000;
 const RENEW_MS = 1500;
 const POLL_MS = 500;
 const TICK_MS = 10_000;
 /** Ticks are behind by this, for commits in flight: nearly all are quicker. */
 const TICK_MARGIN_MS = 5000;
-/** Bodies of one partition in a batch. */
-const BATCH_BYTES = 1_048_576;
 const MOST_BACK_OFF_MS = 1000;
-/** Up to so many readings a cycle without alerts is one statement; beyond that COPY is worth its round trips. */
-const PLAIN_ROWS = 2000;
 
 /** Starts a worker. */
 export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
   const { log, owner, events } = options;
-  const owned = new Map<number, Owned>();
   // Two lanes, so that findings do not wait for a batch of readings to be committed.
   const devices = devicePartitions(log.partitions);
-  const lanes = [createLane((partition) => partition < devices), createLane((partition) => partition >= devices)];
+  const all = Array.from({ length: log.partitions }, (_, partition) => partition);
+  const lanes = [all.slice(0, devices), all.slice(devices)].map((partitions) => createLane(partitions));
   const raise = (): void => {
     for (const { signal } of lanes) signal.raise();
   };
+  const ownership = createOwnership({
+    owner,
+    log,
+    standing: options.standing,
+    groups: lanes.map(({ partitions }) => partitions),
+    taken: raise,
+    lost: events.lost,
+  });
+  const { owned, lose, take } = ownership;
   let stopping = false;
 
   const wake = (partitions: Iterable<number>): void => {
@@ -86,32 +60,18 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
       const own = owned.get(partition);
       if (own === undefined) continue;
       own.due = true;
-      lanes.find((lane) => lane.has(partition))?.signal.raise();
+      lanes.find((lane) => lane.partitions.includes(partition))?.signal.raise();
     }
   };
-  const lose = (partition: number): void => {
-    if (owned.delete(partition)) events.lost(partition);
-  };
-  const take = async (seize: boolean): Promise<void> => {
-    const leases = await log.acquire(owner, [...owned.keys()], LEASE_MS, seize);
-    for (const lease of leases) owned.set(lease.partition, newOwned(lease));
-    if (leases.length > 0) raise();
-  };
-  const renew = async (): Promise<void> => {
-    const before = [...owned.values()];
-    const held = await log.renew(owner, LEASE_MS);
-    for (const own of before)
-      if (owned.get(own.lease.partition) === own && !isHeld(held, own)) lose(own.lease.partition);
-    await take(false);
-  };
   const poll = async (): Promise<void> => {
+    await take(false);
     const behind = (await log.state()).filter(({ head, position }) => head > position);
     if (behind.length > 0) wake(behind.map(({ partition }) => partition));
   };
   const endTimers = repeat(
     [
       { name: 'poll', everyMs: POLL_MS, work: poll },
-      { name: 'renew', everyMs: RENEW_MS, work: renew },
+      { name: 'renew', everyMs: RENEW_MS, work: ownership.renew },
       { name: 'tick', everyMs: options.tickMs ?? TICK_MS, work: async () => wake(await appendTicks(options, owned)) },
     ],
     (_name, error) => events.retry(error),
@@ -134,29 +94,24 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
       stopping = true;
       raise();
       await Promise.all([endTimers(), ready, ...running]);
-      await log.release(owner).catch(() => undefined);
+      await ownership.releaseAll().catch(() => undefined);
     },
   };
 }
 
 /** Partitions that share cycles. */
 interface Lane {
-  readonly has: (partition: number) => boolean;
+  readonly partitions: readonly number[];
   readonly signal: Signal;
 }
 
-function createLane(has: Lane['has']): Lane {
-  return { has, signal: createSignal() };
+function createLane(partitions: readonly number[]): Lane {
+  return { partitions, signal: createSignal() };
 }
 
 /** A loop's view of the worker. */
-interface Loop {
+interface Loop extends CycleLoop {
   readonly lane: Lane;
-  readonly owned: ReadonlyMap<number, Owned>;
-  readonly wake: (partitions: Iterable<number>) => void;
-  readonly lose: (partition: number) => void;
-  /** Takes what is free or ours already. */
-  readonly take: () => Promise<void>;
   readonly stopped: () => boolean;
 }
 
@@ -169,7 +124,7 @@ async function run<Message>(options: WorkerOptions<Message>, loop: Loop): Promis
   let alone = 0;
   let turn = 0;
   while (!loop.stopped()) {
-    const due = [...loop.owned.values()].filter((own) => own.due && loop.lane.has(own.lease.partition));
+    const due = [...loop.owned.values()].filter((own) => own.due && loop.lane.partitions.includes(own.lease.partition));
     // In turn, so that one that always has work cannot keep the one that fails from being found.
     if (alone > 0) turn = (turn + 1) % Math.max(1, due.length);
     const chosen = alone > 0 ? due.slice(turn, turn + 1) : due;
@@ -197,160 +152,6 @@ function failedFor(chosen: readonly Owned[], owned: number, alone: number): numb
   if (chosen.length > 1 || own === undefined) return owned;
   own.failures += 1;
   return Math.max(alone, 1);
-}
-
-/**
- * After a failed commit nobody knows whether it took effect (the connection may have died on its way back): the store
- * says where the positions are.
- */
-async function reread({ log }: Pick<WorkerOptions<unknown>, 'log'>, chosen: readonly Owned[]): Promise<void> {
-  for (const own of chosen) {
-    own.states = null;
-    own.due = true;
-  }
-  const states = await log.state();
-  for (const own of chosen) {
-    const position = states.find(({ partition }) => partition === own.lease.partition)?.position;
-    if (position !== undefined) own.lease = { ...own.lease, position };
-  }
-}
-
-async function loadStates(
-  { store, meaning }: Pick<WorkerOptions<unknown>, 'store' | 'meaning'>,
-  partition: number,
-): Promise<States> {
-  const states: States = new Map();
-  for (const row of await store.loadStates(partition)) {
-    const detector = meaning.detectors(row.key).find((other) => other.name === row.detector);
-    if (detector === undefined || row.state === null) continue;
-    const entry: StateEntry = { detector, key: row.key, state: JSON.parse(row.state) };
-    states.set(stateName(row.detector, row.key), entry);
-  }
-  return states;
-}
-
-/** A partition's share of a cycle. */
-interface Share {
-  readonly own: Owned;
-  readonly outcome: Outcome;
-}
-
-async function cycle<Message>(options: WorkerOptions<Message>, loop: Loop, chosen: readonly Owned[]): Promise<void> {
-  const { log } = options;
-  for (const own of chosen) {
-    own.states ??= await loadStates(options, own.lease.partition);
-    own.due = false;
-  }
-  const limit = Math.min(...chosen.map((own) => own.limit));
-  const records = await log.read(
-    chosen.map((own) => own.lease),
-    limit,
-    BATCH_BYTES,
-  );
-  const shares = chosen.flatMap((own): Share[] => {
-    const mine = records.filter(({ partition }) => partition === own.lease.partition);
-    if (mine.length === 0) return [];
-    // There may be more than what was read.
-    own.due = true;
-    return [{ own, outcome: decide(options.meaning, own, mine) }];
-  });
-  if (shares.length === 0) return;
-  const committed = await commit(options, shares);
-  if (committed === null) {
-    // Some partition is someone else's, or further on than we knew: the store says which and where.
-    const held = await log.renew(options.owner, LEASE_MS);
-    const gone = shares.filter(({ own }) => loop.owned.get(own.lease.partition) === own && !isHeld(held, own));
-    for (const { own } of gone) loop.lose(own.lease.partition);
-    if (gone.length > 0) await loop.take();
-    return reread(options, chosen);
-  }
-  for (const { own, outcome } of shares) settle(own, outcome);
-  if (committed.messages.length > 0) options.publish(committed.messages);
-  loop.wake(committed.appended);
-  tell(options, shares);
-}
-
-/** Keeps what the transaction has made true. */
-function settle(own: Owned, outcome: Outcome): void {
-  succeeded(own, outcome.last);
-  for (const [name, entry] of outcome.states) {
-    if (entry.state === null) own.states?.delete(name);
-    else own.states?.set(name, entry);
-  }
-}
-
-function tell({ events }: Pick<WorkerOptions<unknown>, 'events'>, shares: readonly Share[]): void {
-  for (const { outcome } of shares) if (outcome.failed.length > 0) events.failed(outcome.failed);
-}
-
-/** Null: nothing happened, because a partition is someone else's or its batch was done already. */
-async function commit<Message>(
-  options: WorkerOptions<Message>,
-  shares: readonly Share[],
-): Promise<{ messages: readonly Message[]; appended: number[] } | null> {
-  const { db, log, store } = options;
-  const outcomes = shares.map(({ outcome }) => outcome);
-  const findings = await Promise.all(outcomes.flatMap((outcome) => outcome.findings).map(options.complete));
-  const appended = toAppend(log, outcomes);
-  const rows = outcomes.length === 1 ? (outcomes[0]?.rows ?? []) : outcomes.flatMap((outcome) => outcome.rows);
-  const states = statesOf(shares);
-  const failed = outcomes.flatMap((outcome) => outcome.failed);
-  const now = options.now();
-  const batches = shares.map(({ own, outcome }) => ({ lease: own.lease, position: outcome.last }));
-  const partitions = appended.map((record) => record.partition);
-  try {
-    if (findings.length === 0 && failed.length === 0 && rows.length <= PLAIN_ROWS) {
-      const done = await store.commitPlain({ batches, rows, states, appended, now });
-      return done ? { messages: [], appended: partitions } : null;
-    }
-    return await db.transaction(async (sql) => {
-      if ((await log.advance(sql, batches)).length < batches.length) throw new NotOurs();
-      await store.insertReadings(sql, rows);
-      await store.saveStates(sql, states, now);
-      await store.keepFailed(sql, failed, now);
-      await log.appendKeyed(sql, appended);
-      const messages = findings.length === 0 ? [] : await options.raise(sql, findings, now);
-      return { messages, appended: partitions };
-    });
-  } catch (error) {
-    if (error instanceof NotOurs) return null;
-    await store.mend(error, rows);
-    throw error;
-  }
-}
-
-/** False for a partition of someone else, or one whose fence was raised: no batch of this lease will ever be committed. */
-function isHeld(held: readonly Pick<Lease, 'partition' | 'fence'>[], { lease }: Owned): boolean {
-  return held.some(({ partition, fence }) => partition === lease.partition && fence === lease.fence);
-}
-
-/** Rolls the transaction back; never leaves this file. */
-class NotOurs extends Error {
-  override readonly name = 'NotOurs';
-}
-
-function statesOf(shares: readonly Share[]): StateRow[] {
-  return shares.flatMap(({ own, outcome }) =>
-    [...outcome.states.values()].map(({ detector, key, state }) => ({
-      partition: own.lease.partition,
-      detector: detector.name,
-      key,
-      state: state === null ? null : JSON.stringify(state),
-    })),
-  );
-}
-
-function toAppend(log: Log, outcomes: readonly Outcome[]): KeyedAppend[] {
-  return outcomes.flatMap(({ notices }) =>
-    notices.map(({ key, receivedAt, traceparent, items }) => ({
-      partition: partitionOf(key, log.partitions),
-      kind: 'finding' as const,
-      receivedAt,
-      key,
-      traceparent,
-      body: JSON.stringify(items),
-    })),
-  );
 }
 
 /**

@@ -71,6 +71,15 @@ export interface Lease {
   readonly position: number;
 }
 
+/** What an owner asks for. */
+export interface Wanted {
+  readonly among: readonly number[];
+  readonly most: number;
+  /** Of the leases, ms by the store's clock. */
+  readonly ttlMs: number;
+  readonly seize: boolean;
+}
+
 /** What a worker's transaction adds to the log and how it says that a batch is done. */
 export interface BatchCommit {
   readonly lease: Lease;
@@ -105,18 +114,17 @@ export interface Log {
    */
   completeUntil(marginMs?: number): Promise<number>;
   /**
-   * Takes partitions beside those that the owner is `holding`, and raises their fence: those whose lease is free, has
-   * expired or is in the owner's name already; with `seize` all (only for a process that owns the whole store).
-   * `ttlMs` by the store's clock.
+   * Takes up to `most` partitions `among` those given, and raises their fence: those whose lease is free, has expired or
+   * is in the owner's name already; with `seize` whoever has them (only for a process that owns the whole store).
    */
-  acquire(owner: string, holding: readonly number[], ttlMs: number, seize: boolean): Promise<Lease[]>;
+  acquire(owner: string, wanted: Wanted): Promise<Lease[]>;
   /**
    * Extends the leases that `owner` still holds; answers which, with the fence that the store has: one that differs from
    * the owner's was raised in its name behind its back (an `acquire` that was thought lost), and must be taken anew.
    */
   renew(owner: string, ttlMs: number): Promise<Pick<Lease, 'partition' | 'fence'>[]>;
-  /** Gives up all leases of `owner`. */
-  release(owner: string): Promise<void>;
+  /** Gives up leases of `owner`: all, or those of `partitions`. */
+  release(owner: string, partitions?: readonly number[]): Promise<void>;
   /**
    * Moves positions in the caller's transaction; answers the partitions that moved. One that is missing is someone
    * else's, or its batch was done already: the caller must roll back.

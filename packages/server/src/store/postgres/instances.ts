@@ -4,25 +4,48 @@ import type { Database } from '../ports/database.ts';
 /** Any number that no other advisory lock of ours has. */
 const CLAIM_LOCK = 7_420_031;
 
-/** Enters the instance when no other one is alive; false when one is. */
-export function claimInstance(db: Database, id: string, leaseMs: number): Promise<boolean> {
+/** What an instance says of itself. */
+export interface InstanceFacts {
+  readonly id: string;
+  /** It has a bus that others can be on. */
+  readonly shared: boolean;
+  /** That bus carries its messages right now. */
+  readonly onBus: boolean;
+  /** It takes partitions of the log. */
+  readonly worker: boolean;
+}
+
+const ALIVE = `
+SELECT id, shared, on_bus AS "onBus", worker FROM instances WHERE id <> $1 AND lease_until >= now_ms() ORDER BY id`;
+
+const ENTER = `
+INSERT INTO instances (id, shared, on_bus, worker, lease_until) VALUES ($1, $2, $3, $4, now_ms() + $5)
+ON CONFLICT (id) DO UPDATE SET on_bus = excluded.on_bus, lease_until = excluded.lease_until`;
+
+const RENEW = `
+UPDATE instances SET lease_until = now_ms() + $3, on_bus = $2 WHERE id = $1 AND lease_until >= now_ms()`;
+
+/** Enters the instance and answers the other living ones; null (not entered) when one of them or it itself must be alone. */
+export function enterInstance(db: Database, facts: InstanceFacts, leaseMs: number): Promise<InstanceFacts[] | null> {
   return db.transaction(async (sql) => {
     await sql.execute('SELECT pg_advisory_xact_lock($1)', [CLAIM_LOCK]);
-    await sql.execute('DELETE FROM instances WHERE lease_until < now_ms()');
-    const rows = await sql.query('SELECT id FROM instances WHERE id <> $1', [id]);
-    if (rows.length > 0) return false;
-    await sql.execute('INSERT INTO instances (id, lease_until) VALUES ($1, now_ms() + $2)', [id, leaseMs]);
-    return true;
+    await sql.execute('DELETE FROM instances WHERE lease_until < now_ms() AND id <> $1', [facts.id]);
+    const others = await sql.query<InstanceFacts>(ALIVE, [facts.id]);
+    if (others.some((other) => !other.shared || !facts.shared)) return null;
+    await sql.execute(ENTER, [facts.id, facts.shared, facts.onBus, facts.worker, leaseMs]);
+    return others;
   });
 }
 
-/**
- * Extends the lease; false when another process is alive. A process that was frozen past its lease goes on when nobody
- * took its place: what it does is fenced by the leases of partitions.
- */
-export async function renewInstance(db: Database, id: string, leaseMs: number): Promise<boolean> {
-  const touched = await db.execute('UPDATE instances SET lease_until = now_ms() + $2 WHERE id = $1', [id, leaseMs]);
-  return touched === 1 || claimInstance(db, id, leaseMs);
+/** Extends the lease and answers the other living instances; enters anew, as {@link enterInstance}, when it had run out. */
+export async function renewInstance(
+  db: Database,
+  facts: InstanceFacts,
+  leaseMs: number,
+): Promise<InstanceFacts[] | null> {
+  const touched = await db.execute(RENEW, [facts.id, facts.onBus, leaseMs], 'instance-renew');
+  if (touched === 0) return enterInstance(db, facts, leaseMs);
+  return db.query<InstanceFacts>(ALIVE, [facts.id], 'instances-alive');
 }
 
 /** Takes the entry out. */

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { beforeEach, expect, test } from 'vitest';
 import type { Database } from '../ports/database.ts';
-import type { EnvelopeAppend, Lease, Log } from '../ports/log.ts';
+import type { EnvelopeAppend, Lease, Log, Wanted } from '../ports/log.ts';
 
 /** What the suite runs on: an empty log, and the database that its transactions live in. */
 export interface LogUnderTest {
@@ -34,8 +34,15 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   beforeEach(async () => {
     ({ log, db } = await fresh());
   });
+  const wanted = (part: Partial<Wanted> = {}): Wanted => ({
+    among: Array.from({ length: log.partitions }, (_, i) => i),
+    most: log.partitions,
+    ttlMs: 60_000,
+    seize: false,
+    ...part,
+  });
   const only = async (partition: number): Promise<Lease> => {
-    const lease = (await log.acquire('me', [], 60_000, true)).find((other) => other.partition === partition);
+    const lease = (await log.acquire('me', wanted({ seize: true }))).find((other) => other.partition === partition);
     if (lease === undefined) throw new Error('no lease');
     return lease;
   };
@@ -100,7 +107,7 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   test('a batch counts once, and only for the owner with the newest fence', async () => {
     await log.append([sample('a', '1'), sample('b', '1')]);
     const old = await only(3);
-    const newer = (await log.acquire('other', [], 60_000, true)).find((lease) => lease.partition === 3);
+    const newer = (await log.acquire('other', wanted({ seize: true }))).find((lease) => lease.partition === 3);
     if (newer === undefined) throw new Error('no lease');
     expect(newer.fence).toBeGreaterThan(old.fence);
     expect(await log.advance(db, [{ lease: old, position: 2 }])).toEqual([]);
@@ -128,7 +135,7 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
       [9, 'd'],
     ]);
     expect(await log.read(from, 1, 1e6)).toHaveLength(2);
-    const leases = await log.acquire('me', [], 60_000, true);
+    const leases = await log.acquire('me', wanted({ seize: true }));
     const batches = leases
       .filter(({ partition }) => [2, 9].includes(partition))
       .map((lease) => ({ lease, position: 2 }));
@@ -137,27 +144,41 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   });
 
   test('leases are held by one owner until they run out, are given up, or are seized', async () => {
-    expect(await log.acquire('a', [], 60_000, false)).toHaveLength(log.partitions);
-    expect(await log.acquire('b', [], 60_000, false)).toEqual([]);
+    expect(await log.acquire('a', wanted())).toHaveLength(log.partitions);
+    expect(await log.acquire('b', wanted())).toEqual([]);
     expect(await log.renew('a', 60_000)).toHaveLength(log.partitions);
     expect(await log.renew('b', 60_000)).toEqual([]);
     await log.release('a');
-    expect(await log.acquire('b', [], -1, false)).toHaveLength(log.partitions);
+    expect(await log.acquire('b', wanted({ ttlMs: -1 }))).toHaveLength(log.partitions);
     expect(await log.renew('b', 60_000)).toEqual([]);
-    expect(await log.acquire('c', [0, 1], 60_000, false)).toHaveLength(log.partitions - 2);
+    const among = wanted().among.slice(2);
+    expect(await log.acquire('c', wanted({ among }))).toHaveLength(log.partitions - 2);
   });
 
   test('a renewal tells the fence of the store, so that one raised in the owner’s name does not go unnoticed', async () => {
-    const [lease] = await log.acquire('a', [], 60_000, false);
-    await log.acquire('a', [], 60_000, false);
+    const [lease] = await log.acquire('a', wanted());
+    await log.acquire('a', wanted());
     const held = await log.renew('a', 60_000);
     expect(held.find(({ partition }) => partition === lease?.partition)?.fence).toBe((lease?.fence ?? 0) + 1);
   });
 
   test('an owner takes back a partition in its name that it no longer works on', async () => {
-    await log.acquire('a', [], 60_000, false);
-    const held = Array.from({ length: log.partitions - 1 }, (_, i) => i);
-    expect((await log.acquire('a', held, 60_000, false)).map((lease) => lease.partition)).toEqual([log.partitions - 1]);
+    await log.acquire('a', wanted());
+    const among = [log.partitions - 1];
+    expect((await log.acquire('a', wanted({ among }))).map((lease) => lease.partition)).toEqual(among);
+  });
+
+  test('an owner takes no more than it asks for, and may give up some and keep the others', async () => {
+    const first = await log.acquire('a', wanted({ most: 3 }));
+    expect(first).toHaveLength(3);
+    const second = await log.acquire('b', wanted());
+    expect(second).toHaveLength(log.partitions - 3);
+    const partitions = first.map((lease) => lease.partition);
+    await log.release('a', partitions.slice(0, 1));
+    await log.release('b', partitions);
+    expect(await log.renew('a', 60_000)).toHaveLength(2);
+    expect(await log.renew('b', 60_000)).toHaveLength(log.partitions - 3);
+    expect((await log.acquire('c', wanted())).map((lease) => lease.partition)).toEqual(partitions.slice(0, 1));
   });
 
   test('findings enter the log in the caller’s transaction', async () => {

@@ -72,13 +72,17 @@ const ACQUIRE = `
 UPDATE log_positions p SET owner = $1, fence = p.fence + 1, lease_until = now_ms() + $3
 FROM (
   SELECT partition FROM log_positions
-  WHERE partition <> ALL ($2::smallint[]) AND ($4::boolean OR owner IS NULL OR owner = $1 OR lease_until < now_ms())
-  ORDER BY partition FOR UPDATE SKIP LOCKED
+  WHERE partition = ANY ($2::smallint[]) AND ($4::boolean OR owner IS NULL OR owner = $1 OR lease_until < now_ms())
+  ORDER BY partition LIMIT $5 FOR UPDATE SKIP LOCKED
 ) free WHERE p.partition = free.partition
 RETURNING p.partition, p.fence, p.position`;
 
 const RENEW = `
 UPDATE log_positions SET lease_until = now_ms() + $2 WHERE owner = $1 AND lease_until >= now_ms() RETURNING partition, fence`;
+
+const RELEASE = `
+UPDATE log_positions SET owner = NULL, lease_until = 0
+WHERE owner = $1 AND ($2::smallint[] IS NULL OR partition = ANY ($2::smallint[]))`;
 
 const ADVANCE = `
 WITH ${LOCK_POSITIONS}
@@ -118,11 +122,10 @@ export function createLog(db: Database): Log {
     state: () => db.query<PartitionState>(STATE, [], 'log-state'),
     completeUntil: async (marginMs = COMMIT_MARGIN_MS) =>
       (await db.query<{ until: number }>(COMPLETE_UNTIL, [marginMs]))[0]?.until ?? 0,
-    acquire: (owner, holding, ttlMs, seize) => db.query<Lease>(ACQUIRE, [owner, holding, ttlMs, seize]),
+    acquire: (owner, { among, most, ttlMs, seize }) =>
+      db.query<Lease>(ACQUIRE, [owner, among, ttlMs, seize, most], 'log-acquire'),
     renew: (owner, ttlMs) => db.query<Pick<Lease, 'partition' | 'fence'>>(RENEW, [owner, ttlMs], 'log-renew'),
-    release: async (owner) => {
-      await db.execute('UPDATE log_positions SET owner = NULL, lease_until = 0 WHERE owner = $1', [owner]);
-    },
+    release: async (owner, partitions) => void (await db.execute(RELEASE, [owner, partitions ?? null])),
     advance,
     trim: () => db.execute(TRIM, [TRIM_ROWS], 'log-trim'),
     forget: (before) => db.execute(FORGET, [before, FORGET_ROWS]),

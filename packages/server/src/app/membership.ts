@@ -1,0 +1,123 @@
+/**
+ * This process among those that work on the same database: a row with a lease by the store's clock, renewed while it
+ * lives, says who is there.
+ *
+ * Guarantees: without a shared bus only one process works on a database (two would not hear of each other's changes in
+ * time): a start waits for the lease of one that died, and refuses beside one that lives. With one, every process must be
+ * on the same bus: a start beside instances that are on another one is refused, as far as the bus can be asked; a bus
+ * that is away never keeps a process from starting.
+ * Failure: while the store is away the last answer stands; nothing is thrown after the start.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import type { Bus } from '../bus/ports/bus.ts';
+import { CodedError } from '../lib/coded-error.ts';
+import { repeat } from '../lib/repeat.ts';
+import type { Database } from '../store/ports/database.ts';
+import { enterInstance, type InstanceFacts, renewInstance, withdrawInstance } from '../store/postgres/instances.ts';
+import type { Standing } from '../workers/ownership.ts';
+
+const LEASE_MS = 5000;
+const RENEW_MS = 1500;
+const RETRY_MS = 250;
+/** A start waits so long for leases of dead processes, and for living ones to appear on the bus. */
+const PATIENCE_MS = LEASE_MS + 3000;
+
+/** What joining needs. */
+export interface MembershipOptions {
+  readonly db: Database;
+  readonly bus: Pick<Bus, 'shared' | 'healthy' | 'peers'>;
+  readonly instance: string;
+  readonly worker: boolean;
+  /** A process that must be alone has taken this one's place. */
+  readonly onLost: () => void;
+  /** The bus does not show these instances, though it works for them: they are on another one. */
+  readonly onStrangers: (ids: readonly string[]) => void;
+  /** How long a start waits for others; 8,000 ms when absent. */
+  readonly patienceMs?: number;
+}
+
+/** Being there. */
+export interface Membership {
+  /** This worker among the living ones; of no use when it is none. */
+  standing(): Standing;
+  leave(): Promise<void>;
+}
+
+/** Instances that a bus works for and that are not on ours. Pure. */
+export function strangers(others: readonly InstanceFacts[], peers: readonly string[]): string[] {
+  return others.filter(({ id, onBus }) => onBus && !peers.includes(id)).map(({ id }) => id);
+}
+
+/** The place of `instance` among the workers. Pure. */
+export function standingOf(instance: string, others: readonly InstanceFacts[]): Standing {
+  const workers = [instance, ...others.filter(({ worker }) => worker).map(({ id }) => id)].sort();
+  return { rank: workers.indexOf(instance), workers: workers.length };
+}
+
+/** Joins. Rejects with `second-process` or `other-bus`. */
+export async function join(options: MembershipOptions): Promise<Membership> {
+  const { db, bus, instance, worker } = options;
+  const facts = (): InstanceFacts => ({ id: instance, shared: bus.shared, onBus: bus.shared && bus.healthy(), worker });
+  const until = performance.now() + (options.patienceMs ?? PATIENCE_MS);
+  const first = await enter(db, facts, until);
+  let standing = standingOf(instance, first);
+  const renew = async (): Promise<readonly InstanceFacts[]> => {
+    const others = await renewInstance(db, facts(), LEASE_MS);
+    if (others === null) options.onLost();
+    else standing = standingOf(instance, others);
+    return others ?? [];
+  };
+  const watch = async (): Promise<void> => {
+    const others = await renew();
+    if (!bus.shared || !bus.healthy()) return;
+    const strange = strangers(others, await bus.peers());
+    if (strange.length > 0) options.onStrangers(strange);
+  };
+  const leave = (): Promise<void> => withdrawInstance(db, instance).catch(() => undefined);
+  try {
+    if (bus.shared) await meetOnBus(bus, first, renew, until);
+  } catch (error) {
+    await leave();
+    throw error;
+  }
+  const end = repeat([{ name: 'renew', everyMs: RENEW_MS, work: watch }], () => undefined);
+  return {
+    standing: () => standing,
+    leave: async () => {
+      await end();
+      await leave();
+    },
+  };
+}
+
+async function enter(db: Database, facts: () => InstanceFacts, until: number): Promise<readonly InstanceFacts[]> {
+  for (;;) {
+    const others = await enterInstance(db, facts(), LEASE_MS);
+    if (others !== null) return others;
+    if (performance.now() > until) {
+      const detail = 'another process works on this database; several need a shared bus (REDIS_URL), all of them';
+      throw new CodedError('second-process', detail);
+    }
+    await pause(RETRY_MS);
+  }
+}
+
+/** Waits until every instance that a bus works for is seen on ours. */
+async function meetOnBus(
+  bus: Pick<Bus, 'peers'>,
+  first: readonly InstanceFacts[],
+  renew: () => Promise<readonly InstanceFacts[]>,
+  until: number,
+): Promise<void> {
+  let others = first;
+  for (;;) {
+    const peers = await bus.peers().catch(() => null);
+    if (peers === null || strangers(others, peers).length === 0) return;
+    if (performance.now() > until) {
+      const detail = 'other processes of this database are on another Redis; all need the same bus';
+      throw new CodedError('other-bus', detail);
+    }
+    await pause(RETRY_MS);
+    others = await renew();
+  }
+}

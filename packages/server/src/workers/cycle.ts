@@ -1,0 +1,177 @@
+/**
+ * One cycle of a worker: the records that are due in the partitions chosen, worked off and committed in one transaction.
+ */
+import { partitionOf } from '../lib/partition.ts';
+import type { KeyedAppend, Log } from '../store/ports/log.ts';
+import type { StateRow } from '../store/ports/readings.ts';
+import { type Outcome, type StateEntry, type States, stateName } from './batch.ts';
+import { isHeld, LEASE_MS } from './ownership.ts';
+import { decide, type Owned, succeeded } from './partition-state.ts';
+import type { WorkerOptions } from './worker-options.ts';
+
+/** Bodies of one partition in a batch. */
+const BATCH_BYTES = 1_048_576;
+/** Up to so many readings a cycle without alerts is one statement; beyond that COPY is worth its round trips. */
+const PLAIN_ROWS = 2000;
+
+/** What a cycle does to the worker's partitions. */
+export interface CycleLoop {
+  readonly owned: ReadonlyMap<number, Owned>;
+  readonly wake: (partitions: Iterable<number>) => void;
+  readonly lose: (partition: number) => void;
+  /** Takes what is free or ours already. */
+  readonly take: () => Promise<void>;
+}
+
+/**
+ * After a failed commit nobody knows whether it took effect (the connection may have died on its way back): the store
+ * says where the positions are.
+ */
+export async function reread({ log }: Pick<WorkerOptions<unknown>, 'log'>, chosen: readonly Owned[]): Promise<void> {
+  for (const own of chosen) {
+    own.states = null;
+    own.due = true;
+  }
+  const states = await log.state();
+  for (const own of chosen) {
+    const position = states.find(({ partition }) => partition === own.lease.partition)?.position;
+    if (position !== undefined) own.lease = { ...own.lease, position };
+  }
+}
+
+async function loadStates(
+  { store, meaning }: Pick<WorkerOptions<unknown>, 'store' | 'meaning'>,
+  partition: number,
+): Promise<States> {
+  const states: States = new Map();
+  for (const row of await store.loadStates(partition)) {
+    const detector = meaning.detectors(row.key).find((other) => other.name === row.detector);
+    if (detector === undefined || row.state === null) continue;
+    const entry: StateEntry = { detector, key: row.key, state: JSON.parse(row.state) };
+    states.set(stateName(row.detector, row.key), entry);
+  }
+  return states;
+}
+
+/** A partition's share of a cycle. */
+interface Share {
+  readonly own: Owned;
+  readonly outcome: Outcome;
+}
+
+export async function cycle<Message>(
+  options: WorkerOptions<Message>,
+  loop: CycleLoop,
+  chosen: readonly Owned[],
+): Promise<void> {
+  const { log } = options;
+  for (const own of chosen) {
+    own.states ??= await loadStates(options, own.lease.partition);
+    own.due = false;
+  }
+  const limit = Math.min(...chosen.map((own) => own.limit));
+  const records = await log.read(
+    chosen.map((own) => own.lease),
+    limit,
+    BATCH_BYTES,
+  );
+  const shares = chosen.flatMap((own): Share[] => {
+    const mine = records.filter(({ partition }) => partition === own.lease.partition);
+    if (mine.length === 0) return [];
+    // There may be more than what was read.
+    own.due = true;
+    return [{ own, outcome: decide(options.meaning, own, mine) }];
+  });
+  if (shares.length === 0) return;
+  const committed = await commit(options, shares);
+  if (committed === null) {
+    // Some partition is someone else's, or further on than we knew: the store says which and where.
+    const held = await log.renew(options.owner, LEASE_MS);
+    const gone = shares.filter(({ own }) => loop.owned.get(own.lease.partition) === own && !isHeld(held, own));
+    for (const { own } of gone) loop.lose(own.lease.partition);
+    if (gone.length > 0) await loop.take();
+    return reread(options, chosen);
+  }
+  for (const { own, outcome } of shares) settle(own, outcome);
+  if (committed.messages.length > 0) options.publish(committed.messages);
+  loop.wake(committed.appended);
+  tell(options, shares);
+}
+
+/** Keeps what the transaction has made true. */
+function settle(own: Owned, outcome: Outcome): void {
+  succeeded(own, outcome.last);
+  for (const [name, entry] of outcome.states) {
+    if (entry.state === null) own.states?.delete(name);
+    else own.states?.set(name, entry);
+  }
+}
+
+function tell({ events }: Pick<WorkerOptions<unknown>, 'events'>, shares: readonly Share[]): void {
+  for (const { outcome } of shares) if (outcome.failed.length > 0) events.failed(outcome.failed);
+}
+
+/** Null: nothing happened, because a partition is someone else's or its batch was done already. */
+async function commit<Message>(
+  options: WorkerOptions<Message>,
+  shares: readonly Share[],
+): Promise<{ messages: readonly Message[]; appended: number[] } | null> {
+  const { db, log, store } = options;
+  const outcomes = shares.map(({ outcome }) => outcome);
+  const findings = await Promise.all(outcomes.flatMap((outcome) => outcome.findings).map(options.complete));
+  const appended = toAppend(log, outcomes);
+  const rows = outcomes.length === 1 ? (outcomes[0]?.rows ?? []) : outcomes.flatMap((outcome) => outcome.rows);
+  const states = statesOf(shares);
+  const failed = outcomes.flatMap((outcome) => outcome.failed);
+  const now = options.now();
+  const batches = shares.map(({ own, outcome }) => ({ lease: own.lease, position: outcome.last }));
+  const partitions = appended.map((record) => record.partition);
+  try {
+    if (findings.length === 0 && failed.length === 0 && rows.length <= PLAIN_ROWS) {
+      const done = await store.commitPlain({ batches, rows, states, appended, now });
+      return done ? { messages: [], appended: partitions } : null;
+    }
+    return await db.transaction(async (sql) => {
+      if ((await log.advance(sql, batches)).length < batches.length) throw new NotOurs();
+      await store.insertReadings(sql, rows);
+      await store.saveStates(sql, states, now);
+      await store.keepFailed(sql, failed, now);
+      await log.appendKeyed(sql, appended);
+      const messages = findings.length === 0 ? [] : await options.raise(sql, findings, now);
+      return { messages, appended: partitions };
+    });
+  } catch (error) {
+    if (error instanceof NotOurs) return null;
+    await store.mend(error, rows);
+    throw error;
+  }
+}
+
+/** Rolls the transaction back; never leaves this file. */
+class NotOurs extends Error {
+  override readonly name = 'NotOurs';
+}
+
+function statesOf(shares: readonly Share[]): StateRow[] {
+  return shares.flatMap(({ own, outcome }) =>
+    [...outcome.states.values()].map(({ detector, key, state }) => ({
+      partition: own.lease.partition,
+      detector: detector.name,
+      key,
+      state: state === null ? null : JSON.stringify(state),
+    })),
+  );
+}
+
+function toAppend(log: Log, outcomes: readonly Outcome[]): KeyedAppend[] {
+  return outcomes.flatMap(({ notices }) =>
+    notices.map(({ key, receivedAt, traceparent, items }) => ({
+      partition: partitionOf(key, log.partitions),
+      kind: 'finding' as const,
+      receivedAt,
+      key,
+      traceparent,
+      body: JSON.stringify(items),
+    })),
+  );
+}

@@ -1,0 +1,94 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Wanted } from '../store/ports/log.ts';
+import { createOwnership, type Ownership, shareOf, type Standing } from './ownership.ts';
+
+describe('shares of partitions', () => {
+  it('add up to all partitions, and differ by one at most', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 64 }), fc.integer({ min: 1, max: 40 }), (total, workers) => {
+        const shares = Array.from({ length: workers }, (_, rank) => shareOf(total, { rank, workers }));
+        expect(shares.reduce((sum, share) => sum + share, 0)).toBe(total);
+        expect(Math.max(...shares) - Math.min(...shares)).toBeLessThanOrEqual(1);
+      }),
+    );
+  });
+
+  const groups = [Array.from({ length: 12 }, (_, i) => i), [12, 13, 14, 15]];
+  /** Leases in memory; fences as the store would raise them. */
+  function board() {
+    const owners = new Map<number, string>();
+    const fences = new Map<number, number>();
+    const log = {
+      acquire: async (owner: string, { among, most }: Wanted) => {
+        const free = among.filter((p) => (owners.get(p) ?? owner) === owner).slice(0, most);
+        return free.map((partition) => {
+          owners.set(partition, owner);
+          fences.set(partition, (fences.get(partition) ?? 0) + 1);
+          return { partition, fence: fences.get(partition) ?? 0, position: 0 };
+        });
+      },
+      renew: async (owner: string) =>
+        [...owners].filter(([, o]) => o === owner).map(([p]) => ({ partition: p, fence: fences.get(p) ?? 0 })),
+      release: async (owner: string, partitions?: readonly number[]) => {
+        for (const [p, o] of [...owners]) if (o === owner && partitions?.includes(p) !== false) owners.delete(p);
+      },
+    };
+    return { owners, log };
+  }
+
+  it('are reached by workers that come and go, whatever the order, with every partition owned', async () => {
+    const steps = fc.array(fc.record({ who: fc.nat(4), what: fc.constantFrom('come', 'go', 'die') }), {
+      maxLength: 12,
+    });
+    await fc.assert(
+      fc.asyncProperty(steps, async (moves) => {
+        const { owners, log } = board();
+        const alive = new Map<string, Ownership>();
+        const standing = (name: string) => (): Standing => {
+          const names = [...alive.keys()].sort();
+          return { rank: names.indexOf(name), workers: names.length };
+        };
+        const settle = async (): Promise<void> => {
+          for (let round = 0; round < 3; round += 1) {
+            for (const worker of alive.values()) await worker.renew();
+            for (const worker of alive.values()) await worker.take(false);
+          }
+        };
+        for (const { who, what } of moves) {
+          const name = `w${who}`;
+          const worker = alive.get(name);
+          if (what === 'come' && worker === undefined) {
+            const options = { owner: name, log, standing: standing(name), groups, taken: () => {}, lost: () => {} };
+            alive.set(name, createOwnership(options));
+          } else if (what !== 'come' && worker !== undefined) {
+            alive.delete(name);
+            // A dead worker's leases run out.
+            if (what === 'go') await worker.releaseAll();
+            else for (const [p, o] of [...owners]) if (o === name) owners.delete(p);
+          }
+          await settle();
+          if (alive.size === 0) continue;
+          expect(owners.size).toBe(16);
+          const counts = [...alive.values()].map(({ owned }) => owned.size);
+          expect(counts.reduce((sum, n) => sum + n, 0)).toBe(16);
+          expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(2);
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it('lose a partition whose fence was raised elsewhere, and take it anew', async () => {
+    const { log } = board();
+    const lost: number[] = [];
+    const standing = (): Standing => ({ rank: 0, workers: 1 });
+    const one = createOwnership({ owner: 'a', log, standing, groups, taken: () => {}, lost: (p) => lost.push(p) });
+    await one.take(false);
+    await log.acquire('a', { among: [3], most: 1, ttlMs: 1, seize: false });
+    await one.renew();
+    expect(lost).toEqual([3]);
+    await one.take(false);
+    expect(one.owned.get(3)?.lease.fence).toBe(3);
+  });
+});
