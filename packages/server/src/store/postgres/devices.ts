@@ -102,26 +102,35 @@ function areaClause(
     Array.from({ length: count }, (_, index) => `$${first + index}::double precision`).join(', ');
   if (area.kind === 'near') {
     return {
-      text: `AND d.id IN (SELECT n.id FROM devices_near(${places(3)}) n)`,
+      text: `AND place_near(d.latitude, d.longitude, ${places(3)})`,
       values: [area.latitude, area.longitude, area.radius],
     };
   }
   return {
-    text: `AND d.id IN (SELECT n FROM devices_in_bbox(${places(4)}) n)`,
+    text: `AND place_in_box(d.latitude, d.longitude, ${places(4)})`,
     values: [area.west, area.south, area.east, area.north],
   };
 }
 
-function list(db: Database, query: DeviceQuery): Promise<DeviceRow[]> {
+/**
+ * The statement of {@link DeviceStore.list}. Not prepared by name: the planner must know the circle or box to choose
+ * between its index and the order by number.
+ */
+export function deviceList(query: DeviceQuery): { readonly text: string; readonly values: readonly unknown[] } {
   const area = areaClause(query.area, 6);
-  return db.query<DeviceRow>(
-    `SELECT ${COLUMNS} ${FROM}
+  return {
+    text: `SELECT ${COLUMNS} ${FROM}
      WHERE ($1::text IS NULL OR d.zone_id = $1) AND ($2::text IS NULL OR d.profile = $2)
        AND (CASE WHEN $3::text IS NULL THEN d.standing <> 'revoked' ELSE d.standing = $3 END)
        AND ($4::integer IS NULL OR d.number < $4) ${area.text}
      ORDER BY d.number DESC LIMIT $5`,
-    [query.zoneId, query.profile, query.standing, query.before, query.limit, ...area.values],
-  );
+    values: [query.zoneId, query.profile, query.standing, query.before, query.limit, ...area.values],
+  };
+}
+
+function list(db: Database, query: DeviceQuery): Promise<DeviceRow[]> {
+  const { text, values } = deviceList(query);
+  return db.query<DeviceRow>(text, values);
 }
 
 async function findOrInsertOriginal(sql: Transaction, device: Omit<DeviceInsert, 'id'>): Promise<OriginalDeviceWrite> {
