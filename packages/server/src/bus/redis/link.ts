@@ -1,0 +1,178 @@
+/**
+ * The link to Redis: one client behind a circuit breaker.
+ *
+ * Guarantees: `run` settles within its time limit, whether the server is frozen, the link half open or nobody there. After
+ * three failures one after the other the circuit opens: `run` then rejects at once, until one try (after 0.5 s, doubling
+ * to 5 s, with jitter) succeeds. While that try is under way all others reject at once too.
+ * Failure: CodedError `bus-unavailable` for everything that means "Redis is away", with no secret in it. What Redis answers
+ * as an error, and what `work` itself throws, arrives unchanged and counts as an answer.
+ */
+import {
+  BrokenCircuitError,
+  CircuitState,
+  ConsecutiveBreaker,
+  ExponentialBackoff,
+  circuitBreaker,
+  halfJitterGenerator,
+  handleWhen,
+} from 'cockatiel';
+import { CodedError, hasCode } from '../../lib/coded-error.ts';
+import { COMMAND_TIMEOUT_MS, type RedisClient, createRedisClient } from './client.ts';
+import type { RedisPlace } from './place.ts';
+
+export { createRedisClient, type RedisClient } from './client.ts';
+export type { RedisPlace } from './place.ts';
+
+/** The state of the circuit. */
+export type Circuit = 'closed' | 'open' | 'half-open';
+
+/** A client behind a circuit breaker. */
+export interface RedisLink {
+  readonly client: RedisClient;
+  /** The longest that `run` may take, in ms. */
+  readonly timeoutMs: number;
+  /**
+   * Runs `work`; `command` names it for `observe`. Rejects with `bus-unavailable` when Redis is away, also for LOADING,
+   * READONLY, CLUSTERDOWN, MASTERDOWN and TRYAGAIN; other answers of Redis that are errors arrive unchanged.
+   */
+  run<Result>(command: string, work: (client: RedisClient) => Promise<Result>): Promise<Result>;
+  circuit(): Circuit;
+  /** Calls `listener` at every change. */
+  onCircuit(listener: (circuit: Circuit) => void): void;
+  /** Resolves once the client is connected, or after `ms`; answers whether it is. Nobody has to wait for it. */
+  ready(ms: number): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/** What a link needs. */
+export interface RedisLinkOptions {
+  readonly place: RedisPlace;
+  readonly name: string;
+  readonly onError: (error: unknown) => void;
+  /** Hears how long each command took that was tried. */
+  readonly observe?: (command: string, seconds: number) => void;
+  readonly commandTimeoutMs?: number;
+  /** A CA (PEM) to trust instead of Node's own roots. */
+  readonly ca?: string;
+}
+
+const FAILURES_MOST = 3;
+const OPEN_LEAST_MS = 500;
+const OPEN_MOST_MS = 5000;
+/** Beyond the client's own limit: a Cluster may still be looking for the node. */
+const GRACE_MS = 100;
+const CLOSE_MOST_MS = 1000;
+
+const CIRCUITS: Readonly<Record<CircuitState, Circuit>> = {
+  [CircuitState.Closed]: 'closed',
+  [CircuitState.Open]: 'open',
+  [CircuitState.HalfOpen]: 'half-open',
+  [CircuitState.Isolated]: 'open',
+};
+
+/** Answers of Redis that say that it cannot work now. Scripts put theirs into a sentence (Redis 6) or in front (7). */
+const AWAY = /(?:^|-)(?:LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|OOM)\b/;
+/** What a mistake of our own is, as the language names it. */
+const MISTAKES: readonly string[] = ['TypeError', 'RangeError', 'ReferenceError', 'SyntaxError', 'CodedError'];
+
+/** Opens a link. It connects by itself; nothing waits for it. */
+export function openRedisLink(options: RedisLinkOptions): RedisLink {
+  const client = createRedisClient(options.place, options);
+  const timeoutMs = (options.commandTimeoutMs ?? COMMAND_TIMEOUT_MS) + GRACE_MS;
+  const breaker = circuitBreaker(
+    handleWhen((error) => hasCode(error, 'bus-unavailable')),
+    {
+      breaker: new ConsecutiveBreaker(FAILURES_MOST),
+      halfOpenAfter: new ExponentialBackoff({
+        initialDelay: OPEN_LEAST_MS,
+        maxDelay: OPEN_MOST_MS,
+        generator: halfJitterGenerator,
+      }),
+    },
+  );
+  let closed = false;
+
+  return {
+    client,
+    timeoutMs,
+    async run(command, work) {
+      if (closed) throw away('the link is closed');
+      if (breaker.state === CircuitState.HalfOpen) throw away('the circuit is half open');
+      const began = performance.now();
+      try {
+        const result = await breaker.execute(() => withinTime(work, client, timeoutMs));
+        options.observe?.(command, (performance.now() - began) / 1000);
+        return result;
+      } catch (error) {
+        if (error instanceof BrokenCircuitError) throw away('the circuit is open');
+        options.observe?.(command, (performance.now() - began) / 1000);
+        throw error;
+      }
+    },
+    circuit: () => CIRCUITS[breaker.state],
+    onCircuit: (listener) => void breaker.onStateChange((state) => listener(CIRCUITS[state])),
+    ready: (ms) => isReady(client, ms),
+    async close() {
+      closed = true;
+      await ended(client);
+    },
+  };
+}
+
+/** Ends a client's connections; resolves when they are gone, or after a second. */
+export async function ended(client: RedisClient): Promise<void> {
+  if (client.status === 'end') return;
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, CLOSE_MOST_MS);
+    client.once('end', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    client.disconnect();
+  });
+}
+
+function isReady(client: RedisClient, ms: number): Promise<boolean> {
+  if (client.status === 'ready') return Promise.resolve(true);
+  return new Promise((resolve) => {
+    const ready = (): void => {
+      clearTimeout(timer);
+      resolve(true);
+    };
+    const timer = setTimeout(() => {
+      client.off('ready', ready);
+      resolve(false);
+    }, ms);
+    client.once('ready', ready);
+  });
+}
+
+async function withinTime<Result>(
+  work: (client: RedisClient) => Promise<Result>,
+  client: RedisClient,
+  timeoutMs: number,
+): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(away('no answer in time')), timeoutMs);
+  });
+  try {
+    return await Promise.race([work(client), late]);
+  } catch (error) {
+    throw named(error);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Tells "away" from an answer. The command's arguments, which ioredis adds to an error, are taken off. */
+function named(error: unknown): unknown {
+  if (!(error instanceof Error)) return away('an unknown failure');
+  if ('command' in error) delete error.command;
+  if (error.name === 'ReplyError') return AWAY.test(error.message) ? away(error.message) : error;
+  return MISTAKES.includes(error.name) ? error : away(error.message);
+}
+
+function away(detail: string): CodedError {
+  return new CodedError('bus-unavailable', `Redis: ${detail}`);
+}
