@@ -32,8 +32,11 @@ export const INSTANCES_KEPT_MS = 60_000;
 /** How long a board is kept after its last newcomer, in ms; holders renew it every ten minutes. */
 export const BOARD_KEPT_MS = 3_600_000;
 
+/** Names of the rows. */
+export type KeyName = 'bucket' | 'signInCell' | 'connectionCell' | 'instances' | 'board' | 'topic';
+
 /** Every key and channel there is. */
-export const KEYS = {
+export const KEYS: Readonly<Record<KeyName, KeyRow>> = {
   bucket: {
     namespace: 'rl',
     pattern: 'rl:{<bucket>}',
@@ -82,7 +85,7 @@ export const KEYS = {
     expiry: 'none: nothing is kept',
     tag: 'the topic',
   },
-} as const satisfies Readonly<Record<string, KeyRow>>;
+};
 
 /** Which row keeps the cells whose keys begin so. */
 const CELL_PREFIXES: readonly (readonly [string, KeyRow])[] = [
