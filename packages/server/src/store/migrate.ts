@@ -24,8 +24,8 @@ export interface Migration {
 
 /** What `migrate` needs of a file's name: four digits that order it. */
 const FILE_NAME = /^\d{4}_[a-z0-9_]+\.sql$/;
-/** Key of the advisory lock that migrators share ("tocsin" as base-36 digits). */
-const MIGRATION_LOCK = '1787270171';
+/** Key of the advisory lock that migrators share ("tocsin" as base-36 digits); held to the end of a transaction. */
+export const MIGRATION_LOCK = '1787270171';
 
 /** Applies what is missing. Give it a database without a statement timeout: a migration may take long. */
 export async function migrate(db: Database, migrations?: readonly Migration[]): Promise<{ applied: string[] }> {

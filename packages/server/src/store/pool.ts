@@ -3,13 +3,17 @@
  *
  * Guarantees: bigint arrives as a number, by parsers of this pool alone; `transaction` resolves only after PostgreSQL
  * has answered COMMIT with COMMIT (a swallowed error inside `work` ends in `transaction-aborted`, never in silence).
- * A connection that failed, timed out or could not roll back is destroyed, never lent again; the pool makes new ones, so
- * it recovers by itself once the server is back.
+ * A connection that failed, timed out or could not roll back is reset (what it had not sent yet is dropped, not delivered
+ * later) and never lent again; the pool makes new ones, so it recovers by itself once the server is back. Every statement
+ * and every COPY ends, also on a link that is dead in silence: after the wait for a connection, the statement's own limit
+ * and {@link READ_GRACE_MS}. The server is asked to find dead clients too, so that they hold no locks.
  * Failure: lost connections, time limits, a full or ending server are a CodedError `store-unavailable` (after a COMMIT
  * was sent the outcome is then unknown); every other answer of PostgreSQL arrives unchanged.
  */
+import { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { TLSSocket } from 'node:tls';
 import pg from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { CodedError } from '../lib/coded-error.ts';
@@ -43,7 +47,17 @@ export interface PoolOptions {
 }
 
 /** A server that has not answered this long after its own statement timeout is frozen or unreachable. */
-const READ_GRACE_MS = 3_000;
+const READ_GRACE_MS = 2_000;
+/** Silence after which TCP asks an idle link whether it is alive; given up 10 s later (libuv: 10 questions, one a second). */
+const KEEP_ALIVE_MS = 5_000;
+/**
+ * The same from the server's side: without an answer of TCP it ends the session, and with it the session's locks
+ * (https://www.postgresql.org/docs/15/runtime-config-connection.html#GUC-TCP-USER-TIMEOUT). No effect on Unix sockets.
+ */
+const SERVER_OPTIONS =
+  '-c tcp_user_timeout=10000 -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=5';
+/** A connection is exchanged at this age, so that after a failover none stays at the old server for ever. */
+const MOST_AGE_SECONDS = 600;
 /** Pieces of a COPY are gathered to about this many characters, so that each is not its own protocol message. */
 const COPY_CHUNK_CHARACTERS = 64 * 1024;
 const INT8 = 20;
@@ -63,7 +77,7 @@ export function openDatabase(connection: DatabaseConnection, options: PoolOption
       client.release();
       return result;
     } catch (error) {
-      client.release(breaksConnection(error));
+      giveBack(client, breaksConnection(error));
       throw error;
     }
   };
@@ -84,7 +98,9 @@ export function openDatabase(connection: DatabaseConnection, options: PoolOption
 function createPool(connection: DatabaseConnection, options: PoolOptions, max: number): pg.Pool {
   const statementTimeout = options.statementTimeoutMs ?? 15_000;
   const pool = new pg.Pool({
-    ...(typeof connection === 'string' ? { connectionString: connection } : connection),
+    ...(typeof connection === 'string'
+      ? { connectionString: withServerOptions(connection) }
+      : { ...connection, options: SERVER_OPTIONS }),
     max,
     application_name: options.applicationName ?? 'tocsin',
     connectionTimeoutMillis: options.connectionTimeoutMs ?? 5_000,
@@ -93,13 +109,24 @@ function createPool(connection: DatabaseConnection, options: PoolOptions, max: n
     idle_in_transaction_session_timeout: options.idleInTransactionTimeoutMs ?? 30_000,
     query_timeout: statementTimeout === 0 ? 0 : statementTimeout + READ_GRACE_MS,
     idleTimeoutMillis: 30_000,
+    maxLifetimeSeconds: MOST_AGE_SECONDS,
     keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_MS,
     types: { getTypeParser: typeParser },
   });
   // Both kinds of 'error' event say that a connection is gone; whoever uses it next, or now, is told by its own promise.
   pool.on('error', () => undefined);
   pool.on('connect', (client) => client.on('error', () => undefined));
   return pool;
+}
+
+/** What the URL itself gives as `options` comes last, so it wins. */
+function withServerOptions(text: string): string {
+  if (!URL.canParse(text)) return text;
+  const url = new URL(text);
+  const given = url.searchParams.get('options');
+  url.searchParams.set('options', given === null ? SERVER_OPTIONS : `${SERVER_OPTIONS} ${given}`);
+  return url.href;
 }
 
 const readInt8Array = (pg.types.getTypeParser as (oid: number) => (value: string) => (string | null)[])(INT8_ARRAY);
@@ -172,9 +199,21 @@ async function transact<Result>(client: pg.PoolClient, work: (sql: Transaction) 
     await tail;
     if (!broken) await inTurn(() => send(client, 'ROLLBACK')).catch(() => undefined);
     await tail;
-    client.release(broken);
+    giveBack(client, broken);
     throw error;
   }
+}
+
+/**
+ * Returns a connection, or ends it. An ordinary end would leave unsent bytes with the kernel, which goes on trying for
+ * minutes: a statement given up long ago could still arrive when the link heals. A reset drops them (TCP without TLS).
+ */
+function giveBack(client: pg.PoolClient, broken: boolean): void {
+  const { connection } = client as unknown as { readonly connection?: { readonly stream?: unknown } };
+  const stream = connection?.stream;
+  const plain = stream instanceof Socket && !(stream instanceof TLSSocket) && stream.remoteFamily !== undefined;
+  if (broken && plain) stream.resetAndDestroy();
+  client.release(broken);
 }
 
 /** Runs `COPY … FROM STDIN`; waits for the socket whenever it is full. */
@@ -208,6 +247,9 @@ function* gather(chunks: Iterable<string>): Generator<string> {
   if (gathered !== '') yield gathered;
 }
 
+/** False on a standby, and where somebody made the database read-only. */
+const WRITABLE = `SELECT current_setting('transaction_read_only') = 'off' AS writable`;
+
 async function probe(pool: pg.Pool, timeoutMs: number): Promise<boolean> {
   let late = false;
   let client: pg.PoolClient | undefined;
@@ -216,7 +258,7 @@ async function probe(pool: pg.Pool, timeoutMs: number): Promise<boolean> {
     timer = setTimeout(() => {
       late = true;
       // It may hang on a dead server: the next probe makes a new one.
-      client?.release(true);
+      if (client !== undefined) giveBack(client, true);
       resolve(false);
     }, timeoutMs);
   });
@@ -227,12 +269,13 @@ async function probe(pool: pg.Pool, timeoutMs: number): Promise<boolean> {
       return false;
     }
     client = lent;
-    const answered = await lent.query('SELECT 1').then(
-      () => true,
-      () => false,
+    const writable = await lent.query<{ writable: boolean }>(WRITABLE).then(
+      ({ rows }) => rows[0]?.writable,
+      () => undefined,
     );
-    if (!late) lent.release(!answered);
-    return answered;
+    // A server that has become a standby is left, too: the name may lead elsewhere by now.
+    if (!late) giveBack(lent, writable !== true);
+    return writable === true;
   };
   try {
     return await Promise.race([ask().catch(() => false), deadline]);

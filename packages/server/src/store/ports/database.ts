@@ -25,7 +25,7 @@ export interface Transaction extends Sql {
 export interface Database extends Sql {
   /** BEGIN, `work`, COMMIT; ROLLBACK when `work` rejects. READ COMMITTED. */
   transaction<Result>(work: (sql: Transaction) => Promise<Result>): Promise<Result>;
-  /** True when a trivial statement answers within `timeoutMs`. */
+  /** True when the server answers within `timeoutMs` and takes writes. */
   answers(timeoutMs: number): Promise<boolean>;
   close(): Promise<void>;
 }
