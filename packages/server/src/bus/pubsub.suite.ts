@@ -2,7 +2,7 @@
 import { expect, it, vi } from 'vitest';
 import type { Bus } from './ports/bus.ts';
 
-export function pubSubSuite(open: () => Promise<Bus>): void {
+export function pubSubSuite(open: () => Promise<Pick<Bus, 'pubsub'>>): void {
   it('delivers to every subscriber of a topic, the publisher included, in order', async () => {
     const { pubsub } = await open();
     const first: string[] = [];
