@@ -27,13 +27,13 @@ export async function startMaintenance(
   { roles, readingsRetentionDays: retentionDays }: Settings,
 ): Promise<() => Promise<void>> {
   const { clock, log, store, identity } = ground;
-  const { db } = store;
+  const { db, upkeep } = store;
   const works = roles.includes('worker');
-  const partitions = (): Promise<unknown> => ensureReadingPartitions(db, clock.now(), DAYS_AHEAD);
-  const rollups = createRollupStore(db);
+  const partitions = (): Promise<unknown> => ensureReadingPartitions(upkeep, clock.now(), DAYS_AHEAD);
+  const rollups = createRollupStore(upkeep);
   // Only what is rolled up may go, and statistics must know from where on raw readings may be missing.
   const retention = async (): Promise<void> => {
-    await dropReadingPartitions(db, await rollups.release(clock.now() - retentionDays * DAY));
+    await dropReadingPartitions(upkeep, await rollups.release(clock.now() - retentionDays * DAY));
   };
   await partitions();
   if (!works) return () => Promise.resolve();
