@@ -71,8 +71,16 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     const health = registerChecks(createHealth(), ground, pipeline);
     const endMaintenance = await startMaintenance(ground, pipeline, settings);
     ending.push(endMaintenance);
-    await pipeline.hub.start();
-    ending.push(() => pipeline.hub.stop());
+    if (settings.roles.includes('gateway')) {
+      health.register({
+        name: 'channel',
+        required: true,
+        timeoutMs: PROBE_TIMEOUT_MS,
+        check: () => pipeline.hub.ready(),
+      });
+      await pipeline.hub.start();
+      ending.push(() => pipeline.hub.stop());
+    }
     const worker = pipeline.startWorker();
     ending.push(() => worker?.stop());
     const { server, viewers } = await listen(settings, ground, pipeline, health, publicUrl);
@@ -137,7 +145,6 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
     check: () => store.db.answers(PROBE_TIMEOUT_MS),
   });
   health.register({ name: 'bus', required: false, timeoutMs: PROBE_TIMEOUT_MS, check: () => bus.healthy() });
-  health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => pipeline.hub.ready() });
   metrics.beforeText(() => {
     for (const { partition, head, position } of pipeline.backlog.partitions()) {
       metrics.logBacklog.set({ partition: String(partition) }, head - position);
