@@ -18,6 +18,7 @@ import type { Clock } from '../../lib/clock.ts';
 import { CodedError } from '../../lib/coded-error.ts';
 import type { PublishSubscribe, TopicListener } from '../ports/bus.ts';
 import { open, SEALED_MOST, seal, type SealReason } from '../seal.ts';
+import { createInTurn } from './in-turn.ts';
 import { topicChannel } from './keys.ts';
 import type { RedisLink } from './link.ts';
 import type { RedisPlace } from './place.ts';
@@ -30,6 +31,8 @@ const OWN_TOPIC = 'probe';
 const TAG_CHARACTERS = 12;
 const MESSAGE = 'm';
 const PROBE = 'p';
+/** Messages of a topic that wait for those before them, on a Cluster. */
+const WAITING_MOST = 5000;
 /** Where the time begins in a sealed text. */
 const TIME_AT = 44;
 
@@ -72,6 +75,7 @@ export function createRedisPubSub(options: RedisPubSubOptions): RedisPubSub {
   const tag = randomBytes((TAG_CHARACTERS * 3) / 4).toString('base64url');
   const topics = new Map<string, Set<{ readonly listener: TopicListener }>>([[OWN_TOPIC, new Set()]]);
   const topicOf = new Map<string, string>();
+  const inTurn = createInTurn(WAITING_MOST);
   const sharded = options.place.kind === 'cluster';
 
   function deliver(topic: string, payload: string, publishedAt: number): void {
@@ -141,7 +145,8 @@ export function createRedisPubSub(options: RedisPubSubOptions): RedisPubSub {
       }
       const at = clock.now();
       queueMicrotask(() => deliver(topic, payload, at));
-      await send(MESSAGE, topic, payload, at);
+      if (sharded) await inTurn(topic, () => send(MESSAGE, topic, payload, at));
+      else await send(MESSAGE, topic, payload, at);
     },
     async subscribe(topic, listener) {
       const listeners = topics.get(topic) ?? new Set();
