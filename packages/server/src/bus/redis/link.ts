@@ -2,13 +2,12 @@
  * The link to Redis: one client behind a circuit breaker.
  *
  * Guarantees: `run` settles within its time limit, whether the server is frozen, the link half open or nobody there. After
- * three failures one after the other the circuit opens: `run` then rejects at once, until one try (after 0.5 s, doubling
- * to 5 s, with jitter) succeeds. While that try is under way all others reject at once too.
+ * three failures one after the other the circuit opens: `run` then rejects at once, until a PING of the link's own (after
+ * 0.5 s, doubling to 5 s, with jitter) is answered. So no caller's command is ever the one that tries.
  * Failure: CodedError `bus-unavailable` for everything that means "Redis is away", with no secret in it. What Redis answers
  * as an error, and what `work` itself throws, arrives unchanged and counts as an answer.
  */
 import {
-  BrokenCircuitError,
   CircuitState,
   ConsecutiveBreaker,
   ExponentialBackoff,
@@ -59,6 +58,8 @@ export interface RedisLinkOptions {
 const FAILURES_MOST = 3;
 const OPEN_LEAST_MS = 500;
 const OPEN_MOST_MS = 5000;
+/** How often an open circuit looks whether the time of a try has come, in ms. */
+const TRY_MS = 100;
 /** Beyond the client's own limit: a Cluster may still be looking for the node. */
 const GRACE_MS = 100;
 const CLOSE_MOST_MS = 1000;
@@ -74,6 +75,13 @@ const CIRCUITS: Readonly<Record<CircuitState, Circuit>> = {
 const AWAY = /(?:^|-)(?:LOADING|READONLY|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|BUSY|MISCONF|NOREPLICAS|OOM)\b/;
 /** What a mistake of our own is, as the language names it. */
 const MISTAKES: readonly string[] = ['TypeError', 'RangeError', 'ReferenceError', 'SyntaxError', 'CodedError'];
+
+/** What ioredis says of itself, so that an operator can read it. */
+const PLAINLY: readonly (readonly [RegExp, string])[] = [
+  [/max retries per request/, 'the connection was lost'],
+  [/isn't (?:writeable|ready)|^Connection is closed/, 'not connected'],
+  [/^Command timed out/, 'no answer in time'],
+];
 
 /** Opens a link. It connects by itself; nothing waits for it. */
 export function openRedisLink(options: RedisLinkOptions): RedisLink {
@@ -91,20 +99,34 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
     },
   );
   let closed = false;
+  let trying: NodeJS.Timeout | null = null;
+
+  breaker.onStateChange((state) => {
+    if (trying !== null && (state === CircuitState.Closed || closed)) {
+      clearInterval(trying);
+      trying = null;
+    }
+    if (trying !== null || closed || state !== CircuitState.Open) return;
+    // The breaker knows when its time has come; until then, and while one try is under way, nothing is sent.
+    trying = setInterval(() => {
+      if (breaker.state !== CircuitState.Open) return;
+      breaker.execute(() => withinTime((to) => to.ping(), client, timeoutMs)).catch(() => undefined);
+    }, TRY_MS);
+    trying.unref();
+  });
 
   return {
     client,
     timeoutMs,
     async run(command, work) {
       if (closed) throw away('the link is closed');
-      if (breaker.state === CircuitState.HalfOpen) throw away('the circuit is half open');
+      if (breaker.state !== CircuitState.Closed) throw away('the circuit is open');
       const began = performance.now();
       try {
         const result = await breaker.execute(() => withinTime(work, client, timeoutMs));
         options.observe?.(command, (performance.now() - began) / 1000);
         return result;
       } catch (error) {
-        if (error instanceof BrokenCircuitError) throw away('the circuit is open');
         options.observe?.(command, (performance.now() - began) / 1000);
         throw error;
       }
@@ -114,6 +136,7 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
     ready: (ms) => isReady(client, ms),
     async close() {
       closed = true;
+      if (trying !== null) clearInterval(trying);
       await ended(client);
     },
   };
@@ -170,7 +193,8 @@ function named(error: unknown): unknown {
   if (!(error instanceof Error)) return away('an unknown failure');
   if ('command' in error) delete error.command;
   if (error.name === 'ReplyError') return AWAY.test(error.message) ? away(error.message) : error;
-  return MISTAKES.includes(error.name) ? error : away(error.message);
+  if (MISTAKES.includes(error.name)) return error;
+  return away(PLAINLY.find(([text]) => text.test(error.message))?.[1] ?? error.message);
 }
 
 function away(detail: string): CodedError {
