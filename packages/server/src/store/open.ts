@@ -61,7 +61,7 @@ const MIGRATION_MS = 1_800_000;
  */
 const ALARMS: PoolOptions = { statementTimeoutMs: 6_000, idleInTransactionTimeoutMs: 5_000 };
 const FRONT: PoolOptions = { maxConnections: 10, applicationName: 'tocsin-front' };
-const UPKEEP: PoolOptions = { maxConnections: 2, statementTimeoutMs: 60_000, applicationName: 'tocsin-upkeep' };
+const UPKEEP: PoolOptions = { maxConnections: 2, statementTimeoutMs: 30_000, applicationName: 'tocsin-upkeep' };
 
 /** Opens and migrates. */
 export async function openStore(options: StoreOptions): Promise<Store> {

@@ -2,7 +2,10 @@ import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { openTestDatabase } from '@tocsin/testkit/database';
 import { engines } from '@tocsin/testkit/engines';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describeWith } from '@tocsin/testkit/needs';
+import { type PostgresServer, startPostgres } from '@tocsin/testkit/postgres-server';
+import { type Proxy, startProxy } from '@tocsin/testkit/proxy';
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openDatabase, type PoolOptions } from './pool.ts';
 import type { Database } from './ports/database.ts';
 
@@ -197,5 +200,123 @@ describe.each(engines)('a pool on %s', (engine) => {
     await db.transaction(async () => {
       expect(await db.answers(5_000)).toBe(true);
     });
+  });
+
+  test('a read-only database is "store-unavailable" to who writes and does not answer; it heals alone', async () => {
+    const { db, other, url } = await open({ maxConnections: 2 });
+    const write = (n: number): Promise<number> => db.execute(`INSERT INTO installation VALUES ($1, 'x')`, [`n${n}`]);
+    await write(0);
+    const name = new URL(url).pathname.slice(1);
+    const become = async (state: 'on' | 'off'): Promise<void> => {
+      await other.execute(`ALTER DATABASE ${name} SET default_transaction_read_only = ${state}`);
+      await other.execute(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tocsin'`,
+      );
+    };
+    await become('on');
+    await expect.poll(() => write(1).catch((error: unknown) => error)).toMatchObject({ cause: { code: '25006' } });
+    await expect(write(1)).rejects.toMatchObject(unavailable);
+    expect(await db.query('SELECT name FROM installation')).toEqual([{ name: 'n0' }]);
+    expect(await db.answers(5_000)).toBe(false);
+    // Connections that are open stay read-only on the server's side; the pool must not keep them.
+    await other.execute(`ALTER DATABASE ${name} SET default_transaction_read_only = off`);
+    await expect.poll(() => write(2).catch(() => 0), { timeout: 10_000 }).toBe(1);
+    expect(await db.answers(5_000)).toBe(true);
+  });
+});
+
+describeWith(['postgres15-postgis'], 'a pool over TCP', () => {
+  let postgres: PostgresServer;
+  let proxy: Proxy;
+  beforeAll(async () => {
+    postgres = await startPostgres();
+    proxy = await startProxy({ port: postgres.port });
+    const db = openDatabase(postgres.url);
+    await db.execute('CREATE TABLE things (name text PRIMARY KEY)');
+    await db.close();
+  });
+  afterAll(async () => {
+    await proxy?.stop();
+    await postgres?.stop();
+  });
+  const quick: PoolOptions = { maxConnections: 4, statementTimeoutMs: 300, connectionTimeoutMs: 500 };
+
+  test('on a half-open link every statement, transaction and COPY ends, and the pool heals', async () => {
+    const db = openDatabase(proxy.urlFor(postgres.url), quick);
+    const copy = (name: string): Promise<void> =>
+      db.transaction((sql) =>
+        sql.copyIn(
+          'COPY things FROM STDIN',
+          (function* () {
+            yield `${name}-1\n`;
+            proxy.halfOpen();
+            yield `${name}-2\n`;
+          })(),
+        ),
+      );
+    const inside = (name: string): Promise<number> =>
+      db.transaction(async (sql) => {
+        await sql.execute('INSERT INTO things VALUES ($1)', [`${name}-1`]);
+        proxy.halfOpen();
+        return sql.execute('INSERT INTO things VALUES ($1)', [`${name}-2`]);
+      });
+    const alone = async (name: string): Promise<number> => {
+      await db.query('SELECT 1');
+      proxy.halfOpen();
+      return db.execute('INSERT INTO things VALUES ($1)', [name]);
+    };
+    for (const work of [copy, inside, alone]) {
+      await expect(work(`half-${work.name}`)).rejects.toMatchObject(unavailable);
+      expect(await db.answers(200)).toBe(false);
+      proxy.heal();
+      expect(await db.query('SELECT count(*) AS n FROM things')).toEqual([{ n: 0 }]);
+    }
+    await db.close();
+  });
+
+  test('close ends on a half-open link, with connections idle and busy', async () => {
+    const db = openDatabase(proxy.urlFor(postgres.url), quick);
+    await Promise.all([db.query('SELECT 1'), db.query('SELECT 1'), db.answers(1_000)]);
+    proxy.halfOpen();
+    const busy = expect(db.query('SELECT 1')).rejects.toMatchObject(unavailable);
+    await Promise.all([busy, db.close()]);
+    proxy.heal();
+  });
+
+  test('a client that fell silent inside a transaction loses its locks', async () => {
+    const silent = openDatabase(proxy.urlFor(postgres.url), { ...quick, idleInTransactionTimeoutMs: 500 });
+    const other = openDatabase(postgres.url, { lockTimeoutMs: 30_000 });
+    let proceed: (() => void) | undefined;
+    const held = new Promise<void>((resolve) => {
+      proceed = resolve;
+    });
+    const holding = silent.transaction(async (sql) => {
+      await sql.execute('LOCK TABLE things');
+      proxy.halfOpen();
+      await held;
+      await sql.execute(`INSERT INTO things VALUES ('late')`);
+    });
+    const ended = expect(holding).rejects.toMatchObject(unavailable);
+    await expect.poll(() => proxy.connections()).toBeGreaterThan(0);
+    expect(await other.query('SELECT name FROM things')).toEqual([]);
+    proceed?.();
+    await ended;
+    proxy.heal();
+    expect(await other.query('SELECT name FROM things')).toEqual([]);
+    await Promise.all([silent.close(), other.close()]);
+  });
+
+  test('a URL may bring server options of its own, and they win', async () => {
+    const url = new URL(postgres.url);
+    url.searchParams.set('options', '-c tcp_keepalives_idle=77 -c work_mem=5MB');
+    const db = openDatabase(url.href);
+    const show = async (name: string): Promise<unknown> =>
+      (await db.query<{ value: string }>('SELECT current_setting($1) AS value', [name]))[0]?.value;
+    expect([await show('tcp_keepalives_idle'), await show('work_mem'), await show('tcp_user_timeout')]).toEqual([
+      '77',
+      '5MB',
+      '10000',
+    ]);
+    await db.close();
   });
 });
