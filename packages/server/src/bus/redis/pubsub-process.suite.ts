@@ -23,18 +23,24 @@ export interface BusProcess {
   close(): Promise<void>;
 }
 
+/** What may differ. */
+export interface ProcessOptions {
+  readonly ca?: string;
+  readonly times?: ProbeTimes;
+  readonly key?: KeyObject;
+  /** Where it hears, when that is another way than where it publishes. */
+  readonly hearing?: RedisPlace;
+}
+
 /** Starts one. */
-export async function startBusProcess(
-  place: RedisPlace,
-  more: { readonly ca?: string; readonly times?: ProbeTimes; readonly key?: KeyObject } = {},
-): Promise<BusProcess> {
+export async function startBusProcess(place: RedisPlace, more: ProcessOptions = {}): Promise<BusProcess> {
   const tls = more.ca === undefined ? {} : { ca: more.ca };
   const link = openRedisLink({ place, name: 'test-link', onError: () => undefined, ...tls });
   const dropped: [SealReason, string][] = [];
   const remade: (readonly string[])[] = [];
   const listenerErrors: unknown[] = [];
   const pubsub = createRedisPubSub({
-    place,
+    place: more.hearing ?? place,
     link,
     key: more.key ?? CLUSTER_KEY,
     clock: systemClock,
