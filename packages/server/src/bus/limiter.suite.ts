@@ -2,7 +2,7 @@
 import { expect, it } from 'vitest';
 import type { Bus } from './ports/bus.ts';
 
-export function limiterSuite(open: () => Promise<Bus>, pass: (ms: number) => Promise<void>): void {
+export function limiterSuite(open: () => Promise<Pick<Bus, 'limiter'>>, pass: (ms: number) => Promise<void>): void {
   it('starts full, refuses above the burst, and says how long to wait', async () => {
     const { limiter } = await open();
     const shape = { ratePerSecond: 1, burst: 2 };

@@ -4,7 +4,7 @@ import type { Bus, Presence } from './ports/bus.ts';
 
 const ids = (entries: readonly Presence[]): string[] => entries.map((entry) => entry.id);
 
-export function presenceSuite(open: () => Promise<Bus>): void {
+export function presenceSuite(open: () => Promise<Pick<Bus, 'presence'>>): void {
   it('lists the holders of a key, oldest first, the newcomer included', async () => {
     const { presence } = await open();
     expect(ids(await presence.join('k', 'a'))).toEqual(['a']);
@@ -28,6 +28,15 @@ export function presenceSuite(open: () => Promise<Bus>): void {
     await presence.leave('k', 'a');
     await presence.leave('none', 'a');
     expect(ids(await presence.list('k'))).toEqual(['b']);
+  });
+
+  it('says who holds a place, by process and since when', async () => {
+    const { presence } = await open();
+    const [first] = await presence.join('k', 'a');
+    expect(first?.instance).toMatch(/^[^/]+$/);
+    const again = await presence.join('k', 'a');
+    expect(again).toEqual([first]);
+    expect(await presence.list('k')).toEqual([first]);
   });
 
   it('lets only as many of many simultaneous newcomers see themselves within a limit', async () => {
