@@ -1,5 +1,6 @@
 /** What the service tests of identity share: an identity on a fresh database, with a clock that they move. */
 import { type TestDatabase, openTestDatabase } from '@tocsin/testkit/database';
+import type { Engine } from '@tocsin/testkit/engines';
 import { createMemoryBus } from '../bus/memory/bus.ts';
 import type { Bus } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -53,8 +54,8 @@ export interface Bench {
   close(): Promise<void>;
 }
 
-export async function openBench(settings: Partial<IdentitySettings> = {}): Promise<Bench> {
-  const database = await openTestDatabase();
+export async function openBench(settings: Partial<IdentitySettings> = {}, engine?: Engine): Promise<Bench> {
+  const database = await openTestDatabase(engine ?? {});
   const { db } = database;
   const stores = storesOf(db);
   const clock = movableClock();

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
+import { engines } from '@tocsin/testkit/engines';
 import type { AlertFinding } from '@tocsin/protocol/finding';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Detector } from '../detectors/detector.ts';
@@ -28,12 +29,12 @@ const swarm = swarmDetector({ sensors: 50, windowMs: 10_000, cooldownMs: 60_000,
 
 const everyPartition = Array.from({ length: 16 }, (_, i) => i);
 
-describe('workers', () => {
+describe.each(engines)('workers on %s', (engine) => {
   let database: TestDatabase;
   let log: Log;
   const workers: Worker[] = [];
   beforeEach(async () => {
-    database = await openTestDatabase();
+    database = await openTestDatabase(engine);
     log = createLog(database.db);
     await database.db.execute('CREATE TABLE raised (fingerprint text, sensors integer)');
   });
