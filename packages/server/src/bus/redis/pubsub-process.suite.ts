@@ -59,7 +59,7 @@ export async function startBusProcess(place: RedisPlace, more: ProcessOptions = 
     remade,
     listenerErrors,
     async close() {
-      pubsub.close();
+      await pubsub.close();
       await link.close();
     },
   };

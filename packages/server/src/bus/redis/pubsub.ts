@@ -66,7 +66,7 @@ export interface RedisPubSub extends PublishSubscribe {
   /** Age of the last probe that came back, in ms ({@link Probe.lagMs}). */
   lagMs(): number;
   /** Ends timers and the hearing connection; the link stays. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 /** Creates it and begins to connect. */
@@ -167,9 +167,9 @@ export function createRedisPubSub(options: RedisPubSubOptions): RedisPubSub {
     },
     healthy: () => probe.healthy(),
     lagMs: () => probe.lagMs(),
-    close() {
+    async close() {
       probe.stop();
-      subscriber.close();
+      await subscriber.close();
     },
   };
 }

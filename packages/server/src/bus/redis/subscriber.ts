@@ -8,7 +8,7 @@
  * Failure: nothing here rejects. `add` waits for Redis only while Redis is thought to be there.
  */
 import type { Cluster } from 'ioredis';
-import { createRedisClient, type RedisClient } from './link.ts';
+import { createRedisClient, ended, type RedisClient } from './link.ts';
 import type { RedisPlace } from './place.ts';
 
 /** How long `add` waits at most for Redis to confirm, and a new connection counts as on its way, in ms. */
@@ -34,8 +34,8 @@ export interface Subscriber {
   remove(channel: string): void;
   /** Drops the connection, however healthy it looks, and makes it anew. */
   remake(): void;
-  /** Drops the connection and ends the timers. */
-  close(): void;
+  /** Drops the connection and ends the timers; resolves when the connection is gone, or after a second. */
+  close(): Promise<void>;
 }
 
 /** `connecting`: a new connection, not ready yet; `away`: it was lost, or did not come in time; it is being tried. */
@@ -189,13 +189,13 @@ export function createSubscriber(options: SubscriberOptions): Subscriber {
       client = connect();
       old.disconnect();
     },
-    close() {
+    async close() {
       if (!step('end')) return;
       if (retry !== null) clearTimeout(retry);
       if (patience !== null) clearTimeout(patience);
       for (const wanted of channels.values()) release(wanted);
       channels.clear();
-      client.disconnect();
+      await ended(client);
     },
   };
 }
