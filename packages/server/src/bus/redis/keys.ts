@@ -11,7 +11,7 @@
 export interface KeyRow {
   readonly namespace: string;
   readonly pattern: string;
-  readonly type: 'string' | 'sorted set' | 'stream' | 'channel';
+  readonly type: 'string' | 'hash' | 'sorted set' | 'stream' | 'channel';
   readonly holds: string;
   readonly expiry: string;
   /** What the braces hold; keys with the same one share a slot. */
@@ -32,8 +32,20 @@ export const INSTANCES_KEPT_MS = 60_000;
 /** How long a board is kept after its last newcomer, in ms; holders renew it every ten minutes. */
 export const BOARD_KEPT_MS = 3_600_000;
 
+/** How long the ids of a day are kept from its first: that day, the seven that count, one for clocks that differ. */
+export const LOG_IDS_KEPT_SECONDS = 777_600;
+
 /** Names of the rows. */
-export type KeyName = 'bucket' | 'signInCell' | 'connectionCell' | 'instances' | 'board' | 'topic';
+export type KeyName =
+  | 'bucket'
+  | 'signInCell'
+  | 'connectionCell'
+  | 'instances'
+  | 'board'
+  | 'logRecords'
+  | 'logHead'
+  | 'logIds'
+  | 'topic';
 
 /** Every key and channel there is. */
 export const KEYS: Readonly<Record<KeyName, KeyRow>> = {
@@ -76,6 +88,31 @@ export const KEYS: Readonly<Record<KeyName, KeyRow>> = {
     holds: 'who holds a place (instance, lease and connection), by the time of joining (µs)',
     expiry: `${BOARD_KEPT_MS / 3_600_000} h after the last newcomer; an entry counts while its lease lives`,
     tag: 'the board',
+  },
+  logRecords: {
+    namespace: 'sig',
+    pattern: 'sig:{<partition>}:records',
+    type: 'stream',
+    holds:
+      'with `LOG_BACKEND=redis`: records of a partition of devices, by offset; its group `workers` follows the positions',
+    expiry: 'none: a record goes once it is worked off',
+    tag: 'the partition',
+  },
+  logHead: {
+    namespace: 'sig',
+    pattern: 'sig:{<partition>}:head',
+    type: 'hash',
+    holds: 'the newest offset, the floor under the next ones, whose they are, the position of the last trim',
+    expiry: 'none',
+    tag: 'the partition',
+  },
+  logIds: {
+    namespace: 'sig',
+    pattern: 'sig:{<partition>}:ids:<day>',
+    type: 'hash',
+    holds: 'ids and digests of the envelopes that arrived on a UTC day',
+    expiry: `${LOG_IDS_KEPT_SECONDS / 86_400} d after the first; sooner by the daily upkeep, never before 7 d`,
+    tag: 'the partition',
   },
   topic: {
     namespace: 'bus',
@@ -136,6 +173,13 @@ export const boardKey: (board: string) => string = keyBuilder(KEYS.board);
 export const INSTANCES_KEY: string = KEYS.instances.pattern;
 /** The channel of the topic `topic`. */
 export const topicChannel: (topic: string) => string = keyBuilder(KEYS.topic);
+
+/** The names of the keys of a partition of the log; `day` as `2026-11-20`. */
+export function logKeys(partition: number): { head: string; records: string; ids: (day: string) => string } {
+  const of = ({ pattern }: KeyRow): string => pattern.replace('<partition>', String(partition));
+  const ids = of(KEYS.logIds);
+  return { head: of(KEYS.logHead), records: of(KEYS.logRecords), ids: (day) => ids.replace('<day>', day) };
+}
 
 const cellBuilders = CELL_PREFIXES.map(([prefix, row]) => ({ prefix, build: keyBuilder(row) }));
 

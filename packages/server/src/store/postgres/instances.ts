@@ -1,8 +1,8 @@
 /** Which processes work on this database: leases by the store's clock. */
 import type { Database } from '../ports/database.ts';
 
-/** Any number that no other advisory lock of ours has. */
-const CLAIM_LOCK = 7_420_031;
+/** The lock under which instances enter. Any number that no other advisory lock of ours has. */
+export const CLAIM_LOCK = 7_420_031;
 
 /** What an instance says of itself. */
 export interface InstanceFacts {

@@ -1,6 +1,7 @@
 /** The contract of the log's port, for every implementation. */
 import { createHash } from 'node:crypto';
 import { beforeEach, expect, test } from 'vitest';
+import { devicePartitions } from '../../lib/partition.ts';
 import type { Database } from '../ports/database.ts';
 import type { EnvelopeAppend, Lease, Log, Wanted } from '../ports/log.ts';
 
@@ -10,6 +11,7 @@ export interface LogUnderTest {
   readonly db: Database;
 }
 
+const DAY_MS = 86_400_000;
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
 /** An envelope for tests. */
@@ -85,9 +87,10 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   });
 
   test('the same ids from many sides at once are accepted once each, and offsets have no gaps', async () => {
-    const sides = Array.from({ length: 8 }, (_, side) =>
-      Array.from({ length: 40 }, (_unused, i) => sample(`d${(i * 7 + side) % 40}`, 'x', (i * 7 + side) % 16)),
-    );
+    const devices = devicePartitions(log.partitions);
+    const side = (first: number): EnvelopeAppend[] =>
+      Array.from({ length: 40 }, (_, i) => (i * 7 + first) % 40).map((d) => sample(`d${d}`, 'x', d % devices));
+    const sides = Array.from({ length: 8 }, (_, i) => side(i));
     const outcomes = (await Promise.all(sides.map((envelopes) => log.append(envelopes)))).flat();
     expect(outcomes.filter((outcome) => outcome === 'accepted')).toHaveLength(40);
     expect(outcomes.filter((outcome) => outcome === 'replay')).toHaveLength(280);
@@ -182,8 +185,9 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   });
 
   test('findings enter the log in the caller’s transaction', async () => {
+    const partition = log.partitions - 1;
     const finding = {
-      partition: 5,
+      partition,
       kind: 'finding',
       receivedAt: 1,
       key: 'zone:z',
@@ -195,14 +199,10 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
       throw new Error('no');
     });
     await expect(failed).rejects.toThrow('no');
-    expect(await log.read([{ partition: 5, position: 0 }], 10, 1e6)).toEqual([]);
+    expect(await log.read([{ partition, position: 0 }], 10, 1e6)).toEqual([]);
     await db.transaction((sql) => log.appendKeyed(sql, [finding, { ...finding, key: 'zone:y' }]));
     expect(
-      (await log.read([{ partition: 5, position: 0 }], 10, 1e6)).map(({ offset, key, context }) => [
-        offset,
-        key,
-        context,
-      ]),
+      (await log.read([{ partition, position: 0 }], 10, 1e6)).map(({ offset, key, context }) => [offset, key, context]),
     ).toEqual([
       [1, 'zone:z', null],
       [2, 'zone:y', null],
@@ -218,13 +218,47 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     expect((await log.read([{ partition: 3, position: 3 }], 10, 1e6)).map((record) => record.offset)).toEqual([4]);
   });
 
-  test('old ids are forgotten, new ones are not', async () => {
-    await log.append([
-      { ...sample('a', 'old'), receivedAt: 1000 },
-      { ...sample('a', 'new'), receivedAt: 3000 },
+  test('ids of days gone by are forgotten, later ones are not', async () => {
+    const on = (day: number, id: string): EnvelopeAppend => ({ ...sample('a', id), receivedAt: day * DAY_MS + 1000 });
+    await log.append([on(1, 'old'), on(3, 'new')]);
+    expect(await log.forget(2 * DAY_MS)).toBe(1);
+    expect(await log.append([on(4, 'old'), on(4, 'new')])).toEqual(['accepted', 'replay']);
+  });
+
+  test('ticks enter the log of a partition of devices between its envelopes', async () => {
+    await log.append([sample('a', '1')]);
+    const tick = { partition: 3, kind: 'tick', receivedAt: 5, key: '', traceparent: null, body: '' } as const;
+    await log.appendKeyed(db, [tick, { ...tick, partition: log.partitions - 1 }]);
+    await log.append([sample('a', '2')]);
+    const records = await log.read(
+      [
+        { partition: 3, position: 0 },
+        { partition: log.partitions - 1, position: 0 },
+      ],
+      10,
+      1e6,
+    );
+    expect(records.map(({ partition, kind }) => [partition, kind])).toEqual([
+      [3, 'envelope'],
+      [3, 'tick'],
+      [3, 'envelope'],
+      [log.partitions - 1, 'tick'],
     ]);
-    expect(await log.forget(2000)).toBe(1);
-    expect(await log.append([sample('a', 'old'), sample('a', 'new')])).toEqual(['accepted', 'replay']);
+    expect(records[1]).toEqual({ ...tick, offset: 2, context: null });
+  });
+
+  test('contexts and traces come back as they were, with and without a zone', async () => {
+    const alone = { device: 1, zone: null, zoneId: null };
+    const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
+    await log.append([
+      { ...sample('-', '1'), context: alone },
+      { ...sample('b', '-'), context: { device: 2, zone: 3, zoneId: '-' }, traceparent },
+    ]);
+    const records = await log.read([{ partition: 3, position: 0 }], 10, 1e6);
+    expect(records.map(({ key, context, traceparent: trace }) => [key, context, trace])).toEqual([
+      ['-', alone, null],
+      ['b', { device: 2, zone: 3, zoneId: '-' }, traceparent],
+    ]);
   });
 
   test('nothing counts as complete that arrived no earlier than a record not worked off', async () => {

@@ -1,0 +1,194 @@
+/**
+ * How records enter the log on Redis Streams: one script for each partition (and day of arrival) of a batch, all under way
+ * at once.
+ *
+ * Guarantees: ids and records of a partition in one step. Nothing is sent twice; a record whose first try landed unseen
+ * (the answer was lost) comes back as `replay` when its device tries again. A script that reaches a server late (frozen, or
+ * this process was) does nothing: it carries the last moment at which it may take effect, by that server's clock. No
+ * offset is given at or below a position: on a server that may have lost writes the floor is raised first
+ * (`log-scripts.ts`), with the store's word for it.
+ * Failure: rejects with `store-unavailable`; records of some partitions may have landed by then.
+ */
+import { CodedError } from '../../lib/coded-error.ts';
+import type { LogBackendStore } from '../../store/ports/log-backend.ts';
+import type { AppendOutcome, EnvelopeAppend, KeyedAppend } from '../../store/ports/log.ts';
+import { LOG_IDS_KEPT_SECONDS } from './keys.ts';
+import type { RedisLink } from './link.ts';
+import { dayOf, daysToLook, digestText, envelopeMeta, idOf, keysOf, tickMeta } from './log-record.ts';
+import { APPEND, RAISE } from './log-scripts.ts';
+
+/** What appending needs. */
+export interface AppenderOptions {
+  readonly link: RedisLink;
+  readonly backends: Pick<LogBackendStore, 'raiseFloor'>;
+  readonly generation: string;
+  /** Milliseconds of a clock that never jumps. */
+  readonly monotonic: () => number;
+}
+
+/** Appends to partitions in Redis. */
+export interface StreamAppender {
+  envelopes(envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]>;
+  ticks(records: readonly KeyedAppend[]): Promise<void>;
+}
+
+/** What one script is to write. */
+interface Group {
+  readonly partition: number;
+  readonly keys: readonly string[];
+  /** Id, digest, meta, body of each record. */
+  readonly values: string[];
+  /** Where its outcomes belong in the batch. */
+  readonly places: number[];
+}
+
+type Answer = ['done', number, string] | ['late', number] | ['resync', number, string, string];
+
+/** A script takes effect within this time of being sent or not at all; more than a link waits for an answer. */
+const APPLY_WITHIN_MS = 10_000;
+/** Beyond position, newest offset and former floor: more than a worker's batch in flight can reach. */
+const FLOOR_STEP = 10_000;
+/** A server's clock is learned in the first, its floor raised in the second; more is needed only while servers change. */
+const MOST_ROUNDS = 5;
+/** Lua's unpack takes some 8,000 values. */
+const MOST_RECORDS = 1000;
+const OUTCOMES: Readonly<Record<string, AppendOutcome>> = { a: 'accepted', r: 'replay', c: 'id-conflict' };
+
+/** Creates it. */
+export function createStreamAppender(options: AppenderOptions): StreamAppender {
+  const servers: Servers = { clocks: new Map(), raised: createRaiser(options) };
+  return {
+    envelopes: async (envelopes) => {
+      const outcomes: AppendOutcome[] = [];
+      await inRounds(options, servers, groupEnvelopes(envelopes), ({ places }, letters) => {
+        for (const [i, place] of places.entries()) outcomes[place] = OUTCOMES[letters[i] ?? ''] ?? 'id-conflict';
+      });
+      return outcomes;
+    },
+    ticks: (records) => inRounds(options, servers, groupTicks(records), () => undefined),
+  };
+}
+
+/** What is known of the servers that hold the partitions. */
+interface Servers {
+  /** By partition: its server's clock less ours. */
+  readonly clocks: Map<number, number>;
+  /** Resolves once the partition has its floor on the server with this stamp. */
+  readonly raised: (partition: number, stamp: string, top: number) => Promise<void>;
+}
+
+async function inRounds(
+  options: AppenderOptions,
+  { clocks, raised }: Servers,
+  groups: readonly Group[],
+  done: (group: Group, letters: string) => void,
+): Promise<void> {
+  let open = groups;
+  for (let round = 0; open.length > 0; round += 1) {
+    if (round === MOST_ROUNDS) throw unavailable('it changes its state again and again');
+    const answers = await sendAll(options, clocks, open);
+    const left: Group[] = [];
+    const raising: Promise<void>[] = [];
+    for (const [i, group] of open.entries()) {
+      const answer = answers[i];
+      if (answer === undefined) throw new TypeError('a script without an answer');
+      clocks.set(group.partition, answer[1] - options.monotonic());
+      if (answer[0] === 'done') done(group, answer[2]);
+      else left.push(group);
+      if (answer[0] === 'resync') raising.push(raised(group.partition, answer[2], Number(answer[3])));
+    }
+    await Promise.all(raising);
+    open = left;
+  }
+}
+
+/** Settles when all have: a failure is told when nothing of the batch is under way any more. */
+async function sendAll(
+  { link, generation, monotonic }: AppenderOptions,
+  clocks: ReadonlyMap<number, number>,
+  groups: readonly Group[],
+): Promise<Answer[]> {
+  try {
+    return await link.run('log-append', async (client) => {
+      const now = monotonic();
+      const settled = await Promise.allSettled(
+        groups.map(({ partition, keys, values }) => {
+          const clock = clocks.get(partition);
+          // With an unknown clock it comes late by any, and brings the clock back.
+          const until = clock === undefined ? 0 : Math.round(now + clock + APPLY_WITHIN_MS);
+          return APPEND(client, keys, [generation, until, LOG_IDS_KEPT_SECONDS, ...values]) as Promise<Answer>;
+        }),
+      );
+      return settled.map((result) => {
+        if (result.status === 'rejected') throw result.reason;
+        return result.value;
+      });
+    });
+  } catch (error) {
+    throw unavailable(error instanceof Error ? error.message : 'unknown failure', error);
+  }
+}
+
+/** Raises floors; appends that find the same one too low at the same time share the way to the store. */
+function createRaiser({ link, backends, generation }: AppenderOptions): Servers['raised'] {
+  const underWay = new Map<string, Promise<void>>();
+  const raise = async (partition: number, stamp: string, top: number): Promise<void> => {
+    const floor = await backends.raiseFloor(partition, top, FLOOR_STEP);
+    try {
+      await link.run('log-raise', (client) => RAISE(client, [keysOf(partition).head], [generation, stamp, floor]));
+    } catch (error) {
+      throw unavailable(error instanceof Error ? error.message : 'unknown failure', error);
+    }
+  };
+  return (partition, stamp, top) => {
+    const name = `${partition} ${stamp}`;
+    const known = underWay.get(name);
+    if (known !== undefined) return known;
+    const raising = raise(partition, stamp, top).finally(() => underWay.delete(name));
+    underWay.set(name, raising);
+    return raising;
+  };
+}
+
+/** What the log's callers know an absent backend by. */
+export function unavailable(detail: string, cause?: unknown): CodedError {
+  return new CodedError('store-unavailable', `the log in Redis: ${detail}`, { cause });
+}
+
+function groupEnvelopes(envelopes: readonly EnvelopeAppend[]): Group[] {
+  const groups = createGroups();
+  for (const [place, envelope] of envelopes.entries()) {
+    const group = groups.of(envelope.partition, dayOf(envelope.receivedAt));
+    group.values.push(idOf(envelope), digestText(envelope.digest), envelopeMeta(envelope), envelope.body);
+    group.places.push(place);
+  }
+  return groups.all;
+}
+
+function groupTicks(records: readonly KeyedAppend[]): Group[] {
+  const groups = createGroups();
+  for (const [place, record] of records.entries()) {
+    const group = groups.of(record.partition, dayOf(record.receivedAt));
+    group.values.push('', '', tickMeta(record), record.body);
+    group.places.push(place);
+  }
+  return groups.all;
+}
+
+function createGroups(): { readonly all: Group[]; of(partition: number, day: number): Group } {
+  const all: Group[] = [];
+  const open = new Map<string, Group>();
+  return {
+    all,
+    of: (partition, day) => {
+      const name = `${partition} ${day}`;
+      const known = open.get(name);
+      if (known !== undefined && known.places.length < MOST_RECORDS) return known;
+      const { head, records, ids } = keysOf(partition);
+      const group = { partition, keys: [head, records, ...daysToLook(day).map(ids)], values: [], places: [] };
+      open.set(name, group);
+      all.push(group);
+      return group;
+    },
+  };
+}

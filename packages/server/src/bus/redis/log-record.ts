@@ -1,0 +1,101 @@
+/**
+ * How the log's records and ids are written in Redis. Pure.
+ *
+ * An entry's `meta` is `<kind> <arrival> <key> <traceparent> <device number> <zone number> <zone id>` with `~` for what
+ * is not there, so that it reads well in `redis-cli`; `body` is the record's text.
+ */
+import type { DeviceContext, EnvelopeAppend, KeyedAppend, LogKind, LogRecord } from '../../store/ports/log.ts';
+import { logKeys } from './keys.ts';
+
+const DAY_MS = 86_400_000;
+/** Days before that of an arrival in which its id is looked for. */
+const LOOK_BACK_DAYS = 7;
+/** Days whose ids are dropped when their time has come; what is older has expired. */
+const FORGET_DAYS = 3;
+/** No id holds it. */
+const NONE = '~';
+
+/** The keys of a partition, days by number. */
+export function keysOf(partition: number): { head: string; records: string; ids: (day: number) => string } {
+  const keys = logKeys(partition);
+  return { ...keys, ids: (day) => keys.ids(dayName(day)) };
+}
+
+/** Number of the UTC day of an arrival. */
+export function dayOf(receivedAt: number): number {
+  return Math.floor(receivedAt / DAY_MS);
+}
+
+/** The last ms of a day. */
+export function endOfDay(day: number): number {
+  return (day + 1) * DAY_MS - 1;
+}
+
+/** Days in which the id of an arrival on `day` may stand, that day first; the next one by a clock that is ahead. */
+export function daysToLook(day: number): number[] {
+  return [day, day + 1, ...Array.from({ length: LOOK_BACK_DAYS }, (_, i) => day - 1 - i)];
+}
+
+/** Days that ended before `before` (Unix ms), the newest ones. */
+export function daysToForget(before: number): number[] {
+  const newest = dayOf(before) - 1;
+  return Array.from({ length: FORGET_DAYS }, (_, i) => newest - i);
+}
+
+/** The id's field. Neither part holds a space. */
+export function idOf({ deviceId, envelopeId }: Pick<EnvelopeAppend, 'deviceId' | 'envelopeId'>): string {
+  return `${deviceId} ${envelopeId}`;
+}
+
+/** The digest's value. */
+export function digestText(digest: Buffer): string {
+  return digest.toString('base64url');
+}
+
+/** `meta` of an envelope. */
+export function envelopeMeta({ kind, receivedAt, deviceId, traceparent, context }: EnvelopeAppend): string {
+  return `${kind} ${receivedAt} ${deviceId} ${traceparent ?? NONE} ${contextText(context)}`;
+}
+
+/** `meta` of a tick. */
+export function tickMeta({ kind, receivedAt, key, traceparent }: KeyedAppend): string {
+  return `${kind} ${receivedAt} ${key === '' ? NONE : key} ${traceparent ?? NONE}`;
+}
+
+function contextText({ device, zone, zoneId }: DeviceContext): string {
+  return zone === null ? `${device}` : `${device} ${zone} ${zoneId ?? NONE}`;
+}
+
+/** A record as the script `READ` answers it: `<offset>-0 <meta>\n<body>`. */
+export function parseRecord(partition: number, text: string): LogRecord {
+  const end = text.indexOf('\n');
+  const [id = '', kind, receivedAt, key = NONE, traceparent = NONE, device, zone, zoneId = NONE] = text
+    .slice(0, end)
+    .split(' ');
+  return {
+    partition,
+    offset: offsetOf(id),
+    kind: kind as LogKind,
+    receivedAt: Number(receivedAt),
+    key: key === NONE ? '' : key,
+    traceparent: traceparent === NONE ? null : traceparent,
+    context:
+      device === undefined
+        ? null
+        : {
+            device: Number(device),
+            zone: zone === undefined ? null : Number(zone),
+            zoneId: zoneId === NONE ? null : zoneId,
+          },
+    body: text.slice(end + 1),
+  };
+}
+
+/** The offset of an entry's id `<offset>-0`. */
+export function offsetOf(id: string): number {
+  return Number(id.slice(0, id.indexOf('-')));
+}
+
+function dayName(day: number): string {
+  return new Date(day * DAY_MS).toISOString().slice(0, 10);
+}
