@@ -129,6 +129,13 @@ export async function startRedisSentinel(): Promise<RedisSentinel> {
   }
 }
 
+/** The settings that make a server use it as its bus. */
+export function redisSettings(redis: RedisServer | RedisCluster | RedisSentinel): Readonly<Record<string, string>> {
+  if ('url' in redis) return { REDIS_URL: redis.url };
+  if ('nodes' in redis) return { REDIS_CLUSTER_NODES: redis.addresses.join(',') };
+  return { REDIS_SENTINELS: redis.addresses.join(','), REDIS_SENTINEL_NAME: redis.name };
+}
+
 /** `sentinel master` prints names and values on lines of their own. */
 function knowsAll(printed: string): boolean {
   const lines = printed.split('\n');

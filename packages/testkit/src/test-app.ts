@@ -27,9 +27,26 @@ export async function startTestApp(
   engine?: Engine,
 ): Promise<TestApp> {
   const database = await openTestDatabase(engine ?? {});
+  const app = await startAppOn(database.url, environment);
+  await app.ready;
+  return {
+    app,
+    base: app.address,
+    token: await signIn(app.address),
+    apiKey: CREDENTIALS.apiKey,
+    databaseUrl: database.url,
+    stop: async () => {
+      await app.stop();
+      await database.close();
+    },
+  };
+}
+
+/** Starts an app on a database that others may share, with the settings of tests; it may not be ready yet. */
+export async function startAppOn(databaseUrl: string, environment: Readonly<Record<string, string>>): Promise<App> {
   const outcome = readSettings(
     {
-      DATABASE_URL: database.url,
+      DATABASE_URL: databaseUrl,
       CLUSTER_SECRET: randomBytes(32).toString('base64url'),
       PORT: '0',
       MQTT_EMBEDDED_PORT: 'off',
@@ -43,17 +60,5 @@ export async function startTestApp(
     tmpdir(),
   );
   if ('mistakes' in outcome) throw new Error(outcome.mistakes.join('\n'));
-  const app = await startApp(outcome.settings, { log: silentLogger });
-  await app.ready;
-  return {
-    app,
-    base: app.address,
-    token: await signIn(app.address),
-    apiKey: CREDENTIALS.apiKey,
-    databaseUrl: database.url,
-    stop: async () => {
-      await app.stop();
-      await database.close();
-    },
-  };
+  return startApp(outcome.settings, { log: silentLogger });
 }

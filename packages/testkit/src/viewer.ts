@@ -168,7 +168,10 @@ export async function connectViewer(url: string, options: ViewerOptions = {}): P
     }
   }
 
-  const welcome = await Promise.race([until(() => true), failed]);
+  const welcome = await Promise.race([until(() => true), failed]).catch((error: unknown) => {
+    socket.terminate();
+    throw error;
+  });
   return {
     socket,
     messages,

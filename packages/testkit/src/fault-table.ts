@@ -1,0 +1,70 @@
+/**
+ * Turns reports of the fault matrix into the Markdown table of docs/faults.md: one row for each fault, over its rounds.
+ *
+ *     node packages/testkit/dist/src/fault-table.js < reports
+ *
+ * Lines that are no report are passed over.
+ */
+import { readFileSync } from 'node:fs';
+import { argv } from 'node:process';
+import { fileURLToPath } from 'node:url';
+import type { FaultReport } from './fault-matrix.ts';
+
+const COLUMNS: readonly (readonly [string, (reports: readonly FaultReport[]) => string])[] = [
+  ['fault', (reports) => reports[0]?.fault ?? ''],
+  ['rounds', (reports) => String(reports.length)],
+  ['lasted, s', (reports) => seconds(reports, (report) => report.lastedMs)],
+  ['accepted', (reports) => total(reports, (report) => report.accepted)],
+  ['stored', (reports) => total(reports, (report) => report.stored)],
+  ['sent again', (reports) => total(reports, (report) => report.retries)],
+  ['earthquakes', (reports) => String(reports.length * 2)],
+  ['alerts', (reports) => total(reports, (report) => report.alerts)],
+  [
+    'seen / by viewers',
+    (reports) =>
+      `${total(reports, (report) => sum(report.seen))} / ${sum(reports.map((report) => report.seen.length * 2))}`,
+  ],
+  ['out of order', (reports) => total(reports, (report) => report.viewerFaults.length)],
+  ['without a 202, s', (reports) => seconds(reports, (report) => report.gapMs)],
+  ['alert in the fault, s', (reports) => seconds(reports, (report) => report.alertMs)],
+  ['alert after it, s', (reports) => seconds(reports, (report) => report.laterAlertMs)],
+  ['all ok after its end, s', (reports) => seconds(reports, (report) => report.okAfterMs)],
+];
+
+/** The table; times are median / worst, `never` when one did not come in time. Faults in the order of their first report. */
+export function faultTable(reports: readonly FaultReport[]): string {
+  const faults = [...new Set(reports.map((report) => report.fault))];
+  const rows = faults.map((fault) => {
+    const group = reports.filter((report) => report.fault === fault);
+    return COLUMNS.map(([, value]) => value(group));
+  });
+  const lines = [COLUMNS.map(([title]) => title), COLUMNS.map(() => '---'), ...rows];
+  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+}
+
+/** The reports among the lines of a run. */
+export function readReports(text: string): FaultReport[] {
+  return text.split('\n').flatMap((line) => {
+    if (!line.startsWith('{"fault":')) return [];
+    return [JSON.parse(line) as FaultReport];
+  });
+}
+
+function sum(values: readonly number[]): number {
+  return values.reduce((all, value) => all + value, 0);
+}
+
+function total(reports: readonly FaultReport[], value: (report: FaultReport) => number): string {
+  return sum(reports.map(value)).toLocaleString('en-US');
+}
+
+function seconds(reports: readonly FaultReport[], value: (report: FaultReport) => number | null): string {
+  const sorted = reports.map((report) => value(report) ?? Number.POSITIVE_INFINITY).toSorted((a, b) => a - b);
+  const shown = (ms: number | undefined): string =>
+    ms === undefined || !Number.isFinite(ms) ? 'never' : (ms / 1000).toFixed(1);
+  if (sorted.length === 1) return shown(sorted[0]);
+  return `${shown(sorted[sorted.length >>> 1])} / ${shown(sorted.at(-1))}`;
+}
+
+if (argv[1] === fileURLToPath(import.meta.url))
+  process.stdout.write(`${faultTable(readReports(readFileSync(0, 'utf8')))}\n`);
