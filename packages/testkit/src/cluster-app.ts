@@ -46,6 +46,8 @@ export async function startTestCluster(options: TestClusterOptions): Promise<Tes
   const database = await openTestDatabase(options.engine ?? {});
   const common = {
     CLUSTER_SECRET: randomBytes(32).toString('base64url'),
+    // The issuer of tokens: one for all, else a gateway refuses the tokens of another.
+    PUBLIC_URL: 'http://tocsin.example',
     ...redisSettings(options.redis),
     ...options.environment,
   };

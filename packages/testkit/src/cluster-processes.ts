@@ -90,7 +90,12 @@ export async function startProcessCluster(options: ProcessClusterOptions): Promi
   try {
     const [postgres, redis] = await Promise.all([startPostgres(), openRedis(options.redis)]);
     ends.push(postgres.stop, partsOf(redis).stop);
-    const common = { CLUSTER_SECRET: randomBytes(32).toString('base64url'), ...options.environment };
+    const common = {
+      CLUSTER_SECRET: randomBytes(32).toString('base64url'),
+      // The issuer of tokens: one for all, else a gateway refuses the tokens of another.
+      PUBLIC_URL: 'http://tocsin.example',
+      ...options.environment,
+    };
     const add = async (role: Role, environment: Readonly<Record<string, string>> = {}): Promise<ClusterNode> => {
       const name = `${role}-${counts[role]}`;
       counts[role] += 1;
