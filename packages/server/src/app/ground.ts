@@ -15,11 +15,13 @@ import { createMetrics, type Metrics } from '../ops/metrics.ts';
 import { throttled } from '../ops/throttled-log.ts';
 import { createRegistry, type Registry } from '../registry/registry.ts';
 import { openStore, type Store } from '../store/open.ts';
+import type { Log } from '../store/ports/log.ts';
 import { createDeviceStore } from '../store/postgres/devices.ts';
 import { createZoneStore } from '../store/postgres/zones.ts';
 import type { Standing } from '../workers/ownership.ts';
 import { join } from './membership.ts';
 import { openBus } from './open-bus.ts';
+import { openLog } from './open-log.ts';
 import { openIdentity } from './open-identity.ts';
 import { createStoreClock } from './store-clock.ts';
 import type { Settings } from './settings.ts';
@@ -39,6 +41,8 @@ export interface Ground {
   readonly log: Logger;
   readonly store: Store;
   readonly bus: Bus;
+  /** The log of records. */
+  readonly records: Log;
   readonly identity: Identity;
   readonly registry: Registry;
   readonly metrics: Metrics;
@@ -59,7 +63,7 @@ export interface GroundOptions {
   readonly onLost: () => void;
 }
 
-/** Opens it all. Rejects with the CodedErrors of its parts, `second-process` and `other-bus`. */
+/** Opens it all. Rejects with the CodedErrors of its parts, `second-process`, `other-bus`. */
 export async function openGround(settings: Settings, options: GroundOptions): Promise<Ground> {
   const { log } = options;
   const instance = randomUUID();
@@ -75,8 +79,11 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     open.push(() => metrics.close());
     const bus = openBus(settings, { clusterSecret: options.clusterSecret, clock, instance, log, metrics });
     open.push(() => bus.close());
+    const opened = await openLog(settings, { db: store.db, clock, log, metrics });
+    open.push(() => opened.close());
     const standing =
       store.engine === 'external' ? await joinOthers(settings, options, { store, bus, instance, open }) : ALONE;
+    await opened.confirm();
     const load = createLoadMonitor();
     open.push(() => load.stop());
     const verifier = createVerifier({
@@ -98,7 +105,21 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
     const registry = await createRegistry({ stores, bus, clock, log });
     open.push(() => registry.close());
-    return { instance, clock, log, store, bus, identity, registry, metrics, load, verifier, standing, close };
+    return {
+      instance,
+      clock,
+      log,
+      store,
+      bus,
+      records: opened.records,
+      identity,
+      registry,
+      metrics,
+      load,
+      verifier,
+      standing,
+      close,
+    };
   } catch (error) {
     await close();
     throw error;

@@ -1,7 +1,7 @@
 /** The bus that the settings ask for: Redis where one is named, else that of this process alone. */
 import { createMemoryBus } from '../bus/memory/bus.ts';
 import type { Bus } from '../bus/ports/bus.ts';
-import { createRedisBus } from '../bus/redis/bus.ts';
+import { type BusEvent, createRedisBus } from '../bus/redis/bus.ts';
 import { redisPlaceOf } from '../bus/redis/place.ts';
 import { deriveKeys } from '../identity/secrets.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -19,6 +19,14 @@ export interface BusGround {
   readonly metrics: Metrics;
 }
 
+const SAID: Readonly<Record<BusEvent['kind'], string>> = {
+  circuit: 'the circuit to Redis changed',
+  deaf: 'a subscription did not bring its probe; it is made anew',
+  'fell-back': 'Redis is away: this part answers from this process alone',
+  rejoined: 'connections were entered anew on the bus',
+  failed: 'Redis failed; it is tried again',
+};
+
 /** Opens it; a Redis that is away is connected to as soon as it is there. */
 export function openBus(settings: Settings, { clusterSecret, clock, instance, log, metrics }: BusGround): Bus {
   const onListenerError = (error: unknown): void => log.error({ err: error }, 'a listener of the bus failed');
@@ -26,7 +34,7 @@ export function openBus(settings: Settings, { clusterSecret, clock, instance, lo
   if (place === null) return createMemoryBus({ clock, instance, onListenerError });
   const dropped = throttled(log, 10_000, clock);
   const told = throttled(log, 1000, clock);
-  const bus = createRedisBus({
+  return createRedisBus({
     place,
     key: deriveKeys(clusterSecret).busMac,
     clock,
@@ -34,7 +42,7 @@ export function openBus(settings: Settings, { clusterSecret, clock, instance, lo
     onListenerError,
     onDropped: (reason, topic) => void dropped.warn(`bus-${reason}`, { topic }, 'a message of the bus was dropped'),
     observe: (command, seconds) => metrics.redis.observe({ command }, seconds),
-    onEvent: (event) => void told.warn(`bus-${event.kind}`, { ...event }, 'the bus'),
+    onEvent: (event) => void told.warn(`bus-${event.kind}`, { ...event }, SAID[event.kind]),
+    onLag: (seconds) => metrics.busLag.set({}, seconds),
   });
-  return bus;
 }

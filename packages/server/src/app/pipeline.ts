@@ -22,7 +22,6 @@ import { createChannelPublisher } from '../realtime/channel.ts';
 import { createHub, type Hub } from '../realtime/hub.ts';
 import { createAlertStore } from '../store/postgres/alerts.ts';
 import { createChannelStore } from '../store/postgres/channels.ts';
-import { createLog } from '../store/postgres/log.ts';
 import { createWorkStore } from '../store/postgres/readings.ts';
 import type { AlertStore } from '../store/ports/alerts.ts';
 import type { ChannelStore, ChannelWriter } from '../store/ports/channels.ts';
@@ -73,8 +72,7 @@ export interface Pipeline {
 
 /** Joins the row over what {@link Ground} holds. */
 export function createPipeline(settings: Settings, ground: Ground): Pipeline {
-  const { clock, bus, store, identity, metrics, log: logger } = ground;
-  const log = createLog(store.db);
+  const { clock, bus, store, identity, metrics, log: logger, records: log } = ground;
   const backlog = watchBacklog(log);
   const alerts = createAlertStore(store.db);
   const channels = createChannelStore(store.db);
@@ -147,7 +145,7 @@ function createAlertHub(settings: Settings, { bus, clock, metrics, log }: Ground
       fanout: (seconds) => metrics.fanout.observe({ path: '/ws/alerts' }, seconds),
       sent: (messages) => metrics.websocketMessages.add({ direction: 'out' }, messages),
       dropped: (reason) => void failures.warn(`bus-${reason}`, {}, 'a message of the bus was dropped'),
-      lag: (ms) => metrics.busLag.set({}, ms / 1000),
+      lag: (ms) => metrics.busMessage.observe({}, ms / 1000),
       failure: (part, error) => void failures.warn(`hub-${part}`, { err: error }, 'the hub could not reach a part'),
       restarted: () => log.warn({}, 'the history of the channel began anew'),
     },

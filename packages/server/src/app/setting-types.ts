@@ -5,6 +5,7 @@
 import { constants, accessSync, readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
+import { parseRedisNode, parseRedisUrl } from '../bus/redis/place.ts';
 
 /** A kind of value. `hidden`: a bad text is not repeated in the mistake (it may hold a secret). */
 export interface SettingType<Value> {
@@ -171,6 +172,20 @@ export function url(...schemes: readonly string[]): SettingType<string> {
         : undefined,
   };
 }
+
+/** A Redis URL: `redis(s)://[user][:password]@host[:port][/database]`. It may hold a password, so it is never repeated. */
+export const redisUrl: SettingType<string> = {
+  expects: 'a URL that begins with redis:// or rediss://, without query',
+  hidden: true,
+  parse: (text) => (parseRedisUrl(text) === undefined ? undefined : text),
+};
+
+/** A node of a Redis Cluster, or a Sentinel. It may hold a password, so it is never repeated. */
+export const redisNode: SettingType<string> = {
+  expects: 'host:port or redis(s)://user:password@host:port',
+  hidden: true,
+  parse: (text) => (parseRedisNode(text) === undefined ? undefined : text),
+};
 
 /** A PostgreSQL connection URL (libpq section 34.1.1.2); without a host it names a socket by `?host=`. */
 export const postgresUrl: SettingType<string> = {

@@ -50,6 +50,8 @@ export interface Metrics {
   readonly fanout: HistogramMetric<'path'>;
   /** Age of the last probe that came back through the bus. */
   readonly busLag: GaugeMetric<never>;
+  /** From the publication of a channel's message to its arrival here. */
+  readonly busMessage: HistogramMetric<never>;
   /** Records that no worker has processed yet. */
   readonly logBacklog: GaugeMetric<'partition'>;
   /** Requests refused because of load, by its reason. */
@@ -89,7 +91,7 @@ export function createMetrics(version: string): Metrics {
       add: (values, n) => metric.inc(bound(values), n),
     };
   };
-  const histogram = <Name extends string>(
+  const histogram = <Name extends string = never>(
     name: string,
     help: string,
     buckets: readonly number[],
@@ -119,6 +121,7 @@ export function createMetrics(version: string): Metrics {
     refresh: counter('tocsin_refresh_total', 'Refreshes of tokens', 'result'),
     fanout: histogram('tocsin_fanout_seconds', 'From commit to the last viewer here', BUCKETS, 'path'),
     busLag: gauge('tocsin_bus_lag_seconds', 'Age of the last probe that came back through the bus'),
+    busMessage: histogram('tocsin_bus_message_seconds', 'From publication to arrival over the bus', BUCKETS),
     logBacklog: gauge('tocsin_log_backlog', 'Records of the log not processed yet', 'partition'),
     shed: counter('tocsin_shed_total', 'Requests refused because of load', 'reason'),
     http: histogram('tocsin_http_seconds', 'HTTP requests', BUCKETS, 'method', 'route', 'status'),

@@ -1,0 +1,72 @@
+/**
+ * The log that the settings ask for: in the store, or with its partitions of devices in Redis Streams (ADR 5).
+ *
+ * Order: opened before this process enters itself among the others, confirmed after (a change of the backend is for one
+ * process alone).
+ */
+import { adoptLogBackend, confirmLogBackend } from '../bus/redis/log-adopt.ts';
+import { checkLogRedis } from '../bus/redis/log-check.ts';
+import { LOG_COMMAND_TIMEOUT_MS, openRedisLog } from '../bus/redis/log.ts';
+import { openRedisLink, type RedisLink } from '../bus/redis/link.ts';
+import { redisPlaceOf } from '../bus/redis/place.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Logger } from '../ops/logging.ts';
+import type { Metrics } from '../ops/metrics.ts';
+import { throttled } from '../ops/throttled-log.ts';
+import type { Database } from '../store/ports/database.ts';
+import type { Log } from '../store/ports/log.ts';
+import { createLogBackendStore } from '../store/postgres/log-backend.ts';
+import { createLog } from '../store/postgres/log.ts';
+import type { Settings } from './settings.ts';
+
+/** What it stands on. */
+export interface LogGround {
+  readonly db: Database;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+}
+
+/** An open log. */
+export interface OpenLog {
+  readonly records: Log;
+  /** Rejects with `log-backend` when another process has changed the backend meanwhile. */
+  confirm(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Opens it. Rejects with `log-redis-unsuitable`, `log-backend`, or `bus-unavailable` while its Redis is away. */
+export async function openLog(settings: Settings, { db, clock, log, metrics }: LogGround): Promise<OpenLog> {
+  const store = createLog(db);
+  const backends = createLogBackendStore(db);
+  const wanted = settings.logBackend;
+  const place = redisPlaceOf(settings);
+  const failures = throttled(log, 1000, clock);
+  const needed = wanted === 'redis' || (await backends.chosen())?.backend === 'redis';
+  const link: RedisLink | null =
+    needed && place !== null
+      ? openRedisLink({
+          place,
+          name: 'tocsin-log',
+          commandTimeoutMs: LOG_COMMAND_TIMEOUT_MS,
+          onError: (error) => void failures.warn('log-redis', { err: error }, 'the log’s Redis'),
+          observe: (command, seconds) => metrics.redis.observe({ command }, seconds),
+        })
+      : null;
+  try {
+    if (wanted === 'redis' && link !== null) await checkLogRedis(link);
+    const choice = await adoptLogBackend({ wanted, backends, store, link, now: () => clock.now() });
+    const records =
+      wanted === 'redis' && link !== null
+        ? openRedisLog({ link, store, backends, generation: choice.generation })
+        : store;
+    return {
+      records,
+      confirm: () => confirmLogBackend(backends, choice),
+      close: async () => link?.close(),
+    };
+  } catch (error) {
+    await link?.close();
+    throw error;
+  }
+}
