@@ -14,13 +14,12 @@ import { createMemoryCells } from '../memory/cells.ts';
 import { createMemoryLimiter } from '../memory/limiter.ts';
 import { createMemoryPresence } from '../memory/presence.ts';
 import type { Bus } from '../ports/bus.ts';
-import type { SealReason } from '../seal.ts';
 import { createRedisCells } from './cells.ts';
 import { createRedisLimiter } from './limiter.ts';
 import { type Circuit, openRedisLink } from './link.ts';
 import type { RedisPlace } from './place.ts';
 import { createRedisPresence, type RejoinReason } from './presence.ts';
-import { createRedisPubSub } from './pubsub.ts';
+import { type BusDropReason, createRedisPubSub } from './pubsub.ts';
 import { type BusPart, cellsWithFallback, limiterWithFallback, presenceWithFallback } from './with-fallback.ts';
 
 /** What happens, for logs: nothing here comes more often than some times a second. */
@@ -47,7 +46,7 @@ export interface RedisBusOptions {
   /** Hears what a listener of publish-subscribe throws. */
   readonly onListenerError: (error: unknown) => void;
   /** A message of a topic was dropped. */
-  readonly onDropped: (reason: SealReason, topic: string) => void;
+  readonly onDropped: (reason: BusDropReason, topic: string) => void;
   /** How long a command took that was tried, and (`probe`) a probe's way there and back. */
   readonly observe?: (command: string, seconds: number) => void;
   readonly onEvent: (event: BusEvent) => void;

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { describeWith } from '@tocsin/testkit/needs';
+import { startProxy } from '@tocsin/testkit/proxy';
 import {
   type RedisCluster,
   type RedisServer,
@@ -180,6 +181,26 @@ describeWith(['redis'], 'publish-subscribe when something fails on one server', 
     await untilFlows(two, 't', [heard]);
     await healthy(one);
   });
+
+  it('comes back after its link swallowed everything, and after it was cut', async () => {
+    const { redis, place } = await singleServer();
+    const proxy = await startProxy({ port: redis.port });
+    ends.push(proxy.stop);
+    const one = await processOn({ kind: 'single', url: proxy.urlFor(redis.url) });
+    const two = await processOn(place);
+    const heard = [await hear(one, 't'), await hear(two, 't')];
+    await healthy(one);
+    for (const fault of [proxy.halfOpen, proxy.cut]) {
+      fault();
+      await unhealthy(one);
+      await expect(one.pubsub.publish('t', 'x')).rejects.toMatchObject({ code: 'bus-unavailable' });
+      proxy.heal();
+      await untilFlows(one, 't', heard);
+      await untilFlows(two, 't', heard);
+      await healthy(one);
+    }
+    expect(two.remade).toEqual([]);
+  });
 });
 
 describeWith(['redis'], 'publish-subscribe when something fails behind Sentinel', () => {
@@ -196,6 +217,31 @@ describeWith(['redis'], 'publish-subscribe when something fails behind Sentinel'
     await healthy(one);
     await healthy(two);
     expect(await sentinel.replica.cli('pubsub', 'channels')).toContain('bus:{t}');
+  });
+
+  it('leaves a master that is frozen for the new one, and stays there when it wakes', async () => {
+    const sentinel = await startRedisSentinel();
+    ends.push(sentinel.stop);
+    const place: RedisPlace = { kind: 'sentinel', sentinels: sentinel.addresses, name: sentinel.name };
+    const [one, two] = [await processOn(place), await processOn(place)];
+    const heard = [await hear(one, 't'), await hear(two, 't')];
+    await untilFlows(one, 't', heard);
+    sentinel.master.freeze();
+    await vi.waitFor(
+      async () => expect(await sentinel.replica.cli('info', 'replication')).toContain('role:master'),
+      20_000,
+    );
+    await untilFlows(one, 't', heard);
+    await untilFlows(two, 't', heard);
+    await healthy(one);
+    sentinel.master.thaw();
+    await vi.waitFor(
+      async () => expect(await sentinel.master.cli('info', 'replication')).toContain('role:slave'),
+      20_000,
+    );
+    await untilFlows(two, 't', heard);
+    await healthy(one);
+    await healthy(two);
   });
 });
 

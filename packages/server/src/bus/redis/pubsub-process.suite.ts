@@ -2,11 +2,10 @@
 import { createSecretKey, randomBytes, type KeyObject } from 'node:crypto';
 import { vi } from 'vitest';
 import { systemClock } from '../../lib/clock.ts';
-import type { SealReason } from '../seal.ts';
 import { openRedisLink, type RedisLink } from './link.ts';
 import type { RedisPlace } from './place.ts';
 import type { ProbeTimes } from './probe.ts';
-import { createRedisPubSub, type RedisPubSub } from './pubsub.ts';
+import { type BusDropReason, createRedisPubSub, type RedisPubSub } from './pubsub.ts';
 
 /** The key of all processes of a test. */
 export const CLUSTER_KEY: KeyObject = createSecretKey(randomBytes(32));
@@ -17,7 +16,7 @@ export const QUICK: ProbeTimes = { everyMs: 200, deafMs: 600, unhealthyMs: 1500 
 export interface BusProcess {
   readonly pubsub: RedisPubSub;
   readonly link: RedisLink;
-  readonly dropped: [SealReason, string][];
+  readonly dropped: [BusDropReason, string][];
   readonly remade: (readonly string[])[];
   readonly listenerErrors: unknown[];
   close(): Promise<void>;
@@ -36,7 +35,7 @@ export interface ProcessOptions {
 export async function startBusProcess(place: RedisPlace, more: ProcessOptions = {}): Promise<BusProcess> {
   const tls = more.ca === undefined ? {} : { ca: more.ca };
   const link = openRedisLink({ place, name: 'test-link', onError: () => undefined, ...tls });
-  const dropped: [SealReason, string][] = [];
+  const dropped: [BusDropReason, string][] = [];
   const remade: (readonly string[])[] = [];
   const listenerErrors: unknown[] = [];
   const pubsub = createRedisPubSub({

@@ -1,15 +1,16 @@
 /**
  * Publish-subscribe over Redis. The text of a topic `t` travels on the channel `bus:{t}` (`keys.ts`), sealed (`seal.ts`):
- * inside are the tag of the publisher, whether it is a message or a probe, and the payload.
+ * inside are the tag of the publisher, whether it is a message or a probe, a message's number, and the payload.
  *
  * Guarantees: at most once, in the order of publication for one topic and publisher. A process's own messages reach its own
  * listeners at once and without Redis, in a later microtask; their echo is known by the tag and dropped. What others send
- * counts only sealed with the cluster's key, for this topic, within 60 s. A listener that throws harms nobody.
- * What Redis brings a second time within those 60 s (someone with access to it may play it again) harms nobody either,
- * because each topic's messages bear being heard twice:
- *   `channel:*`: the sequencer knows the offset already · `log`: wakes workers, which look into the store ·
- *   `sessions`: the store is asked whether they ended · `registry`, `api-keys`, `signing-keys`: what changed is read anew ·
- *   `websocket:replaced`: the id of a connection is never used again, and one that is gone is ignored.
+ * counts only sealed with the cluster's key, for this topic, within 60 s, and once (`replay.ts`). A listener that throws
+ * harms nobody.
+ * A process that subscribed only just now may be played what was published in the 60 s before. It bears that, because each
+ * topic's messages bear being heard twice:
+ *   `channel:*`: the sequencer knows the offset already, or the store says where to begin · `log`: wakes workers, which look
+ *   into the store · `sessions`: the store is asked whether they ended · `registry`, `api-keys`, `signing-keys`: what changed
+ *   is read anew · `websocket:replaced`: the id of a connection is never used again, and one that is gone is ignored.
  * Failure: `publish` rejects with `bus-unavailable` when Redis did not take the text, with `bus-message-too-long` (and then
  * nobody hears it) when it is over the seal's bound. `subscribe` never rejects.
  */
@@ -23,6 +24,7 @@ import { topicChannel } from './keys.ts';
 import type { RedisLink } from './link.ts';
 import type { RedisPlace } from './place.ts';
 import { createProbe, type Probe, type ProbeTimes } from './probe.ts';
+import { createReplayGuard } from './replay.ts';
 import { createSubscriber } from './subscriber.ts';
 
 /** A topic that is always subscribed, so that a probe travels also where nobody listens. */
@@ -31,10 +33,15 @@ const OWN_TOPIC = 'probe';
 const TAG_CHARACTERS = 12;
 const MESSAGE = 'm';
 const PROBE = 'p';
+/** What follows the tag in a message. */
+const NUMBERED = /^m([1-9][0-9]{0,15})\./;
 /** Messages of a topic that wait for those before them, on a Cluster. */
 const WAITING_MOST = 5000;
 /** Where the time begins in a sealed text. */
 const TIME_AT = 44;
+
+/** Why a message was dropped. `replayed`: it was heard already. */
+export type BusDropReason = SealReason | 'replayed';
 
 /** What it needs. */
 export interface RedisPubSubOptions {
@@ -45,8 +52,8 @@ export interface RedisPubSubOptions {
   readonly clock: Clock;
   /** Hears what a listener throws. */
   readonly onListenerError: (error: unknown) => void;
-  /** A text on the topic's channel did not open. */
-  readonly onDropped: (reason: SealReason, topic: string) => void;
+  /** A text on the topic's channel did not count. */
+  readonly onDropped: (reason: BusDropReason, topic: string) => void;
   /** These topics were deaf; the hearing connection is made anew. */
   readonly onRemade: (topics: readonly string[]) => void;
   /** A probe came back after so many seconds. */
@@ -75,7 +82,10 @@ export function createRedisPubSub(options: RedisPubSubOptions): RedisPubSub {
   const tag = randomBytes((TAG_CHARACTERS * 3) / 4).toString('base64url');
   const topics = new Map<string, Set<{ readonly listener: TopicListener }>>([[OWN_TOPIC, new Set()]]);
   const topicOf = new Map<string, string>();
+  const guard = createReplayGuard();
   const inTurn = createInTurn(WAITING_MOST);
+  let number = 0;
+  const now = (): number => Math.floor(clock.now());
   const sharded = options.place.kind === 'cluster';
 
   function deliver(topic: string, payload: string, publishedAt: number): void {
@@ -94,16 +104,19 @@ export function createRedisPubSub(options: RedisPubSubOptions): RedisPubSub {
     const sender = senderOf(text, tag);
     // Neither needs a MAC: both are dropped whoever sent them.
     if (sender === 'own-message' || sender === 'other-probe') return;
-    const opened = open(key, topic, text, clock.now());
+    const opened = open(key, topic, text, now());
     if (typeof opened === 'string') return options.onDropped(opened, topic);
-    const payload = opened.payload.slice(TAG_CHARACTERS + 1);
-    if (sender === 'own-probe') probe.heard(topic, payload);
-    else if (opened.payload[TAG_CHARACTERS] === MESSAGE) deliver(topic, payload, opened.publishedAt);
-    else options.onDropped('malformed', topic);
+    const publisher = opened.payload.slice(0, TAG_CHARACTERS);
+    const rest = opened.payload.slice(TAG_CHARACTERS);
+    if (sender === 'own-probe') return probe.heard(topic, rest.slice(1));
+    const [head, digits] = NUMBERED.exec(rest) ?? [];
+    if (head === undefined) return options.onDropped('malformed', topic);
+    if (!guard.accept(publisher, topic, Number(digits), clock.monotonic())) return options.onDropped('replayed', topic);
+    deliver(topic, rest.slice(head.length), opened.publishedAt);
   }
 
-  async function send(kind: string, topic: string, payload: string, at: number): Promise<void> {
-    const text = seal(key, topic, `${tag}${kind}${payload}`, at);
+  async function send(what: string, topic: string, at: number): Promise<void> {
+    const text = seal(key, topic, tag + what, at);
     const channel = topicChannel(topic);
     await (sharded
       ? link.run('spublish', (client) => client.spublish(channel, text))
@@ -121,7 +134,7 @@ export function createRedisPubSub(options: RedisPubSubOptions): RedisPubSub {
     clock,
     ...(options.times === undefined ? {} : { times: options.times }),
     topics: () => [...topics.keys()],
-    send: (topic, payload) => send(PROBE, topic, payload, clock.now()),
+    send: (topic, payload) => send(`${PROBE}${payload}`, topic, now()),
     remake(deaf) {
       options.onRemade(deaf);
       subscriber.remake();
@@ -139,14 +152,16 @@ export function createRedisPubSub(options: RedisPubSubOptions): RedisPubSub {
 
   return {
     async publish(topic, payload) {
-      // The seal and the tag take 70 characters.
+      // Seal, tag and number take less than 100 characters.
       if (payload.length > SEALED_MOST - 128) {
         throw new CodedError('bus-message-too-long', `A bus message has at most ${SEALED_MOST - 128} characters`);
       }
-      const at = clock.now();
+      const at = now();
+      number += 1;
+      const what = `${MESSAGE}${number}.${payload}`;
       queueMicrotask(() => deliver(topic, payload, at));
-      if (sharded) await inTurn(topic, () => send(MESSAGE, topic, payload, at));
-      else await send(MESSAGE, topic, payload, at);
+      if (sharded) await inTurn(topic, () => send(what, topic, at));
+      else await send(what, topic, at);
     },
     async subscribe(topic, listener) {
       const listeners = topics.get(topic) ?? new Set();
