@@ -6,6 +6,7 @@ import { CLOSE_CODES } from '@tocsin/protocol/close-codes';
 import { ERRORS } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { WIRE_VERSIONS } from '@tocsin/protocol/version';
+import { KEYS, NAMESPACES } from '@tocsin/server/bus/redis/keys';
 import { folderTable, libraryTable } from './import-table.ts';
 import { markdownTable } from './markdown.ts';
 
@@ -22,6 +23,8 @@ export const PAGE_TABLES: readonly PageTable[] = [
   { page: 'docs/protocol.md', name: 'versions', text: versionTable },
   { page: 'docs/protocol.md', name: 'close codes', text: closeTable },
   { page: 'docs/protocol.md', name: 'limits', text: limitTable },
+  { page: 'docs/redis.md', name: 'keys', text: keyTable },
+  { page: 'docs/redis.md', name: 'namespaces', text: namespaceTable },
   { page: 'ARCHITECTURE.md', name: 'folders', text: folderTable },
   { page: 'ARCHITECTURE.md', name: 'libraries', text: libraryTable },
 ];
@@ -58,4 +61,14 @@ function closeTable(): string {
 function limitTable(): string {
   const rows = Object.entries(LIMITS).map(([name, row]) => [`\`${name}\``, String(row.value), row.unit, row.prose]);
   return markdownTable(['name', 'value', 'unit', 'bounds'], rows);
+}
+
+function keyTable(): string {
+  const rows = Object.values(KEYS).map((row) => [`\`${row.pattern}\``, row.type, row.holds, row.expiry, row.tag]);
+  return markdownTable(['key', 'type', 'holds', 'expires', 'hash tag'], rows);
+}
+
+function namespaceTable(): string {
+  const rows = NAMESPACES.map((row) => [`\`${row.namespace}\``, row.use, row.held]);
+  return markdownTable(['namespace', 'use', 'held in'], rows);
 }

@@ -106,18 +106,6 @@ export const host: SettingType<string> = {
   parse: (text) => (isIP(text) !== 0 || (HOST_NAME.test(text) && !/^[\d.]+$/.test(text)) ? text : undefined),
 };
 
-/** `host:port`, the host an address (IPv6 in brackets) or a name. */
-export const hostAndPort: SettingType<string> = {
-  expects: 'host:port',
-  parse: (text) => {
-    const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text);
-    const port = within(Number(match?.[3]), 1, 65_535);
-    const named =
-      match?.[1] === undefined ? host.parse(match?.[2] ?? '', '') : isIP(match[1]) === 6 ? match[1] : undefined;
-    return port === undefined || named === undefined ? undefined : text;
-  },
-};
-
 /** Addresses (`192.0.2.1`) and CIDRs (`10.0.0.0/8`, `2001:db8::/32`). */
 export const addressOrRange: SettingType<string> = {
   expects: 'an IP address or a CIDR',

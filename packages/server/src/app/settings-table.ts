@@ -12,7 +12,6 @@ import {
   eMail,
   folder,
   host,
-  hostAndPort,
   httpOrigin,
   listOf,
   oneOf,

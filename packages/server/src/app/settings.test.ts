@@ -92,8 +92,11 @@ describe('settings', () => {
       SLACK_WEBHOOK_URL: 'hunter2',
       BILLING_WEBHOOK_SECRET: 'hunter2,hunter2',
       WS_AUTH_TOKEN: 'hunter2',
+      REDIS_URL: 'redis://:hunter2@h/x',
+      REDIS_CLUSTER_NODES: 'a:1,redis://:hunter2@b',
+      REDIS_SENTINELS: 'hunter2@a:1',
     });
-    expect(lines).toHaveLength(8);
+    expect(lines).toHaveLength(11);
     expect(lines.join('\n')).not.toContain('hunter2');
   });
 
@@ -124,6 +127,8 @@ describe('settings', () => {
     ['an origin with a star', { WS_ALLOWED_ORIGINS: '*' }, 'WS_ALLOWED_ORIGINS'],
     ['a data folder that is a file', { DATA_DIR: 'pem' }, 'DATA_DIR'],
     ['two kinds of Redis at once', { REDIS_URL: 'redis://h', REDIS_CLUSTER_NODES: 'a:1' }, 'REDIS_CLUSTER_NODES'],
+    ['a Redis with a query', { REDIS_URL: 'redis://h?enableOfflineQueue=true' }, 'REDIS_URL'],
+    ['a node of Redis without a port', { REDIS_CLUSTER_NODES: 'a:1,b' }, 'REDIS_CLUSTER_NODES'],
     ['the log on Redis without one', { LOG_BACKEND: 'redis' }, 'LOG_BACKEND'],
     ['a clock skew over 30 s', { JWT_CLOCK_SKEW_SECONDS: '31' }, 'JWT_CLOCK_SKEW_SECONDS'],
   ])('refuse %s', (_rule, env, name) => {

@@ -89,7 +89,7 @@ describeWith(['redis'], 'a bus whose Redis fails', () => {
       await one.limiter.take('more', shape);
       return one.link.circuit() === 'open';
     }, RECOVERY);
-    const local = await Promise.all(Array.from({ length: 50 }, () => one.limiter.take('new', shape)));
+    const local = await Promise.all(Array.from({ length: 50 }, async () => one.limiter.take('new', shape)));
     expect(local.filter(({ allowed }) => allowed)).toHaveLength(5);
     expect(one.fellBack).toContain('limiter');
     server.thaw();

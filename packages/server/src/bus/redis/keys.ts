@@ -149,11 +149,11 @@ export const NAMESPACES: readonly NamespaceRow[] = [
   },
   { namespace: 'metrics', use: 'metrics', held: 'PostgreSQL, as readings with rollups' },
   { namespace: 'sig', use: 'signals', held: 'the log: PostgreSQL, or Redis Streams with `LOG_BACKEND=redis`' },
-  { namespace: 'nonce', use: 'challenges of attestation', held: 'none yet' },
+  { namespace: 'nonce', use: 'challenges of attestation', held: 'nowhere: not in this release' },
   {
     namespace: 'force_overlay',
     use: 'kill-switch',
-    held: 'PostgreSQL, as commands in a channel: an order to a device must arrive',
+    held: 'nowhere: not in this release; an order to a device must arrive, so it will be PostgreSQL',
   },
   { namespace: 'rl', use: 'rate limits', held: 'Redis; each process on its own while Redis is away' },
 ];
