@@ -30,7 +30,7 @@ async function infoOf(client: RedisClient): Promise<ReadonlyMap<string, string> 
     const text = await client.eval("return redis.call('INFO', 'everything')", 0);
     return parseInfo(String(text));
   } catch (error) {
-    if (error instanceof Error && /NOPERM|unknown command|not allowed/i.test(error.message)) return null;
+    if (error instanceof Error && /NOPERM|unknown command|not allowed|can't run/i.test(error.message)) return null;
     throw error;
   }
 }

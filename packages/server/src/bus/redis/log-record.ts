@@ -47,6 +47,17 @@ export function idOf({ deviceId, envelopeId }: Pick<EnvelopeAppend, 'deviceId' |
   return `${deviceId} ${envelopeId}`;
 }
 
+/** The id of a field. */
+export function parseId(id: string): Pick<EnvelopeAppend, 'deviceId' | 'envelopeId'> {
+  const space = id.indexOf(' ');
+  return { deviceId: id.slice(0, space), envelopeId: id.slice(space + 1) };
+}
+
+/** The digest of a value. */
+export function parseDigest(text: string): Buffer {
+  return Buffer.from(text, 'base64url');
+}
+
 /** The digest's value. */
 export function digestText(digest: Buffer): string {
   return digest.toString('base64url');

@@ -1,0 +1,155 @@
+import { describeWith } from '@tocsin/testkit/needs';
+import { type RedisServer, startRedis } from '@tocsin/testkit/redis-server';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { partitionOf } from '../../lib/partition.ts';
+import type { LogBackend, LogBackendChoice } from '../../store/ports/log-backend.ts';
+import type { EnvelopeAppend, Log } from '../../store/ports/log.ts';
+import { sample } from '../../store/postgres/log.suite.ts';
+import { adoptLogBackend, confirmLogBackend } from './log-adopt.ts';
+import { checkLogRedis } from './log-check.ts';
+import { openRedisLog } from './log.ts';
+import { KEEPING, openLogLink, openTestLog, type TestLog } from './log-test-place.suite.ts';
+
+/** A device and its partition. */
+const DEVICE = 'd3';
+const PARTITION = partitionOf(DEVICE, 16);
+
+describeWith(['redis'], 'the change of the log’s backend', () => {
+  let server: RedisServer;
+  let open: TestLog;
+  beforeAll(async () => {
+    server = await startRedis({ args: KEEPING });
+  });
+  afterAll(() => server?.stop());
+  beforeEach(async () => {
+    open = await openTestLog({ kind: 'single', url: server.url });
+  });
+  afterEach(async () => {
+    await open.close();
+    await server.cli('flushall');
+  });
+  const adopt = (wanted: LogBackend, link: TestLog['link'] | null = open.link): Promise<LogBackendChoice> =>
+    adoptLogBackend({ wanted, backends: open.backends, store: open.store, link, now: Date.now, patienceMs: 300 });
+  const redisLog = async (): Promise<Log> => {
+    const { link, store, backends } = open;
+    const { generation } = await adopt('redis');
+    return openRedisLog({ link, store, backends, generation });
+  };
+  const envelope = (id: string, content?: string): EnvelopeAppend => ({
+    ...sample(DEVICE, id, PARTITION, content),
+    receivedAt: Date.now(),
+  });
+  /** What a worker would do: everything in the partition, then its position. */
+  const workOff = async (log: Log): Promise<string[]> => {
+    const [lease] = await log.acquire('w', { among: [PARTITION], most: 1, ttlMs: 60_000, seize: true });
+    if (lease === undefined) throw new Error('no lease');
+    const records = await log.read([lease], 1000, 1e6);
+    const position = records.at(-1)?.offset;
+    if (position !== undefined) await log.advance(open.db, [{ lease, position }]);
+    await log.release('w');
+    return records.map(({ body }) => body);
+  };
+
+  test('there and back and there again: every id is known, every record is read once', async () => {
+    expect((await adopt('store')).backend).toBe('store');
+    await open.store.append([envelope('1')]);
+    expect(await workOff(open.store)).toHaveLength(1);
+
+    const first = await redisLog();
+    expect(await first.append([envelope('1'), envelope('1', 'other'), envelope('2')])).toEqual([
+      'replay',
+      'id-conflict',
+      'accepted',
+    ]);
+    expect(await workOff(first)).toEqual([envelope('2').body]);
+
+    expect((await adopt('store')).backend).toBe('store');
+    expect(await open.store.append([envelope('1'), envelope('2'), envelope('3')])).toEqual([
+      'replay',
+      'replay',
+      'accepted',
+    ]);
+    const state = (await open.store.state())[PARTITION];
+    expect(state?.head).toBe((state?.position ?? 0) + 1);
+    expect(await workOff(open.store)).toEqual([envelope('3').body]);
+
+    const second = await redisLog();
+    expect(await second.append([envelope('2'), envelope('3'), envelope('4')])).toEqual([
+      'replay',
+      'replay',
+      'accepted',
+    ]);
+    expect(await workOff(second)).toEqual([envelope('4').body]);
+    expect((await second.state()).every(({ head, position }) => head === position)).toBe(true);
+  });
+
+  test('it is refused while readings are not worked off, in either direction; ticks do not count', async () => {
+    const tick = { partition: PARTITION, kind: 'tick', receivedAt: 5, key: '', traceparent: null, body: '' } as const;
+    await adopt('store');
+    await open.store.append([envelope('1')]);
+    await expect(adopt('redis')).rejects.toMatchObject({
+      code: 'log-backend',
+      message: /not worked off.*LOG_BACKEND=store/,
+    });
+    await workOff(open.store);
+    await open.store.appendKeyed(open.db, [tick]);
+    const log = await redisLog();
+    expect(await log.completeUntil()).toBeGreaterThan(tick.receivedAt);
+    await log.append([envelope('2')]);
+    await expect(adopt('store')).rejects.toMatchObject({
+      code: 'log-backend',
+      message: /not worked off.*LOG_BACKEND=redis/,
+    });
+    await workOff(log);
+    await log.appendKeyed(open.db, [tick]);
+    expect((await adopt('store')).backend).toBe('store');
+  });
+
+  test('it is refused without Redis, and beside other living processes', async () => {
+    await expect(adopt('redis', null)).rejects.toMatchObject({ code: 'log-backend', message: /REDIS_URL/ });
+    await adopt('redis');
+    await expect(adopt('store', null)).rejects.toMatchObject({ code: 'log-backend', message: /REDIS_URL/ });
+    await open.db.execute('INSERT INTO instances (id, lease_until) VALUES ($1, now_ms() + 60000)', ['other']);
+    await expect(adopt('store')).rejects.toMatchObject({ code: 'log-backend', message: /are alive/ });
+  });
+
+  test('several that start at once agree; one that came too late with another wish notices', async () => {
+    const choices = await Promise.all([adopt('redis'), adopt('redis'), adopt('redis')]);
+    expect(new Set(choices.map(({ generation }) => generation)).size).toBe(1);
+    const [choice] = choices;
+    if (choice === undefined) throw new Error('no choice');
+    await confirmLogBackend(open.backends, choice);
+    await adopt('store');
+    await expect(confirmLogBackend(open.backends, choice)).rejects.toMatchObject({ code: 'log-backend' });
+  });
+
+  test('a Redis with readings that the database does not know is refused', async () => {
+    await (await redisLog()).append([envelope('1')]);
+    const other = await openTestLog({ kind: 'single', url: server.url });
+    const { backends, store, link } = other;
+    const wish = adoptLogBackend({ wanted: 'redis', backends, store, link, now: Date.now });
+    await expect(wish).rejects.toMatchObject({ code: 'log-backend', message: /does not know/ });
+    await other.close();
+  });
+});
+
+describeWith(['redis'], 'the check of a Redis for the log', () => {
+  test('one that keeps nothing, may evict or may not be asked is refused; one that keeps everything is not', async () => {
+    const server = await startRedis();
+    const link = await openLogLink({ kind: 'single', url: server.url });
+    try {
+      const refusal = { code: 'log-redis-unsuitable' };
+      await expect(checkLogRedis(link)).rejects.toMatchObject({ ...refusal, message: /appendonly yes/ });
+      await server.cli('config', 'set', 'appendonly', 'yes');
+      await checkLogRedis(link);
+      await server.cli('config', 'set', 'maxmemory-policy', 'allkeys-lru');
+      await expect(checkLogRedis(link)).rejects.toMatchObject({ ...refusal, message: /maxmemory-policy noeviction/ });
+      await server.cli('config', 'set', 'maxmemory-policy', 'noeviction');
+      await server.cli('acl', 'setuser', 'default', '-info');
+      await expect(checkLogRedis(link)).rejects.toMatchObject({ ...refusal, message: /ACL SETUSER/ });
+    } finally {
+      await link.close();
+      await server.stop();
+    }
+  });
+});
