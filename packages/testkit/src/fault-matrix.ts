@@ -35,6 +35,8 @@ export interface FaultReport {
   readonly alertMs: number | null;
   /** The same for the earthquake after the fault. */
   readonly laterAlertMs: number | null;
+  /** What each node's `ready` said late in the fault: `ok`, `degraded`, a status, or `silent` within 3 s. */
+  readonly ready: Readonly<Record<string, string>>;
   /** From the end of the fault until every node's `ready` says `ok`, ms. */
   readonly okAfterMs: number | null;
   readonly viewerFaults: readonly string[];
@@ -54,6 +56,8 @@ const VIEWERS = 4;
 const SILENT_MS = 3000;
 /** Longest wait for an alert, or for `ready` to say `ok`. */
 const PATIENCE_MS = 45_000;
+/** Longest wait for one answer of `ready`; it asks the store for at most 2 s itself. */
+const READY_MS = 3000;
 
 /** Starts two gateways, two workers, PostgreSQL and Redis. */
 export async function openFaultBench(redis: Fault['redis']): Promise<FaultBench> {
@@ -110,7 +114,13 @@ async function runRound({ cluster, fault, round, lastsMs, name }: Round): Promis
   const running = await fault.begin(cluster, round);
   await pause(randomInt(0, 300));
   const during = follow(senders.quake(), viewers, zone);
-  if (fault.atOnce !== true) await pause(Math.max(0, struckAt + lastsMs - performance.now()));
+  let ready = {};
+  if (fault.atOnce !== true) {
+    const until = struckAt + lastsMs;
+    await pause(Math.max(0, until - READY_MS - performance.now()));
+    ready = await readiness(cluster.nodes());
+    await pause(Math.max(0, until - performance.now()));
+  }
   await running.end();
   const endedAt = performance.now();
   const okAfter = allOk(cluster.nodes(), endedAt);
@@ -135,6 +145,7 @@ async function runRound({ cluster, fault, round, lastsMs, name }: Round): Promis
     seen: viewers.map((viewer) => viewer.channel().filter(isAlertOf(zone)).length),
     alertMs,
     laterAlertMs,
+    ready,
     okAfterMs,
     viewerFaults: viewers.flatMap((viewer) => viewer.faults()),
     viewerConnections: viewers.reduce((sum, viewer) => sum + viewer.connections(), 0),
@@ -172,16 +183,23 @@ async function follow(
   return seen.includes(false) ? null : Math.round(performance.now() - began);
 }
 
+/** What a node's `ready` says. */
+async function readyOf({ base }: ClusterNode): Promise<string> {
+  const answer = await call(`${base}/health/ready`, { timeoutMs: READY_MS }).catch(() => null);
+  if (answer === null) return 'silent';
+  return answer.status === 200 ? String(answer.body?.['status']) : String(answer.status);
+}
+
+async function readiness(nodes: readonly ClusterNode[]): Promise<Record<string, string>> {
+  return Object.fromEntries(await Promise.all(nodes.map(async (node) => [node.name, await readyOf(node)] as const)));
+}
+
 /** Until every node says `ok`, ms after `since`; null: not in time. */
 async function allOk(nodes: readonly ClusterNode[], since: number): Promise<number | null> {
-  const ok = async ({ base }: ClusterNode): Promise<boolean> => {
-    const answer = await call(`${base}/health/ready`, { timeoutMs: 3000 }).catch(() => null);
-    return answer?.status === 200 && answer.body?.['status'] === 'ok';
-  };
   for (;;) {
-    const answers = await Promise.all(nodes.map(ok));
+    const answers = await Promise.all(nodes.map(readyOf));
     const passed = performance.now() - since;
-    if (!answers.includes(false)) return Math.round(passed);
+    if (answers.every((answer) => answer === 'ok')) return Math.round(passed);
     if (passed > PATIENCE_MS) return null;
     await pause(100);
   }

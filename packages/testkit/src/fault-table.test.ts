@@ -16,6 +16,7 @@ const REPORT: FaultReport = {
   seen: [2, 2],
   alertMs: 3400,
   laterAlertMs: 80,
+  ready: { a: 'ok', b: 'silent' },
   okAfterMs: 400,
   viewerFaults: [],
   viewerConnections: 3,
@@ -27,7 +28,7 @@ test('reports of one fault make one row: counts are sums, times median and worst
   const lines = faultTable(readReports(text)).split('\n');
   expect(lines).toHaveLength(4);
   expect(lines[2]).toBe(
-    '| gateway, frozen | 2 | 7.0 / 7.0 | 2,400 | 2,400 | 20 | 4 | 4 | 8 / 8 | 0 | 0.9 / 0.9 | never / never | 0.1 / 0.1 | 0.4 / 0.4 |',
+    '| gateway, frozen | 2 | 7.0 / 7.0 | 2,400 | 2,400 | 20 | 4 | 4 | 8 / 8 | 0 | 0.9 / 0.9 | never / never | 0.1 / 0.1 | ok 2, silent 2 | 0.4 / 0.4 |',
   );
   expect(lines[3]).toContain('| worker, killed | 1 | 7.0 | 1,200 |');
 });

@@ -28,6 +28,7 @@ const COLUMNS: readonly (readonly [string, (reports: readonly FaultReport[]) => 
   ['without a 202, s', (reports) => seconds(reports, (report) => report.gapMs)],
   ['alert in the fault, s', (reports) => seconds(reports, (report) => report.alertMs)],
   ['alert after it, s', (reports) => seconds(reports, (report) => report.laterAlertMs)],
+  ['`ready` in the fault', (reports) => readiness(reports)],
   ['all ok after its end, s', (reports) => seconds(reports, (report) => report.okAfterMs)],
 ];
 
@@ -48,6 +49,13 @@ export function readReports(text: string): FaultReport[] {
     if (!line.startsWith('{"fault":')) return [];
     return [JSON.parse(line) as FaultReport];
   });
+}
+
+/** Which answers there were, over all nodes and rounds: `ok 6, degraded 2`. */
+function readiness(reports: readonly FaultReport[]): string {
+  const answers = reports.flatMap((report) => Object.values(report.ready));
+  const kinds = [...new Set(answers)].toSorted();
+  return kinds.map((kind) => `${kind} ${answers.filter((answer) => answer === kind).length}`).join(', ');
 }
 
 function sum(values: readonly number[]): number {
