@@ -18,7 +18,8 @@ import type { BenchResult } from './table.ts';
 
 const DEVICES = 1000;
 
-function envelope(i: number, readings: number, at: number, run: string): EnvelopeAppend {
+/** The i-th envelope of a run, as ingest would append it. */
+export function envelope(i: number, readings: number, at: number, run: string): EnvelopeAppend {
   const device = i % DEVICES;
   const id = `${run}-${i}`;
   const list = Array.from({ length: readings }, (_, j) => ({ at: at - j * 10, value: (i * 31 + j) % 100 }));
