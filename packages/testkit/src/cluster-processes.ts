@@ -68,6 +68,8 @@ export interface ProcessClusterOptions {
   readonly gateways: number;
   readonly workers: number;
   readonly redis: ClusterRedis['kind'];
+  /** For a single Redis. */
+  readonly redisArgs?: readonly string[];
   /** Settings for all. */
   readonly environment?: Readonly<Record<string, string>>;
 }
@@ -88,7 +90,7 @@ export async function startProcessCluster(options: ProcessClusterOptions): Promi
     for (const end of ends.splice(0).reverse()) await end();
   };
   try {
-    const [postgres, redis] = await Promise.all([startPostgres(), openRedis(options.redis)]);
+    const [postgres, redis] = await Promise.all([startPostgres(), openRedis(options)]);
     ends.push(postgres.stop, partsOf(redis).stop);
     const common = {
       CLUSTER_SECRET: randomBytes(32).toString('base64url'),
@@ -139,8 +141,8 @@ export async function startProcessCluster(options: ProcessClusterOptions): Promi
   }
 }
 
-async function openRedis(kind: ClusterRedis['kind']): Promise<ClusterRedis> {
-  if (kind === 'single') return { kind, server: await startRedis() };
+async function openRedis({ redis: kind, redisArgs: args = [] }: ProcessClusterOptions): Promise<ClusterRedis> {
+  if (kind === 'single') return { kind, server: await startRedis({ args }) };
   if (kind === 'cluster') return { kind, cluster: await startRedisCluster() };
   return { kind, sentinel: await startRedisSentinel() };
 }

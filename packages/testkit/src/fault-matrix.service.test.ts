@@ -1,6 +1,6 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { type FaultBench, openFaultBench } from './fault-matrix.ts';
-import { type Fault, FAULTS, faultName } from './faults.ts';
+import { BENCHES, type Fault, FAULTS, faultName } from './faults.ts';
 import { describeWith } from './needs.ts';
 
 /**
@@ -24,16 +24,16 @@ const CHOSEN: readonly Fault[] = FAULTS.filter(
 );
 
 describeWith(['redis', 'postgres15-postgis'], 'whatever dies, freezes or is cut off, every reading counts once', () => {
-  for (const redis of ['single', 'sentinel'] as const) {
-    const faults = CHOSEN.filter((fault) => fault.redis === redis);
+  for (const name of BENCHES) {
+    const faults = CHOSEN.filter((fault) => fault.bench === name);
     if (faults.length === 0) continue;
-    describe(`Redis: ${redis}`, () => {
+    describe(name, () => {
       let bench: FaultBench | undefined;
       afterAll(() => bench?.close());
 
       for (const fault of faults) {
         test(faultName(fault), { timeout: ROUNDS * 180_000 }, async () => {
-          bench ??= await openFaultBench(redis);
+          bench ??= await openFaultBench(name);
           for (let round = 0; round < ROUNDS; round += 1) {
             const report = await bench.round(fault, round, LASTS_MS);
             process.stderr.write(`${JSON.stringify(report)}\n`);

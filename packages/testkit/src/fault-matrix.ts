@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { type ClusterNode, type ProcessCluster, startProcessCluster } from './cluster-processes.ts';
 import { call } from './device.ts';
 import { longestGap, type SenderCounts, startSenders } from './fault-senders.ts';
-import { type Fault, faultName } from './faults.ts';
+import { type Bench, type Fault, faultName } from './faults.ts';
 import { registerFleet } from './fleet.ts';
 import { signIn } from './server-process.ts';
 import { connectSteadily, type SteadyViewer } from './steady-viewer.ts';
@@ -59,13 +59,18 @@ const PATIENCE_MS = 45_000;
 /** Longest wait for one answer of `ready`; it asks the store for at most 2 s itself. */
 const READY_MS = 3000;
 
+/** Written before it is answered: a kill of the process loses nothing. */
+const DURABLE = ['--appendonly', 'yes', '--maxmemory-policy', 'noeviction'];
+
 /** Starts two gateways, two workers, PostgreSQL and Redis. */
-export async function openFaultBench(redis: Fault['redis']): Promise<FaultBench> {
+export async function openFaultBench(bench: Bench): Promise<FaultBench> {
   const cluster = await startProcessCluster({
     gateways: 2,
     workers: 2,
-    redis,
+    redis: bench === 'streams' ? 'single' : bench,
+    ...(bench === 'streams' ? { redisArgs: DURABLE } : {}),
     environment: {
+      LOG_BACKEND: bench === 'streams' ? 'redis' : 'store',
       RATE_LIMIT_PER_KEY: '100000',
       RATE_LIMIT_PER_DEVICE: '100000',
       WS_RECONNECTS_PER_MINUTE: '10000',

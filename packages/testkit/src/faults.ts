@@ -2,6 +2,7 @@
  * The faults of the matrix: what is done to a cluster of processes, and how it ends. A table; `fault-matrix.ts` runs it.
  */
 import { setTimeout as pause } from 'node:timers/promises';
+import type { Role } from './cluster-app.ts';
 import type { ClusterNode, ProcessCluster } from './cluster-processes.ts';
 import type { Proxy } from './proxy.ts';
 import type { RedisSentinel, RedisServer } from './redis-server.ts';
@@ -14,6 +15,7 @@ export type Victim =
   | 'Redis'
   | 'Redis replica'
   | 'Redis master, promoted by Sentinel'
+  | 'node of Redis Cluster'
   | 'subscription'
   | 'link gateway - Redis'
   | 'link worker - Redis'
@@ -22,6 +24,11 @@ export type Victim =
 
 /** What happens to it. */
 export type Way = 'killed' | 'frozen' | 'cut' | 'half-open';
+
+/** On what it happens: how Redis is set up, and where the log is (`streams`: in a durable Redis, else in the store). */
+export const BENCHES = ['single', 'sentinel', 'cluster', 'streams'] as const;
+/** One of {@link BENCHES}. */
+export type Bench = (typeof BENCHES)[number];
 
 /** A fault that lasts. */
 export interface RunningFault {
@@ -35,7 +42,7 @@ export interface RunningFault {
 export interface Fault {
   readonly victim: Victim;
   readonly way: Way;
-  readonly redis: 'single' | 'sentinel';
+  readonly bench: Bench;
   /** What is killed is restarted at once, as by a supervisor: with it away there would be nothing to see. */
   readonly atOnce?: true;
   /** `round` picks among several: first one node, then the other. */
@@ -44,7 +51,7 @@ export interface Fault {
 
 /** The name of a row, for tests and for `FAULT_ROWS`. */
 export function faultName(fault: Fault): string {
-  return `${fault.victim}, ${fault.way}`;
+  return `${fault.bench === 'streams' ? 'log on Redis Streams: ' : ''}${fault.victim}, ${fault.way}`;
 }
 
 interface Mortal {
@@ -107,93 +114,103 @@ function killSubscriptions(redis: RedisServer): () => Promise<void> {
   };
 }
 
-const WAYS = ['killed', 'frozen'] as const;
-const LINK_WAYS = ['cut', 'half-open'] as const;
+/** Every way for a victim. */
+function rows(
+  bench: Bench,
+  victim: Victim,
+  begin: (cluster: ProcessCluster, way: Way, round: number) => Promise<RunningFault>,
+  { restartedAtOnce = false }: { readonly restartedAtOnce?: boolean } = {},
+): Fault[] {
+  return (['killed', 'frozen'] as const).map((way) => ({
+    victim,
+    way,
+    bench,
+    ...(restartedAtOnce && way === 'killed' ? { atOnce: true } : {}),
+    begin: (cluster, round) => begin(cluster, way, round),
+  }));
+}
+
+/** One node loses its way to Redis or to PostgreSQL. */
+function linkRows(role: Role, to: 'Redis' | 'PostgreSQL'): Fault[] {
+  return (['cut', 'half-open'] as const).map((way) => ({
+    victim: `link ${role} - ${to}`,
+    way,
+    bench: 'single',
+    begin: (cluster, round) => {
+      const node = pick(role === 'gateway' ? cluster.gateways() : cluster.workers(), round);
+      const link = to === 'Redis' ? node.links.redis : node.links.postgres;
+      const lost = to === 'PostgreSQL' ? node : undefined;
+      return Promise.resolve(strikeLink(link, way, others(cluster, lost)));
+    },
+  }));
+}
+
+function others(cluster: ProcessCluster, lost: ClusterNode | undefined): ClusterNode[] {
+  return cluster.gateways().filter((gateway) => gateway !== lost);
+}
+
+function strikeGateway(cluster: ProcessCluster, way: Way, round: number): Promise<RunningFault> {
+  const victim = pick(cluster.gateways(), round);
+  return strike(victim, way, others(cluster, victim));
+}
+
+function strikeWorker(cluster: ProcessCluster, way: Way, round: number): Promise<RunningFault> {
+  return strike(pick(cluster.workers(), round), way, cluster.gateways());
+}
+
+function strikePostgres(cluster: ProcessCluster, way: Way): Promise<RunningFault> {
+  return strike(cluster.postgres, way, cluster.gateways());
+}
+
+function strikeRedis(cluster: ProcessCluster, way: Way): Promise<RunningFault> {
+  return strike(singleOf(cluster), way, cluster.gateways());
+}
+
+async function strikeReplica(cluster: ProcessCluster, way: Way): Promise<RunningFault> {
+  const [, replica] = await placesOf(sentinelOf(cluster));
+  return strike(replica, way, cluster.gateways());
+}
+
+/** Its end rejects when nobody was promoted meanwhile: then it was another fault. */
+async function strikeMaster(cluster: ProcessCluster, way: Way): Promise<RunningFault> {
+  const [master, replica] = await placesOf(sentinelOf(cluster));
+  const running = await strike(master, way, cluster.gateways());
+  const end = async (): Promise<void> => {
+    const [promoted] = await placesOf(sentinelOf(cluster));
+    await running.end();
+    if (promoted !== replica) throw new Error('the replica was not promoted');
+  };
+  return { ...running, end };
+}
+
+function strikeClusterNode(cluster: ProcessCluster, way: Way, round: number): Promise<RunningFault> {
+  const nodes = cluster.redis.kind === 'cluster' ? cluster.redis.cluster.nodes : [];
+  const node = nodes[round % nodes.length];
+  if (node === undefined) throw new Error('needs a Redis Cluster');
+  return strike(node, way, cluster.gateways());
+}
 
 /** Every row. */
 export const FAULTS: readonly Fault[] = [
-  ...WAYS.map(
-    (way): Fault => ({
-      victim: 'gateway',
-      way,
-      redis: 'single',
-      begin: (cluster, round) => {
-        const victim = pick(cluster.gateways(), round);
-        const others = cluster.gateways().filter((node) => node !== victim);
-        return strike(victim, way, others);
-      },
-    }),
-  ),
-  ...WAYS.map(
-    (way): Fault => ({
-      victim: 'worker',
-      way,
-      redis: 'single',
-      begin: (cluster, round) => strike(pick(cluster.workers(), round), way, cluster.gateways()),
-    }),
-  ),
-  ...WAYS.map(
-    (way): Fault => ({
-      victim: 'PostgreSQL',
-      way,
-      redis: 'single',
-      ...(way === 'killed' ? { atOnce: true } : {}),
-      begin: (cluster) => strike(cluster.postgres, way, cluster.gateways()),
-    }),
-  ),
-  ...WAYS.map(
-    (way): Fault => ({
-      victim: 'Redis',
-      way,
-      redis: 'single',
-      begin: (cluster) => strike(singleOf(cluster), way, cluster.gateways()),
-    }),
-  ),
+  ...rows('single', 'gateway', strikeGateway),
+  ...rows('single', 'worker', strikeWorker),
+  ...rows('single', 'PostgreSQL', strikePostgres, { restartedAtOnce: true }),
+  ...rows('single', 'Redis', strikeRedis),
   {
     victim: 'subscription',
     way: 'killed',
-    redis: 'single',
-    begin: async (cluster) => {
-      const end = killSubscriptions(singleOf(cluster));
-      return Promise.resolve({ surviving: cluster.gateways(), end });
-    },
+    bench: 'single',
+    begin: (cluster) => Promise.resolve({ surviving: cluster.gateways(), end: killSubscriptions(singleOf(cluster)) }),
   },
-  ...LINK_WAYS.flatMap((way): Fault[] =>
-    (['gateway', 'worker'] as const).flatMap((role): Fault[] =>
-      (['Redis', 'PostgreSQL'] as const).map((to) => ({
-        victim: `link ${role} - ${to}`,
-        way,
-        redis: 'single',
-        begin: async (cluster, round) => {
-          const node = pick(role === 'gateway' ? cluster.gateways() : cluster.workers(), round);
-          const link = to === 'Redis' ? node.links.redis : node.links.postgres;
-          const lost = to === 'PostgreSQL' ? node : undefined;
-          const surviving = cluster.gateways().filter((gateway) => gateway !== lost);
-          return Promise.resolve(strikeLink(link, way, surviving));
-        },
-      })),
-    ),
-  ),
-  ...WAYS.map(
-    (way): Fault => ({
-      victim: 'Redis replica',
-      way,
-      redis: 'sentinel',
-      begin: async (cluster) => {
-        const [, replica] = await placesOf(sentinelOf(cluster));
-        return strike(replica, way, cluster.gateways());
-      },
-    }),
-  ),
-  ...WAYS.map(
-    (way): Fault => ({
-      victim: 'Redis master, promoted by Sentinel',
-      way,
-      redis: 'sentinel',
-      begin: async (cluster) => {
-        const [master] = await placesOf(sentinelOf(cluster));
-        return strike(master, way, cluster.gateways());
-      },
-    }),
-  ),
+  ...linkRows('gateway', 'Redis'),
+  ...linkRows('worker', 'Redis'),
+  ...linkRows('gateway', 'PostgreSQL'),
+  ...linkRows('worker', 'PostgreSQL'),
+  ...rows('sentinel', 'Redis replica', strikeReplica),
+  ...rows('sentinel', 'Redis master, promoted by Sentinel', strikeMaster),
+  ...rows('cluster', 'node of Redis Cluster', strikeClusterNode),
+  ...rows('streams', 'gateway', strikeGateway),
+  ...rows('streams', 'worker', strikeWorker),
+  ...rows('streams', 'PostgreSQL', strikePostgres, { restartedAtOnce: true }),
+  ...rows('streams', 'Redis', strikeRedis, { restartedAtOnce: true }),
 ];
