@@ -28,6 +28,8 @@ export interface RedisClientOptions {
   readonly subscriber?: boolean;
   /** The longest that a command may take, in ms. Blocking commands need a client whose limit is above their wait. */
   readonly commandTimeoutMs?: number;
+  /** After how long without a byte in answer to a command the link is dropped, in ms. */
+  readonly socketTimeoutMs?: number;
   /** A CA (PEM) to trust instead of Node's own roots. */
   readonly ca?: string;
 }
@@ -38,7 +40,7 @@ const CONNECT_TIMEOUT_MS = 2000;
 const RETRY_LEAST_MS = 50;
 const RETRY_MOST_MS = 2000;
 /** Beyond the command's limit: a link that swallows everything is dropped. */
-const SOCKET_GRACE_MS = 500;
+export const SOCKET_GRACE_MS = 500;
 /** After an orderly end of our side the link is destroyed; a frozen server never answers it. */
 const DISCONNECT_TIMEOUT_MS = 200;
 const KEEP_ALIVE_MS = 10_000;
@@ -83,7 +85,7 @@ function sharedOptions(options: RedisClientOptions): Options {
     connectionName: options.name,
     commandTimeout,
     connectTimeout: CONNECT_TIMEOUT_MS,
-    socketTimeout: commandTimeout + SOCKET_GRACE_MS,
+    socketTimeout: options.socketTimeoutMs ?? commandTimeout + SOCKET_GRACE_MS,
     disconnectTimeout: DISCONNECT_TIMEOUT_MS,
     keepAlive: KEEP_ALIVE_MS,
     retryStrategy: delayOf,

@@ -188,6 +188,34 @@ describeWith(['redis'], 'a bus whose Redis fails', () => {
     }
   });
 
+  it('does not take itself being held up for Redis being away', async () => {
+    const { link } = open('one');
+    await link.ready(10_000);
+    const answers = Promise.all(Array.from({ length: 5 }, () => link.run('ping', (client) => client.ping())));
+    const until = performance.now() + link.timeoutMs * 1.5;
+    while (performance.now() < until);
+    expect(await answers).toEqual(Array(5).fill('PONG'));
+    expect(link.circuit()).toBe('closed');
+  });
+
+  it('tries again in time although the clock on the wall was set back', async () => {
+    const { link } = open('one');
+    await link.ready(10_000);
+    await server.kill();
+    const get = (): Promise<unknown> => link.run('get', (client) => client.get('k')).catch(() => undefined);
+    await vi.waitUntil(async () => {
+      await get();
+      return link.circuit() === 'open';
+    }, RECOVERY);
+    const wall = vi.spyOn(Date, 'now').mockImplementation(() => 1_000_000);
+    try {
+      await server.restart().catch(() => undefined);
+      await vi.waitUntil(() => link.circuit() === 'closed', RECOVERY);
+    } finally {
+      wall.mockRestore();
+    }
+  });
+
   it('passes on what Redis answers as an error, and does not count it as being away', async () => {
     const { link } = open('one');
     await link.ready(10_000);

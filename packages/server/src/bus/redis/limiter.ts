@@ -20,6 +20,8 @@ export const TAKES_MOST = 100;
 /** How long a bucket is kept when a test says the time, which Redis does not know, in ms. */
 const TEST_KEPT_MS = 3_600_000;
 const INTEGERS_OF_ANSWER = 3;
+/** Shapes whose numbers are kept written. */
+const SHAPES_MOST = 1000;
 
 /**
  * KEYS: buckets. ARGV: the time in ms or '' for Redis's own, then for each bucket nano-tokens a ms, nano-tokens at most,
@@ -89,14 +91,17 @@ export interface RedisLimiter extends Limiter {
 
 /** Creates the limiter. */
 export function createRedisLimiter({ link, now }: RedisLimiterOptions): RedisLimiter {
-  const units = new WeakMap<BucketShape, Units>();
+  const units = new Map<string, Units>();
   let waiting: Take[] = [];
 
   function unitsOf(shape: BucketShape): Units {
-    const known = units.get(shape);
+    // By value: callers make a shape for each take.
+    const name = `${shape.ratePerSecond}/${shape.burst}`;
+    const known = units.get(name);
     if (known !== undefined) return known;
     const made = written(bucketUnits(shape));
-    units.set(shape, made);
+    if (units.size >= SHAPES_MOST) units.clear();
+    units.set(name, made);
     return made;
   }
 

@@ -16,7 +16,7 @@ import {
   handleWhen,
 } from 'cockatiel';
 import { CodedError, hasCode } from '../../lib/coded-error.ts';
-import { COMMAND_TIMEOUT_MS, type RedisClient, createRedisClient } from './client.ts';
+import { COMMAND_TIMEOUT_MS, type RedisClient, SOCKET_GRACE_MS, createRedisClient } from './client.ts';
 import type { RedisPlace } from './place.ts';
 
 export { createRedisClient, type RedisClient } from './client.ts';
@@ -28,7 +28,7 @@ export type Circuit = 'closed' | 'open' | 'half-open';
 /** A client behind a circuit breaker. */
 export interface RedisLink {
   readonly client: RedisClient;
-  /** The longest that `run` may take, in ms. */
+  /** The longest that `run` may take while this process is not held up itself, in ms. */
   readonly timeoutMs: number;
   /**
    * Runs `work`; `command` names it for `observe`. Rejects with `bus-unavailable` when Redis is away, also for LOADING,
@@ -60,8 +60,8 @@ const OPEN_LEAST_MS = 500;
 const OPEN_MOST_MS = 5000;
 /** How often an open circuit looks whether the time of a try has come, in ms. */
 const TRY_MS = 100;
-/** Beyond the client's own limit: a Cluster may still be looking for the node. */
-const GRACE_MS = 100;
+/** How long a first connection may take before its absence counts as a failure, in ms. */
+const CONNECTING_MS = 1000;
 const CLOSE_MOST_MS = 1000;
 
 const CIRCUITS: Readonly<Record<CircuitState, Circuit>> = {
@@ -85,8 +85,10 @@ const PLAINLY: readonly (readonly [RegExp, string])[] = [
 
 /** Opens a link. It connects by itself; nothing waits for it. */
 export function openRedisLink(options: RedisLinkOptions): RedisLink {
-  const client = createRedisClient(options.place, options);
-  const timeoutMs = (options.commandTimeoutMs ?? COMMAND_TIMEOUT_MS) + GRACE_MS;
+  const timeoutMs = options.commandTimeoutMs ?? COMMAND_TIMEOUT_MS;
+  // The client's own limit comes later: it does not look first whether the answer is there (see `withinTime`).
+  const limits = { commandTimeoutMs: timeoutMs * 2, socketTimeoutMs: timeoutMs + SOCKET_GRACE_MS };
+  const client = createRedisClient(options.place, { ...options, ...limits });
   const breaker = circuitBreaker(
     handleWhen((error) => hasCode(error, 'bus-unavailable')),
     {
@@ -100,8 +102,14 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
   );
   let closed = false;
   let trying: NodeJS.Timeout | null = null;
+  let openedAt = 0;
+  let connectingUntil = performance.now() + CONNECTING_MS;
+  client.once('ready', () => {
+    connectingUntil = 0;
+  });
 
   breaker.onStateChange((state) => {
+    if (state === CircuitState.Open) openedAt = performance.now();
     if (trying !== null && (state === CircuitState.Closed || closed)) {
       clearInterval(trying);
       trying = null;
@@ -110,6 +118,8 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
     // The breaker knows when its time has come; until then, and while one try is under way, nothing is sent.
     trying = setInterval(() => {
       if (breaker.state !== CircuitState.Open) return;
+      // The breaker goes by the clock on the wall; one that was set back would keep it open for as long.
+      if (performance.now() - openedAt > OPEN_MOST_MS + OPEN_LEAST_MS) return breaker.isolate().dispose();
       breaker.execute(() => withinTime((to) => to.ping(), client, timeoutMs)).catch(() => undefined);
     }, TRY_MS);
     trying.unref();
@@ -121,6 +131,7 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
     async run(command, work) {
       if (closed) throw away('the link is closed');
       if (breaker.state !== CircuitState.Closed) throw away('the circuit is open');
+      if (client.status !== 'ready' && performance.now() < connectingUntil) throw away('not connected yet');
       const began = performance.now();
       try {
         const result = await breaker.execute(() => withinTime(work, client, timeoutMs));
@@ -170,6 +181,10 @@ function isReady(client: RedisClient, ms: number): Promise<boolean> {
   });
 }
 
+/**
+ * A process that was held up finds its timers due before it has read what lies in its sockets: one turn more, and an
+ * answer that came in time counts.
+ */
 async function withinTime<Result>(
   work: (client: RedisClient) => Promise<Result>,
   client: RedisClient,
@@ -177,7 +192,7 @@ async function withinTime<Result>(
 ): Promise<Result> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(away('no answer in time')), timeoutMs);
+    timer = setTimeout(() => setImmediate(() => reject(away('no answer in time'))), timeoutMs);
   });
   try {
     return await Promise.race([work(client), late]);
