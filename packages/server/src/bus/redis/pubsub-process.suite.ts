@@ -19,6 +19,7 @@ export interface BusProcess {
   readonly dropped: [BusDropReason, string][];
   readonly remade: (readonly string[])[];
   readonly listenerErrors: unknown[];
+  readonly errors: unknown[];
   close(): Promise<void>;
 }
 
@@ -38,6 +39,7 @@ export async function startBusProcess(place: RedisPlace, more: ProcessOptions = 
   const dropped: [BusDropReason, string][] = [];
   const remade: (readonly string[])[] = [];
   const listenerErrors: unknown[] = [];
+  const errors: unknown[] = [];
   const pubsub = createRedisPubSub({
     place: more.hearing ?? place,
     link,
@@ -47,7 +49,7 @@ export async function startBusProcess(place: RedisPlace, more: ProcessOptions = 
     onDropped: (reason, topic) => dropped.push([reason, topic]),
     onRemade: (topics) => remade.push(topics),
     onTravel: () => undefined,
-    onError: () => undefined,
+    onError: (error) => errors.push(error),
     times: more.times ?? QUICK,
     ...tls,
   });
@@ -57,6 +59,7 @@ export async function startBusProcess(place: RedisPlace, more: ProcessOptions = 
     dropped,
     remade,
     listenerErrors,
+    errors,
     async close() {
       await pubsub.close();
       await link.close();

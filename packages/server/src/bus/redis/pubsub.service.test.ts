@@ -231,6 +231,19 @@ describeWith(['redis'], 'messages of a shared bus', () => {
     expect(one.pubsub.healthy()).toBe(true);
   });
 
+  it('flow once Redis allows a channel that it refused', async () => {
+    await redis.cli('acl', 'setuser', 'half', 'on', '>pass', '~*', '+@all', 'resetchannels', '&bus:{probe}');
+    const place: RedisPlace = { kind: 'single', url: redis.url.replace('//', '//half:pass@') };
+    const one = await startBusProcess({ kind: 'single', url: redis.url }, { hearing: place });
+    processes.push(one);
+    const heard = await hear(one, 't');
+    expect(one.errors.map(String).join()).toContain('NOPERM');
+    expect(one.errors.map(String).join()).not.toContain('pass');
+    await redis.cli('acl', 'setuser', 'half', 'allchannels');
+    await vi.waitFor(async () => expect(await redis.cli('pubsub', 'channels')).toContain('bus:{t}'));
+    await marker(await open(), 't', heard);
+  });
+
   it('are heard no more, and their channel is left, after the last subscription of a topic ended', async () => {
     const one = await open();
     const end = await one.pubsub.subscribe('t', () => undefined);

@@ -8,6 +8,7 @@
  * Failure: nothing here rejects. `add` waits for Redis only while Redis is thought to be there.
  */
 import type { Cluster } from 'ioredis';
+import { CodedError } from '../../lib/coded-error.ts';
 import { createRedisClient, ended, type RedisClient } from './link.ts';
 import type { RedisPlace } from './place.ts';
 
@@ -106,8 +107,10 @@ export function createSubscriber(options: SubscriberOptions): Subscriber {
   }
 
   function retryLater(error: unknown): void {
-    options.onError(error);
-    retry ??= setTimeout(
+    if (retry !== null) return;
+    const text = error instanceof Error ? error.message : 'unknown';
+    options.onError(new CodedError('bus-unavailable', `Redis refused a subscription: ${text}`));
+    retry = setTimeout(
       () => {
         retry = null;
         askMissing();
