@@ -19,6 +19,9 @@ import { createLogBackendStore } from '../store/postgres/log-backend.ts';
 import { createLog } from '../store/postgres/log.ts';
 import type { Settings } from './settings.ts';
 
+/** A start waits so long for the log's Redis, ms: a connection is refused work until it stands. */
+const CONNECT_MOST_MS = 10_000;
+
 /** What it stands on. */
 export interface LogGround {
   readonly db: Database;
@@ -54,6 +57,7 @@ export async function openLog(settings: Settings, { db, clock, log, metrics }: L
         })
       : null;
   try {
+    await link?.ready(CONNECT_MOST_MS);
     if (wanted === 'redis' && link !== null) await checkLogRedis(link);
     const choice = await adoptLogBackend({ wanted, backends, store, link, now: () => clock.now() });
     const records =
