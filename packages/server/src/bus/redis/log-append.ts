@@ -9,11 +9,12 @@
  * (`log-scripts.ts`), with the store's word for it.
  * Failure: rejects with `store-unavailable`; records of some partitions may have landed by then.
  */
+import { Cluster } from 'ioredis';
 import { CodedError } from '../../lib/coded-error.ts';
 import type { LogBackendStore } from '../../store/ports/log-backend.ts';
 import type { AppendOutcome, EnvelopeAppend, KeyedAppend } from '../../store/ports/log.ts';
 import { LOG_IDS_KEPT_SECONDS } from './keys.ts';
-import type { RedisLink } from './link.ts';
+import type { RedisClient, RedisLink } from './link.ts';
 import { dayOf, daysToLook, digestText, envelopeMeta, idOf, keysOf, tickMeta } from './log-record.ts';
 import { APPEND, RAISE } from './log-scripts.ts';
 
@@ -111,7 +112,7 @@ async function sendAll(
   try {
     return await link.run('log-append', async (client) => {
       const now = monotonic();
-      const settled = await Promise.allSettled(
+      const sent = inOnePiece(client, () =>
         groups.map(({ partition, keys, values }) => {
           const clock = clocks.get(partition);
           // With an unknown clock it comes late by any, and brings the clock back.
@@ -119,6 +120,7 @@ async function sendAll(
           return APPEND(client, keys, [generation, until, LOG_IDS_KEPT_SECONDS, ...values]) as Promise<Answer>;
         }),
       );
+      const settled = await Promise.allSettled(sent);
       return settled.map((result) => {
         if (result.status === 'rejected') throw result.reason;
         return result.value;
@@ -126,6 +128,21 @@ async function sendAll(
     });
   } catch (error) {
     throw unavailable(error instanceof Error ? error.message : 'unknown failure', error);
+  }
+}
+
+/**
+ * What `send` writes leaves in one piece, so that a server that syncs its file before it answers does so once for all of it
+ * and not once for each.
+ */
+function inOnePiece<Result>(client: RedisClient, send: () => Result): Result {
+  if (client instanceof Cluster || client.status !== 'ready') return send();
+  const { stream } = client;
+  stream.cork();
+  try {
+    return send();
+  } finally {
+    stream.uncork();
   }
 }
 

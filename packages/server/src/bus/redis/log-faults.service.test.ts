@@ -117,8 +117,10 @@ describeWith(['redis'], 'the log on Redis Streams when Redis loses writes', () =
   });
 
   test('a master that lost its tail in one failover and is master again after the next counts as another', async () => {
-    const { server, open } = await start();
-    const other = await startRedis({ args: [...KEEPING, '--replicaof', '127.0.0.1', String(server.port)] });
+    const { server, open } = await start('--repl-diskless-sync-delay', '0');
+    const other = await startRedis({
+      args: [...KEEPING, '--repl-diskless-sync-delay', '0', '--replicaof', '127.0.0.1', String(server.port)],
+    });
     ends.push(() => other.stop());
     const synced = async (of: RedisServer): Promise<void> => {
       while (!(await of.cli('info', 'replication')).includes('master_link_status:up')) await pause(20);
