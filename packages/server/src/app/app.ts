@@ -41,6 +41,8 @@ export interface AppOptions {
   readonly terminal?: ((text: string) => void) | undefined;
   /** The app can't go on and asks to be stopped. */
   readonly onFatal?: (reason: string) => void;
+  /** Ends a start that waits for its database. */
+  readonly signal?: AbortSignal;
 }
 
 const PROBE_TIMEOUT_MS = 2000;
@@ -58,6 +60,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     log,
     clusterSecret: await ensureClusterSecret(settings),
     publicUrl,
+    signal: options.signal,
     onLost: () => options.onFatal?.('a process without a shared bus has taken over the database'),
   });
   const ending: (() => unknown)[] = [() => ground.close()];

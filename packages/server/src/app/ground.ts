@@ -61,6 +61,8 @@ export interface GroundOptions {
   readonly publicUrl: string;
   /** Another process has taken this one's place. */
   readonly onLost: () => void;
+  /** Ends the wait for a database that is away. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Opens it all. Rejects with the CodedErrors of its parts, `second-process`, `other-bus`. */
@@ -72,7 +74,8 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     for (const end of open.splice(0).reverse()) await end();
   };
   try {
-    const store = await openStore({ databaseUrl: settings.databaseUrl ?? undefined, dataDir: settings.dataDir, log });
+    const { dataDir, databaseUrl } = settings;
+    const store = await openStore({ databaseUrl: databaseUrl ?? undefined, dataDir, log, signal: options.signal });
     open.push(() => store.close());
     const clock = store.engine === 'external' ? await openClock(store, log, open) : systemClock;
     const metrics = createMetrics(VERSION);

@@ -177,6 +177,17 @@ describeWith(['postgres15-postgis'], 'opening a database that is away', () => {
     expect(warnings).toHaveLength(1);
   });
 
+  test('a wait that is told to end ends at once', async () => {
+    proxy.cut();
+    const abort = new AbortController();
+    const { store, warnings } = openAt(proxy.urlFor(postgres.url), { patienceMs: 3_600_000, signal: abort.signal });
+    const ended = expect(store).rejects.toMatchObject({ code: 'store-unavailable' });
+    await expect.poll(() => warnings).toHaveLength(1);
+    abort.abort();
+    await ended;
+    proxy.heal();
+  });
+
   test('a wrong password and a missing database are not waited for', async () => {
     const wrong = new URL(postgres.url);
     wrong.password = 'wrong';

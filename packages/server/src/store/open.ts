@@ -27,6 +27,8 @@ export interface StoreOptions {
   readonly maxConnections?: number;
   /** How long a database that is away is waited for, ms. Default {@link PATIENCE_MS} for a server, 0 for a command. */
   readonly patienceMs?: number;
+  /** Ends that wait. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** An open store. */
@@ -103,12 +105,15 @@ async function patiently<Result>(options: StoreOptions, work: () => Promise<Resu
       return await work();
     } catch (error) {
       if (!(error instanceof CodedError) || error.code !== 'store-unavailable') throw error;
-      if (performance.now() - begin >= patience) throw error;
+      if (performance.now() - begin >= patience || options.signal?.aborted === true) throw error;
       if (most === FIRST_PAUSE_MS) {
         options.log.warn({ reason: error.message, seconds: patience / 1000 }, 'waiting for the database');
       }
     }
-    await pause(FIRST_PAUSE_MS / 2 + Math.random() * most);
+    // Woken by the signal it tries once more, and then gives up.
+    await pause(FIRST_PAUSE_MS / 2 + Math.random() * most, undefined, { signal: options.signal }).catch(
+      () => undefined,
+    );
   }
 }
 

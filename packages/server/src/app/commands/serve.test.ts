@@ -107,6 +107,19 @@ describe('serve', () => {
     expect(calls).toEqual(['drain', 'stop']);
   });
 
+  it('gives a start up that waits for its database when it is told to end meanwhile, with 0', async () => {
+    let give: (error: Error) => void = () => undefined;
+    const gate = new Promise<void>((_resolve, reject) => {
+      give = reject;
+    });
+    const { options, events, calls, started } = scene({}, { start: () => gate });
+    const code = serve(options);
+    (await started).signal.addEventListener('abort', () => give(new CodedError('store-unavailable', 'away')));
+    events.emit('SIGTERM');
+    expect(await code).toBe(0);
+    expect(calls).toEqual([]);
+  });
+
   it.each(['uncaughtException', 'unhandledRejection'])(
     'logs an %s as fatal, ends gracefully, with 1',
     async (event) => {

@@ -3,7 +3,7 @@
  *
  * Guarantees: SIGTERM, SIGINT and SIGHUP drain and stop within DRAIN_SECONDS (exit 0); a second one changes nothing. An
  * error that nobody caught is logged as fatal, then the same way with at most 5 s (exit 1). A signal during the start
- * waits for the start, then ends it. An end that takes longer than it may is logged and cut (exit 1).
+ * waits for the start, then ends it; a start that waits for its database is given up. An end that takes longer than it may is logged and cut (exit 1).
  */
 import type { Logger } from '../../ops/logging.ts';
 import { createLogger } from '../../ops/logging.ts';
@@ -34,6 +34,8 @@ export interface StartOptions {
   readonly terminal?: (text: string) => void;
   /** The app cannot go on and asks to be ended. */
   readonly onFatal: (reason: string) => void;
+  /** Ends a start that waits for its database. */
+  readonly signal: AbortSignal;
 }
 
 /** Starts the app. */
@@ -81,7 +83,10 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
   const { settings, log, terminal, events, startApp } = options;
   const watch = watchEnding(events, (error) => log.fatal({ err: error }, 'uncaught error'));
   const person = terminal.readable ? { terminal: terminal.out } : {};
-  const starting = startApp(settings, { log, onFatal: (reason) => watch.lost(reason), ...person });
+  const abort = new AbortController();
+  void watch.cause.then(() => abort.abort());
+  const { signal } = abort;
+  const starting = startApp(settings, { log, signal, onFatal: (reason) => watch.lost(reason), ...person });
   try {
     const first = await Promise.race([starting.then(() => 'started' as const), watch.cause]);
     const cause = first === 'started' ? await run(await starting, options, watch).catch(crashed(log)) : first;
@@ -138,8 +143,13 @@ async function end(
   log.info({ cause: cause.kind === 'signal' ? cause.signal : cause.kind, withinMs: whole }, 'ending');
   const begin = performance.now();
   const left = (reserve: number): number => Math.max(0, whole - reserve - (performance.now() - begin));
-  const app = await within(starting, left(0));
+  const app = await within(starting, left(0)).catch((error: unknown) => {
+    if (failed) throw error;
+    log.info({ err: error }, 'ended before it had started');
+    return 'never' as const;
+  });
   if (app === 'late') return cut(log, 'the start did not end in time');
+  if (app === 'never') return EXIT.done;
   const drained = await within(app.drain(), left(Math.min(STOP_RESERVE_MS, whole / 4)));
   if (drained === 'late') log.warn('not everything in flight ended in time');
   if ((await within(app.stop(), left(0) + (whole === 0 ? STOP_RESERVE_MS : 0))) === 'late')
