@@ -3,7 +3,7 @@
  * the bound the longest unused one goes.
  */
 import type { Clock } from '../../lib/clock.ts';
-import { type BucketLevel, type BucketUnits, bucketUnits, takeFrom } from '../bucket.ts';
+import { type BucketLevel, bucketUnits, takeFrom } from '../bucket.ts';
 import type { BucketAnswer, BucketShape, Limiter } from '../ports/bus.ts';
 import { createExpiringMap } from './expiring-map.ts';
 
@@ -20,16 +20,7 @@ export interface MemoryLimiter extends Limiter {
 /** Creates a limiter whose times come from `clock.monotonic`. */
 export function createMemoryLimiter(clock: Clock, most: number = BUCKETS_MOST): MemoryLimiter {
   const buckets = createExpiringMap<BucketLevel>(most);
-  const units = new WeakMap<BucketShape, BucketUnits>();
   const now = (): number => Math.floor(clock.monotonic());
-
-  function unitsOf(shape: BucketShape): BucketUnits {
-    const known = units.get(shape);
-    if (known !== undefined) return known;
-    const made = bucketUnits(shape);
-    units.set(shape, made);
-    return made;
-  }
 
   return {
     get size(): number {
@@ -38,7 +29,7 @@ export function createMemoryLimiter(clock: Clock, most: number = BUCKETS_MOST): 
     sweep: (steps) => buckets.sweep(steps, now()),
     take(key, shape, cost = 1) {
       const at = now();
-      const step = takeFrom(buckets.get(key, at), unitsOf(shape), cost, at);
+      const step = takeFrom(buckets.get(key, at), bucketUnits(shape), cost, at);
       buckets.set(key, step.kept, step.fullAt, at);
       return step.answer;
     },
