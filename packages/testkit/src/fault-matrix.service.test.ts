@@ -18,6 +18,7 @@ const SHORT = [
   'PostgreSQL, killed',
   'Redis, frozen',
   'Redis master, promoted by Sentinel, killed',
+  'log on Redis Streams: Redis, killed',
 ];
 const CHOSEN: readonly Fault[] = FAULTS.filter(
   (fault) => ROWS === 'all' || (ROWS?.split(';') ?? SHORT).includes(faultName(fault)),
