@@ -2,6 +2,7 @@ import { describeWith } from '@tocsin/testkit/needs';
 import { type RedisCluster, type RedisServer, startRedis, startRedisCluster } from '@tocsin/testkit/redis-server';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { logContract, sample } from '../../store/postgres/log.suite.ts';
+import { checkLogRedis } from './log-check.ts';
 import { KEEPING, keep, openTestLog, type TestLog } from './log-test-place.suite.ts';
 
 describeWith(['redis'], 'the log on Redis Streams', () => {
@@ -94,5 +95,16 @@ describeWith(['redis'], 'the log on a Redis Cluster of three', () => {
     open = await openTestLog({ kind: 'cluster', nodes: cluster.addresses });
     await open.log.append(Array.from({ length: 12 }, (_, i) => sample(`d${i}`, '1', i)));
     for (const node of cluster.nodes) expect(Number(await node.cli('dbsize'))).toBeGreaterThan(0);
+  });
+
+  test('the check asks every master', async () => {
+    open = await openTestLog({ kind: 'cluster', nodes: cluster.addresses });
+    await checkLogRedis(open.link);
+    await cluster.nodes[1]?.cli('config', 'set', 'appendonly', 'no');
+    try {
+      await expect(checkLogRedis(open.link)).rejects.toMatchObject({ code: 'log-redis-unsuitable' });
+    } finally {
+      await keep(cluster.nodes);
+    }
   });
 });
