@@ -5,6 +5,7 @@
  */
 import { randomInt } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
+import { openDatabase } from '@tocsin/server/store/pool';
 import { type ClusterNode, type ProcessCluster, startProcessCluster } from './cluster-processes.ts';
 import { call } from './device.ts';
 import { longestGap, type SenderCounts, startSenders } from './fault-senders.ts';
@@ -24,7 +25,11 @@ export interface FaultReport {
   /** The longest time without an acceptance on the gateways that survived, ms. */
   readonly gapMs: number;
   readonly accepted: number;
+  /** As the statistics of the zone say. */
   readonly stored: number;
+  /** Rows of the zone in the table itself, and of how many different envelopes. */
+  readonly rows: number;
+  readonly envelopes: number;
   readonly retries: number;
   readonly strange: Readonly<Record<string, number>>;
   /** Alerts of the zone in the store: two earthquakes, two alerts. */
@@ -136,6 +141,7 @@ async function runRound({ cluster, fault, round, lastsMs, name }: Round): Promis
   const { counts } = senders;
   const { stored, alerts, head } = await settle(first, token, zone, counts.accepted);
   for (const viewer of viewers) await viewer.reach(head, PATIENCE_MS);
+  const { rows, envelopes } = await countRows(cluster, zone);
   const report: FaultReport = {
     fault: faultName(fault),
     round,
@@ -144,6 +150,8 @@ async function runRound({ cluster, fault, round, lastsMs, name }: Round): Promis
     gapMs: Math.round(gapOf(counts, running.surviving, struckAt)),
     accepted: counts.accepted,
     stored,
+    rows,
+    envelopes,
     retries: counts.retries,
     strange: counts.strange,
     alerts,
@@ -207,6 +215,20 @@ async function allOk(nodes: readonly ClusterNode[], since: number): Promise<numb
     if (answers.every((answer) => answer === 'ok')) return Math.round(passed);
     if (passed > PATIENCE_MS) return null;
     await pause(100);
+  }
+}
+
+const ROWS = `
+SELECT count(*)::integer AS rows, count(DISTINCT (r.device, r.envelope_id))::integer AS envelopes
+FROM readings r JOIN zones z ON z.number = r.zone WHERE z.id = $1`;
+
+async function countRows(cluster: ProcessCluster, zone: string): Promise<{ rows: number; envelopes: number }> {
+  const db = openDatabase(cluster.postgres.url, { applicationName: 'testkit', maxConnections: 1 });
+  try {
+    const [counted] = await db.query<{ rows: number; envelopes: number }>(ROWS, [zone]);
+    return counted ?? { rows: 0, envelopes: 0 };
+  } finally {
+    await db.close();
   }
 }
 

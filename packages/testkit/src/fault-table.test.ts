@@ -10,6 +10,8 @@ const REPORT: FaultReport = {
   gapMs: 240,
   accepted: 1200,
   stored: 1200,
+  rows: 1200,
+  envelopes: 1200,
   retries: 10,
   strange: {},
   alerts: 2,
