@@ -49,7 +49,7 @@ export interface Store {
 }
 
 /** How long a server waits for its database at the start; an orchestrator starts it again after that. */
-export const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 30_000;
 const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 2_000;
 /** SQLSTATE insufficient_privilege. */
