@@ -50,7 +50,7 @@ export interface Generator {
 
 /** Prepares a generator in a process of its own. */
 export async function prepareGenerator(
-  bench: BenchServer,
+  bench: Pick<BenchServer, 'port'>,
   devices: readonly ScriptedDevice[],
   load: Pick<Load, 'envelopes' | 'readings' | 'connections' | 'seconds' | 'ratePerSecond' | 'run'>,
 ): Promise<Generator> {

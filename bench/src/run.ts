@@ -1,6 +1,8 @@
 /** `npm run bench -- <name> [--json]`. */
 import { benchAlert } from './alert.ts';
+import { benchCluster } from './cluster.ts';
 import { benchIngest } from './ingest.ts';
+import { benchLog } from './log.ts';
 import { benchPersist } from './persist.ts';
 import { type BenchResult, toJson, toTable } from './table.ts';
 
@@ -8,6 +10,8 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   ingest: benchIngest,
   persist: benchPersist,
   alert: benchAlert,
+  log: benchLog,
+  cluster: benchCluster,
 };
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
