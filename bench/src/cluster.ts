@@ -17,6 +17,7 @@ import type { LoadReport } from './generator.ts';
 import type { BenchResult, ResultRow } from './table.ts';
 
 const SECONDS = 8;
+/** To each gateway. */
 const CONNECTIONS = 128;
 const SIZES = [1, 2, 3] as const;
 const SAMPLE_MS = 50;
@@ -108,7 +109,7 @@ async function measure(ground: Ground, size: number, envelopes: number, name = `
         prepareGenerator({ port: Number(new URL(base).port) }, fleet.flat(), {
           envelopes: Math.ceil(envelopes / size),
           readings: 1,
-          connections: Math.ceil(CONNECTIONS / size),
+          connections: CONNECTIONS,
           seconds: SECONDS,
           ratePerSecond: null,
           run: `g${i}`,
@@ -221,6 +222,6 @@ export async function benchCluster(): Promise<BenchResult> {
 
 function describe(size: number, one: Measured): string {
   const cost = `µs of CPU an envelope: gateways ${one.gatewayCpu.toFixed(0)}, workers ${one.workerCpu.toFixed(0)}, PostgreSQL ${one.postgresCpu.toFixed(0)}, Redis ${one.redisCpu.toFixed(0)}`;
-  const times = `p50 ${one.p50.toFixed(0)} ms, p99 ${one.p99.toFixed(0)} ms at ${CONNECTIONS} connections in all`;
+  const times = `p50 ${one.p50.toFixed(0)} ms, p99 ${one.p99.toFixed(0)} ms at ${CONNECTIONS} connections to each gateway`;
   return `${size}+${size}: ${cost}; ${times}; backends waiting on average: ${one.waits}; behind at the end: ${one.behind} records; answers ${JSON.stringify(one.answers)}`;
 }
