@@ -11,6 +11,8 @@ import type { RedisSentinel, RedisServer } from './redis-server.ts';
 export type Victim =
   | 'gateway'
   | 'worker'
+  | 'gateway on a slow link'
+  | 'worker on a slow link'
   | 'PostgreSQL'
   | 'Redis'
   | 'Redis replica'
@@ -130,6 +132,29 @@ function rows(
   }));
 }
 
+/** Long enough that a node spends most of its time between two statements of a transaction, each way, ms. */
+const SLOW_MS = 40;
+
+/** Frozen while its link to PostgreSQL is slow, it most likely sits in the middle of a transaction and holds locks. */
+function slowRow(role: Role): Fault {
+  return {
+    victim: `${role} on a slow link`,
+    way: 'frozen',
+    bench: 'single',
+    begin: async (cluster, round) => {
+      const node = pick(role === 'gateway' ? cluster.gateways() : cluster.workers(), round);
+      node.links.postgres.slow(SLOW_MS);
+      await pause(1000);
+      const running = await strike(node, 'frozen', others(cluster, node));
+      const end = async (): Promise<void> => {
+        await running.end();
+        node.links.postgres.heal();
+      };
+      return { ...running, end };
+    },
+  };
+}
+
 /** One node loses its way to Redis or to PostgreSQL. */
 function linkRows(role: Role, to: 'Redis' | 'PostgreSQL'): Fault[] {
   return (['cut', 'half-open'] as const).map((way) => ({
@@ -194,6 +219,8 @@ function strikeClusterNode(cluster: ProcessCluster, way: Way, round: number): Pr
 export const FAULTS: readonly Fault[] = [
   ...rows('single', 'gateway', strikeGateway),
   ...rows('single', 'worker', strikeWorker),
+  slowRow('gateway'),
+  slowRow('worker'),
   ...rows('single', 'PostgreSQL', strikePostgres, { restartedAtOnce: true }),
   ...rows('single', 'Redis', strikeRedis),
   {
