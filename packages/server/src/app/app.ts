@@ -86,6 +86,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     }
     const worker = pipeline.startWorker();
     ending.push(() => worker?.stop());
+    if (worker !== null) await ground.membership.working(true);
     const { server, viewers } = await listen(settings, ground, pipeline, health, publicUrl);
     ending.push(() => server.close());
     await viewers?.start();
@@ -100,6 +101,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     const drain = once(async () => {
       health.enter('draining');
       abort.abort(new Error('the server ends'));
+      // Partitions stay with us until the end; the others then know whose share they are.
+      void ground.membership.working(false);
       const allowed = settings.drainSeconds * 1000;
       const until = performance.now() + allowed * DRAIN_SHARE;
       const left = (): number => Math.max(0, until - performance.now());

@@ -18,8 +18,7 @@ import { openStore, type Store } from '../store/open.ts';
 import type { Log } from '../store/ports/log.ts';
 import { createDeviceStore } from '../store/postgres/devices.ts';
 import { createZoneStore } from '../store/postgres/zones.ts';
-import type { Standing } from '../workers/ownership.ts';
-import { join } from './membership.ts';
+import { join, type Membership } from './membership.ts';
 import { openBus } from './open-bus.ts';
 import { openLog } from './open-log.ts';
 import { openIdentity } from './open-identity.ts';
@@ -49,7 +48,7 @@ export interface Ground {
   readonly load: LoadMonitor;
   readonly verifier: Verifier;
   /** This process among the workers of the installation. */
-  readonly standing: () => Standing;
+  readonly membership: Pick<Membership, 'standing' | 'working'>;
   close(): Promise<void>;
 }
 
@@ -84,8 +83,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     open.push(() => bus.close());
     const opened = await openLog(settings, { db: store.db, clock, log, metrics });
     open.push(() => opened.close());
-    const standing =
-      store.engine === 'external' ? await joinOthers(settings, options, { store, bus, instance, open }) : ALONE;
+    const membership = store.engine === 'external' ? await joinOthers(options, { store, bus, instance, open }) : ALONE;
     await opened.confirm();
     const load = createLoadMonitor();
     open.push(() => load.stop());
@@ -120,7 +118,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
       metrics,
       load,
       verifier,
-      standing,
+      membership,
       close,
     };
   } catch (error) {
@@ -130,7 +128,10 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
 }
 
 /** A private store has one process. */
-const ALONE = (): Standing => ({ rank: 0, workers: 1 });
+const ALONE: Ground['membership'] = {
+  standing: () => ({ rank: 0, workers: 1 }),
+  working: () => Promise.resolve(),
+};
 
 type Ends = (() => unknown)[];
 
@@ -144,22 +145,20 @@ async function openClock({ db }: Store, log: Logger, open: Ends): Promise<Clock>
 }
 
 async function joinOthers(
-  settings: Settings,
   { log, onLost }: GroundOptions,
   { store, bus, instance, open }: { store: Store; bus: Bus; instance: string; open: Ends },
-): Promise<() => Standing> {
+): Promise<Membership> {
   const strange = throttled(log, 60_000, systemClock);
   const membership = await join({
     db: store.db,
     bus,
     instance,
-    worker: settings.roles.includes('worker'),
     onLost,
     onStrangers: (instances) =>
       void strange.warn('strangers', { instances }, 'these processes of the database are not on this bus'),
   });
   open.push(() => membership.leave());
-  return membership.standing;
+  return membership;
 }
 
 function tell(log: Logger, metrics: Metrics, event: IdentityEvent): void {

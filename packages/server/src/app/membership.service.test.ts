@@ -27,7 +27,6 @@ describe('processes on one database', () => {
       db: database.db,
       bus: busOf(['a', 'b', 'c']),
       instance,
-      worker: true,
       onLost: () => undefined,
       onStrangers: () => undefined,
       patienceMs: 100,
@@ -52,7 +51,9 @@ describe('processes on one database', () => {
   });
 
   it('on a shared bus everybody learns how many workers there are, and of those that leave', async () => {
-    const all = await Promise.all(['a', 'b', 'c'].map((id) => enter(id, { worker: id !== 'c' })));
+    const all = await Promise.all(['a', 'b', 'c'].map((id) => enter(id)));
+    expect(all[0]?.standing()).toEqual({ rank: 0, workers: 1 });
+    await Promise.all(all.slice(0, 2).map((member) => member.working(true)));
     const ranks = () => all.slice(0, 2).map((member) => member.standing());
     await vi.waitFor(
       () =>
@@ -62,8 +63,24 @@ describe('processes on one database', () => {
         ]),
       5000,
     );
-    await all[0]?.leave();
+    await all[0]?.working(false);
     await vi.waitFor(() => expect(all[1]?.standing()).toEqual({ rank: 0, workers: 1 }), 5000);
+  });
+
+  it('a process that starts, or whose start is refused, takes no share from those that work', async () => {
+    const a = await enter('a');
+    await a.working(true);
+    const shares = new Set<number>();
+    const watch = setInterval(() => shares.add(a.standing().workers), 20);
+    await expect(enter('b', { bus: busOf(['b']), patienceMs: 2000 })).rejects.toMatchObject({ code: 'other-bus' });
+    await enter('c');
+    clearInterval(watch);
+    expect([...shares]).toEqual([1]);
+  });
+
+  it('a bus that carries messages but keeps no leases keeps nobody from starting', async () => {
+    await enter('a', { bus: busOf([]) });
+    await enter('b', { bus: busOf([]) });
   });
 
   it('a start beside processes on another bus is refused; one whose bus is away starts', async () => {

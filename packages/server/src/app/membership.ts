@@ -5,7 +5,9 @@
  * Guarantees: without a shared bus only one process works on a database (two would not hear of each other's changes in
  * time): a start waits for the lease of one that died, and refuses beside one that lives. With one, every process must be
  * on the same bus: a start beside instances that are on another one is refused, as far as the bus can be asked; a bus
- * that is away never keeps a process from starting.
+ * that is away, or that keeps no leases (a full disk, no memory), never keeps a process from starting.
+ * A process counts among the workers only while it works: one that is still starting, or whose start is refused again
+ * and again, takes no share from those that work; one that ends gives its share away before it lets go.
  * Failure: while the store is away the last answer stands; nothing is thrown after the start.
  */
 import { setTimeout as pause } from 'node:timers/promises';
@@ -27,7 +29,6 @@ export interface MembershipOptions {
   readonly db: Database;
   readonly bus: Pick<Bus, 'shared' | 'healthy' | 'peers'>;
   readonly instance: string;
-  readonly worker: boolean;
   /** A process that must be alone has taken this one's place. */
   readonly onLost: () => void;
   /** The bus does not show these instances, though it works for them: they are on another one. */
@@ -38,8 +39,10 @@ export interface MembershipOptions {
 
 /** Being there. */
 export interface Membership {
-  /** This worker among the living ones; of no use when it is none. */
+  /** This process among the workers, itself included whether it works or not. */
   standing(): Standing;
+  /** Whether this process takes partitions from now on; the others hear of it within a renewal. Never rejects. */
+  working(on: boolean): Promise<void>;
   leave(): Promise<void>;
 }
 
@@ -56,7 +59,9 @@ export function standingOf(instance: string, others: readonly InstanceFacts[]): 
 
 /** Joins. Rejects with `second-process` or `other-bus`. */
 export async function join(options: MembershipOptions): Promise<Membership> {
-  const { db, bus, instance, worker } = options;
+  const { db, bus, instance } = options;
+  let worker = false;
+  let told: Promise<void> = Promise.resolve();
   const facts = (): InstanceFacts => ({ id: instance, shared: bus.shared, onBus: bus.shared && bus.healthy(), worker });
   const until = performance.now() + (options.patienceMs ?? PATIENCE_MS);
   const first = await enter(db, facts, until);
@@ -75,7 +80,7 @@ export async function join(options: MembershipOptions): Promise<Membership> {
   };
   const leave = (): Promise<void> => withdrawInstance(db, instance).catch(() => undefined);
   try {
-    if (bus.shared) await meetOnBus(bus, first, renew, until);
+    if (bus.shared) await meetOnBus(options, first, renew, until);
   } catch (error) {
     await leave();
     throw error;
@@ -83,8 +88,18 @@ export async function join(options: MembershipOptions): Promise<Membership> {
   const end = repeat([{ name: 'renew', everyMs: RENEW_MS, work: watch }], () => undefined);
   return {
     standing: () => standing,
+    working: (on) => {
+      worker = on;
+      told = renew().then(
+        () => undefined,
+        () => undefined,
+      );
+      return told;
+    },
     leave: async () => {
       await end();
+      // A renewal that comes after the leaving would enter us anew.
+      await told;
       await leave();
     },
   };
@@ -102,9 +117,9 @@ async function enter(db: Database, facts: () => InstanceFacts, until: number): P
   }
 }
 
-/** Waits until every instance that a bus works for is seen on ours. */
+/** Waits until every instance that a bus works for is seen on ours. Where not even we are seen, nobody can be. */
 async function meetOnBus(
-  bus: Pick<Bus, 'peers'>,
+  { bus, instance }: Pick<MembershipOptions, 'bus' | 'instance'>,
   first: readonly InstanceFacts[],
   renew: () => Promise<readonly InstanceFacts[]>,
   until: number,
@@ -114,6 +129,7 @@ async function meetOnBus(
     const peers = await bus.peers().catch(() => null);
     if (peers === null || strangers(others, peers).length === 0) return;
     if (performance.now() > until) {
+      if (!peers.includes(instance)) return;
       const detail = 'other processes of this database are on another Redis; all need the same bus';
       throw new CodedError('other-bus', detail);
     }

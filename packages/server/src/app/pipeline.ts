@@ -241,7 +241,7 @@ function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
     raise: (sql, findings, now) => parts.ledger.raise(sql, findings, now),
     publish: parts.publish,
     now: () => clock.now(),
-    standing: ground.standing,
+    standing: ground.membership.standing,
     // A private store has one process: leases of the one before it need not run out.
     seize: store.engine === 'private',
     events: {

@@ -86,7 +86,7 @@ export async function cycle<Message>(
   const committed = await commit(options, shares);
   if (committed === null) {
     // Some partition is someone else's, or further on than we knew: the store says which and where.
-    const held = await log.renew(options.owner, LEASE_MS);
+    const held = await log.renew(options.owner, LEASE_MS, [...loop.owned.keys()]);
     const gone = shares.filter(({ own }) => loop.owned.get(own.lease.partition) === own && !isHeld(held, own));
     for (const { own } of gone) loop.lose(own.lease.partition);
     if (gone.length > 0) await loop.take();

@@ -28,8 +28,11 @@ describe('shares of partitions', () => {
           return { partition, fence: fences.get(partition) ?? 0, position: 0 };
         });
       },
-      renew: async (owner: string) =>
-        [...owners].filter(([, o]) => o === owner).map(([p]) => ({ partition: p, fence: fences.get(p) ?? 0 })),
+      renew: async (owner: string, _ttlMs: number, partitions: readonly number[]) => {
+        // Leases that are not renewed run out.
+        for (const [p, o] of [...owners]) if (o === owner && !partitions.includes(p)) owners.delete(p);
+        return [...owners].filter(([, o]) => o === owner).map(([p]) => ({ partition: p, fence: fences.get(p) ?? 0 }));
+      },
       release: async (owner: string, partitions?: readonly number[]) => {
         for (const [p, o] of [...owners]) if (o === owner && partitions?.includes(p) !== false) owners.delete(p);
       },
@@ -77,6 +80,28 @@ describe('shares of partitions', () => {
       }),
       { numRuns: 50 },
     );
+  });
+
+  it('are given up also when the store did not answer: nobody holds on to what nobody works on', async () => {
+    const { owners, log } = board();
+    let workers = 1;
+    let away = false;
+    const release = async (owner: string, partitions?: readonly number[]): Promise<void> => {
+      if (away) throw new Error('the store is away');
+      await log.release(owner, partitions);
+    };
+    const standing = (rank: number) => (): Standing => ({ rank, workers });
+    const options = { groups, taken: () => {}, lost: () => {} };
+    const one = createOwnership({ ...options, owner: 'a', log: { ...log, release }, standing: standing(0) });
+    const two = createOwnership({ ...options, owner: 'b', log, standing: standing(1) });
+    await one.take(false);
+    workers = 2;
+    away = true;
+    await expect(one.renew()).rejects.toThrow('away');
+    away = false;
+    await one.renew();
+    await two.take(false);
+    expect([one.owned.size, two.owned.size, owners.size]).toEqual([8, 8, 16]);
   });
 
   it('lose a partition whose fence was raised elsewhere, and take it anew', async () => {

@@ -90,7 +90,8 @@ export function createOwnership(options: OwnershipOptions): Ownership {
     lose,
     async renew() {
       const before = [...owned.values()];
-      const held = await log.renew(owner, LEASE_MS);
+      // Only those: one that was given up while the store did not answer may still be in our name, and must run out.
+      const held = await log.renew(owner, LEASE_MS, [...owned.keys()]);
       for (const own of before)
         if (owned.get(own.lease.partition) === own && !isHeld(held, own)) lose(own.lease.partition);
       await giveUp();

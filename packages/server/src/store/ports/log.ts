@@ -119,10 +119,11 @@ export interface Log {
    */
   acquire(owner: string, wanted: Wanted): Promise<Lease[]>;
   /**
-   * Extends the leases that `owner` still holds; answers which, with the fence that the store has: one that differs from
-   * the owner's was raised in its name behind its back (an `acquire` that was thought lost), and must be taken anew.
+   * Extends those leases of `partitions` that `owner` still holds; answers which, with the fence that the store has: one
+   * that differs from the owner's was raised in its name behind its back (an `acquire` that was thought lost), and must be
+   * taken anew. Leases in its name that it does not know of (an `acquire` or `release` whose answer was lost) run out.
    */
-  renew(owner: string, ttlMs: number): Promise<Pick<Lease, 'partition' | 'fence'>[]>;
+  renew(owner: string, ttlMs: number, partitions: readonly number[]): Promise<Pick<Lease, 'partition' | 'fence'>[]>;
   /** Gives up leases of `owner`: all, or those of `partitions`. */
   release(owner: string, partitions?: readonly number[]): Promise<void>;
   /**

@@ -11,7 +11,7 @@ export interface InstanceFacts {
   readonly shared: boolean;
   /** That bus carries its messages right now. */
   readonly onBus: boolean;
-  /** It takes partitions of the log. */
+  /** It takes partitions of the log right now. */
   readonly worker: boolean;
 }
 
@@ -20,10 +20,10 @@ SELECT id, shared, on_bus AS "onBus", worker FROM instances WHERE id <> $1 AND l
 
 const ENTER = `
 INSERT INTO instances (id, shared, on_bus, worker, lease_until) VALUES ($1, $2, $3, $4, now_ms() + $5)
-ON CONFLICT (id) DO UPDATE SET on_bus = excluded.on_bus, lease_until = excluded.lease_until`;
+ON CONFLICT (id) DO UPDATE SET on_bus = excluded.on_bus, worker = excluded.worker, lease_until = excluded.lease_until`;
 
 const RENEW = `
-UPDATE instances SET lease_until = now_ms() + $3, on_bus = $2 WHERE id = $1 AND lease_until >= now_ms()`;
+UPDATE instances SET lease_until = now_ms() + $4, on_bus = $2, worker = $3 WHERE id = $1 AND lease_until >= now_ms()`;
 
 /** Enters the instance and answers the other living ones; null (not entered) when one of them or it itself must be alone. */
 export function enterInstance(db: Database, facts: InstanceFacts, leaseMs: number): Promise<InstanceFacts[] | null> {
@@ -43,7 +43,7 @@ export async function renewInstance(
   facts: InstanceFacts,
   leaseMs: number,
 ): Promise<InstanceFacts[] | null> {
-  const touched = await db.execute(RENEW, [facts.id, facts.onBus, leaseMs], 'instance-renew');
+  const touched = await db.execute(RENEW, [facts.id, facts.onBus, facts.worker, leaseMs], 'instance-renew');
   if (touched === 0) return enterInstance(db, facts, leaseMs);
   return db.query<InstanceFacts>(ALIVE, [facts.id], 'instances-alive');
 }

@@ -1,6 +1,6 @@
 /** The contract of the log's port, for every implementation. */
 import { createHash } from 'node:crypto';
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { devicePartitions } from '../../lib/partition.ts';
 import type { Database } from '../ports/database.ts';
 import type { EnvelopeAppend, Lease, Log, Wanted } from '../ports/log.ts';
@@ -149,11 +149,11 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   test('leases are held by one owner until they run out, are given up, or are seized', async () => {
     expect(await log.acquire('a', wanted())).toHaveLength(log.partitions);
     expect(await log.acquire('b', wanted())).toEqual([]);
-    expect(await log.renew('a', 60_000)).toHaveLength(log.partitions);
-    expect(await log.renew('b', 60_000)).toEqual([]);
+    expect(await log.renew('a', 60_000, wanted().among)).toHaveLength(log.partitions);
+    expect(await log.renew('b', 60_000, wanted().among)).toEqual([]);
     await log.release('a');
     expect(await log.acquire('b', wanted({ ttlMs: -1 }))).toHaveLength(log.partitions);
-    expect(await log.renew('b', 60_000)).toEqual([]);
+    expect(await log.renew('b', 60_000, wanted().among)).toEqual([]);
     const among = wanted().among.slice(2);
     expect(await log.acquire('c', wanted({ among }))).toHaveLength(log.partitions - 2);
   });
@@ -161,8 +161,16 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
   test('a renewal tells the fence of the store, so that one raised in the owner’s name does not go unnoticed', async () => {
     const [lease] = await log.acquire('a', wanted());
     await log.acquire('a', wanted());
-    const held = await log.renew('a', 60_000);
+    const held = await log.renew('a', 60_000, wanted().among);
     expect(held.find(({ partition }) => partition === lease?.partition)?.fence).toBe((lease?.fence ?? 0) + 1);
+  });
+
+  test('a renewal leaves out what the owner does not name, so that it runs out', async () => {
+    await log.acquire('a', wanted({ ttlMs: 200 }));
+    const named = wanted().among.slice(1);
+    expect(await log.renew('a', 60_000, named)).toHaveLength(named.length);
+    const taken = async (): Promise<number[]> => (await log.acquire('b', wanted())).map((lease) => lease.partition);
+    await vi.waitFor(async () => expect(await taken()).toEqual([0]), 5000);
   });
 
   test('an owner takes back a partition in its name that it no longer works on', async () => {
@@ -179,8 +187,8 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     const partitions = first.map((lease) => lease.partition);
     await log.release('a', partitions.slice(0, 1));
     await log.release('b', partitions);
-    expect(await log.renew('a', 60_000)).toHaveLength(2);
-    expect(await log.renew('b', 60_000)).toHaveLength(log.partitions - 3);
+    expect(await log.renew('a', 60_000, wanted().among)).toHaveLength(2);
+    expect(await log.renew('b', 60_000, wanted().among)).toHaveLength(log.partitions - 3);
     expect((await log.acquire('c', wanted())).map((lease) => lease.partition)).toEqual(partitions.slice(0, 1));
   });
 

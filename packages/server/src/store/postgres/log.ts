@@ -78,7 +78,8 @@ FROM (
 RETURNING p.partition, p.fence, p.position`;
 
 const RENEW = `
-UPDATE log_positions SET lease_until = now_ms() + $2 WHERE owner = $1 AND lease_until >= now_ms() RETURNING partition, fence`;
+UPDATE log_positions SET lease_until = now_ms() + $2
+WHERE owner = $1 AND lease_until >= now_ms() AND partition = ANY ($3::smallint[]) RETURNING partition, fence`;
 
 const RELEASE = `
 UPDATE log_positions SET owner = NULL, lease_until = 0
@@ -124,7 +125,8 @@ export function createLog(db: Database): Log {
       (await db.query<{ until: number }>(COMPLETE_UNTIL, [marginMs]))[0]?.until ?? 0,
     acquire: (owner, { among, most, ttlMs, seize }) =>
       db.query<Lease>(ACQUIRE, [owner, among, ttlMs, seize, most], 'log-acquire'),
-    renew: (owner, ttlMs) => db.query<Pick<Lease, 'partition' | 'fence'>>(RENEW, [owner, ttlMs], 'log-renew'),
+    renew: (owner, ttlMs, partitions) =>
+      db.query<Pick<Lease, 'partition' | 'fence'>>(RENEW, [owner, ttlMs, partitions], 'log-renew'),
     release: async (owner, partitions) => void (await db.execute(RELEASE, [owner, partitions ?? null])),
     advance,
     trim: () => db.execute(TRIM, [TRIM_ROWS], 'log-trim'),
