@@ -37,6 +37,8 @@ export interface ClusterNode {
   thaw(): void;
   /** SIGKILL; resolves once it is gone. */
   kill(): Promise<void>;
+  /** SIGTERM; resolves with its exit code, or the signal that ended it. */
+  end(): Promise<number | string>;
   /** Starts it again, after killing what still runs; resolves once it is ready. */
   restart(): Promise<void>;
 }
@@ -189,6 +191,10 @@ async function createNode(
     freeze: () => void current.child.kill('SIGSTOP'),
     thaw: () => void current.child.kill('SIGCONT'),
     kill,
+    end: () => {
+      current.child.kill('SIGTERM');
+      return current.exited;
+    },
     restart: async () => {
       await kill();
       current = start();

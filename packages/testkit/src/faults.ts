@@ -19,13 +19,14 @@ export type Victim =
   | 'Redis master, promoted by Sentinel'
   | 'node of Redis Cluster'
   | 'subscription'
+  | 'everything'
   | 'link gateway - Redis'
   | 'link worker - Redis'
   | 'link gateway - PostgreSQL'
   | 'link worker - PostgreSQL';
 
 /** What happens to it. */
-export type Way = 'killed' | 'frozen' | 'cut' | 'half-open';
+export type Way = 'killed' | 'frozen' | 'ended' | 'cut' | 'half-open';
 
 /** On what it happens: how Redis is set up, and where the log is (`streams`: in a durable Redis, else in the store). */
 export const BENCHES = ['single', 'sentinel', 'cluster', 'streams'] as const;
@@ -132,6 +133,26 @@ function rows(
   }));
 }
 
+/** SIGTERM, as in a rolling update: it lets everybody go, ends with 0, and is started again at once. */
+function endedRow(role: Role): Fault {
+  return {
+    victim: role,
+    way: 'ended',
+    bench: 'single',
+    atOnce: true,
+    begin: async (cluster, round) => {
+      const node = pick(role === 'gateway' ? cluster.gateways() : cluster.workers(), round);
+      const ended = node.end();
+      const end = async (): Promise<void> => {
+        const code = await ended;
+        if (code !== 0) throw new Error(`${node.name} ended with ${code}`);
+        await node.restart();
+      };
+      return Promise.resolve({ surviving: others(cluster, node), end });
+    },
+  };
+}
+
 /** Long enough that a node spends most of its time between two statements of a transaction, each way, ms. */
 const SLOW_MS = 40;
 
@@ -208,6 +229,18 @@ async function strikeMaster(cluster: ProcessCluster, way: Way): Promise<RunningF
   return { ...running, end };
 }
 
+/** As when the power fails: every node, PostgreSQL and Redis at one moment. */
+async function strikeAll(cluster: ProcessCluster): Promise<RunningFault> {
+  const redis = singleOf(cluster);
+  const all: readonly Mortal[] = [...cluster.nodes(), cluster.postgres, redis];
+  await Promise.all(all.map((victim) => victim.kill()));
+  const end = async (): Promise<void> => {
+    await Promise.all([cluster.postgres.restart(), redis.restart()]);
+    await Promise.all(cluster.nodes().map((node) => node.restart()));
+  };
+  return { surviving: cluster.gateways(), end };
+}
+
 function strikeClusterNode(cluster: ProcessCluster, way: Way, round: number): Promise<RunningFault> {
   const nodes = cluster.redis.kind === 'cluster' ? cluster.redis.cluster.nodes : [];
   const node = nodes[round % nodes.length];
@@ -218,7 +251,9 @@ function strikeClusterNode(cluster: ProcessCluster, way: Way, round: number): Pr
 /** Every row. */
 export const FAULTS: readonly Fault[] = [
   ...rows('single', 'gateway', strikeGateway),
+  endedRow('gateway'),
   ...rows('single', 'worker', strikeWorker),
+  endedRow('worker'),
   slowRow('gateway'),
   slowRow('worker'),
   ...rows('single', 'PostgreSQL', strikePostgres, { restartedAtOnce: true }),
@@ -229,6 +264,7 @@ export const FAULTS: readonly Fault[] = [
     bench: 'single',
     begin: (cluster) => Promise.resolve({ surviving: cluster.gateways(), end: killSubscriptions(singleOf(cluster)) }),
   },
+  { victim: 'everything', way: 'killed', bench: 'single', atOnce: true, begin: strikeAll },
   ...linkRows('gateway', 'Redis'),
   ...linkRows('worker', 'Redis'),
   ...linkRows('gateway', 'PostgreSQL'),
@@ -240,4 +276,5 @@ export const FAULTS: readonly Fault[] = [
   ...rows('streams', 'worker', strikeWorker),
   ...rows('streams', 'PostgreSQL', strikePostgres, { restartedAtOnce: true }),
   ...rows('streams', 'Redis', strikeRedis, { restartedAtOnce: true }),
+  { victim: 'everything', way: 'killed', bench: 'streams', atOnce: true, begin: strikeAll },
 ];
