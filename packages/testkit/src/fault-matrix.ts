@@ -59,6 +59,8 @@ const DEVICES = 60;
 const VIEWERS = 4;
 /** A viewer gives up a connection on which nothing, not even a ping, comes for so long. */
 const SILENT_MS = 3000;
+/** Between the two earthquakes, ms: more than window and cool-down, else they are one. */
+const APART_MS = 3000;
 /** Longest wait for an alert, or for `ready` to say `ok`. */
 const PATIENCE_MS = 45_000;
 /** Longest wait for one answer of `ready`; it asks the store for at most 2 s itself. */
@@ -123,7 +125,8 @@ async function runRound({ cluster, fault, round, lastsMs, name }: Round): Promis
   const struckAt = performance.now();
   const running = await fault.begin(cluster, round);
   await pause(randomInt(0, 300));
-  const during = follow(senders.quake(), viewers, zone);
+  const quake = senders.quake();
+  const during = follow(quake, viewers, zone);
   let ready = {};
   if (fault.atOnce !== true) {
     const until = struckAt + lastsMs;
@@ -135,6 +138,7 @@ async function runRound({ cluster, fault, round, lastsMs, name }: Round): Promis
   const endedAt = performance.now();
   const okAfter = allOk(cluster.nodes(), endedAt);
   const alertMs = await during;
+  await pause(Math.max(0, quake.at + APART_MS - Date.now()));
   const laterAlertMs = await follow(senders.quake(), viewers, zone);
   const okAfterMs = await okAfter;
   await senders.finish();
