@@ -1,4 +1,5 @@
 /** What a worker keeps of a partition that it owns. */
+import { CodedError } from '../lib/coded-error.ts';
 import type { Lease } from '../store/ports/log.ts';
 import { workOff, type Meaning, type Outcome, type States } from './batch.ts';
 import type { LogRecord } from '../store/ports/log.ts';
@@ -40,6 +41,11 @@ export function isDataError(error: unknown): boolean {
   if (error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError) return true;
   const state = (error as { code?: unknown } | null)?.code;
   return typeof state === 'string' && /^2[23][0-9A-Z]{3}$/.test(state);
+}
+
+/** True for a statement that the store ended because it took too long: the same again may never end. */
+export function isTooSlow(error: unknown): boolean {
+  return error instanceof CodedError && (error.cause as { code?: unknown } | undefined)?.code === '57014';
 }
 
 /** What a batch comes to; after repeated failures in smaller batches, at last with the record set aside. */

@@ -169,6 +169,23 @@ describe.each(engines)('workers on %s', (engine) => {
     expect((await database.db.query<{ key: string }>('SELECT key FROM log_failures')).length).toBe(1);
   });
 
+  test('a cycle that takes the store too long is tried in smaller pieces', async () => {
+    const store = createWorkStore(database.db);
+    const cause = Object.assign(new Error('canceling statement due to statement timeout'), { code: '57014' });
+    await log.append(Array.from({ length: 60 }, (_, i) => envelope(i, 'a')));
+    const worker = start('one', {
+      store: {
+        ...store,
+        commitPlain: async (work) => {
+          if (work.rows.length > 30) throw new CodedError('store-unavailable', 'late', { cause });
+          return store.commitPlain(work);
+        },
+      },
+    });
+    await done(worker);
+    expect(await stored()).toBe(60);
+  });
+
   test('many readings at once, and readings with several fields, are stored whole', async () => {
     const at = Date.now();
     const frame = { at, cpu_percent: 1, mem_percent: 2, disk_percent: 3, gpu_percent: null };

@@ -13,7 +13,7 @@ import { repeat } from '../lib/repeat.ts';
 import type { PartitionState } from '../store/ports/log.ts';
 import { type CycleLoop, cycle, reread } from './cycle.ts';
 import { createOwnership } from './ownership.ts';
-import { isDataError, type Owned } from './partition-state.ts';
+import { isDataError, isTooSlow, type Owned } from './partition-state.ts';
 import { createSignal, type Signal } from './signal.ts';
 import type { WorkerOptions } from './worker-options.ts';
 
@@ -139,6 +139,7 @@ async function run<Message>(options: WorkerOptions<Message>, loop: Loop): Promis
     } catch (error) {
       options.events.retry(error);
       if (isDataError(error)) alone = failedFor(chosen, loop.owned.size, alone);
+      else if (isTooSlow(error)) alone = loop.owned.size;
       backOff = Math.min(Math.max(50, backOff * 2), MOST_BACK_OFF_MS);
       await pause(backOff);
       await reread(options, chosen).catch(() => undefined);

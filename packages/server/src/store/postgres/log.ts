@@ -27,7 +27,8 @@ const PARTITIONS = 16;
 /** An append is over, one way or the other, this long after its envelope had arrived (statement timeouts are shorter). */
 const COMMIT_MARGIN_MS = 60_000;
 const FORGET_ROWS = 20_000;
-const TRIM_ROWS = 20_000;
+/** Of each partition: a statement of all of them must end well within the timeout, also on a slow disk. */
+const TRIM_ROWS = 2000;
 
 const APPEND = `
 WITH input AS (
