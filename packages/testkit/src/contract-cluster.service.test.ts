@@ -117,7 +117,7 @@ describeWith(['redis'], 'two gateways and two workers on one Redis', () => {
       }),
     );
     for (const answers of rounds) {
-      expect(answers.map(({ status }) => status).sort()).toEqual([202, 409, 409, 409]);
+      expect([count(answers, 202), count(answers, 409)]).toEqual([1, 3]);
       expect(new Set(answers.map(({ body }) => body?.['code']))).toEqual(new Set([undefined, 'replay']));
     }
     const stored = async (base: string): Promise<unknown> =>
@@ -133,10 +133,8 @@ describeWith(['redis'], 'two gateways and two workers on one Redis', () => {
       const readings = (value: number) => ({ readings: [{ at: 1_000 * Math.floor(Date.now() / 1000 - 61), value }] });
       const texts = [1, 2].map((value) => device.seal(id, readings(value)));
       const answers = await Promise.all(texts.map((text, i) => post(i === 0 ? a : b, key.key, text)));
-      expect(answers.map(({ status, body }) => [status, body?.['code']]).sort()).toEqual([
-        [202, undefined],
-        [409, 'id-conflict'],
-      ]);
+      expect([count(answers, 202), count(answers, 409)]).toEqual([1, 1]);
+      expect(answers.find(({ status }) => status === 409)?.body?.['code']).toBe('id-conflict');
       const loser = texts[answers.findIndex(({ status }) => status === 409)] ?? '';
       for (const base of [a, b]) expect((await post(base, key.key, loser)).body?.['code']).toBe('id-conflict');
     }
@@ -305,7 +303,7 @@ describeWith(['redis'], 'two gateways and two workers on one Redis', () => {
     };
     await Promise.all(fleets.slice(0, 2).map(quake));
     const alerts = (viewer: ScriptedViewer): string[] =>
-      viewer.channel().flatMap(({ type, data }) => (type === 'alert' ? [String((data as { id: string }).id)] : []));
+      viewer.channel().flatMap(({ type, data }) => (type === 'alert' ? [(data as { id: string }).id] : []));
     for (const viewer of [atA, atB]) await expect.poll(() => alerts(viewer), { timeout: 5000 }).toHaveLength(2);
     await atA.close();
     await Promise.all(fleets.slice(2).map(quake));

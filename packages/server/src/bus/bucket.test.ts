@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type BucketLevel, bucketUnits, takeFrom } from './bucket.ts';
+import { BACK_MOST_MS, type BucketLevel, bucketUnits, takeFrom } from './bucket.ts';
 
 const shapes = fc.record({
   ratePerSecond: fc.oneof(fc.integer({ min: 1, max: 100_000 }), fc.double({ min: 0.001, max: 1000, noNaN: true })),
@@ -31,6 +31,7 @@ describe('token bucket', () => {
             exact += BigInt(now - latest) * BigInt(units.perMs);
             latest = now;
           }
+          if (latest - now > BACK_MOST_MS) latest = now;
           if (exact > capacity) exact = capacity;
           const price = BigInt(cost) * 1_000_000_000n;
           const allowed = price <= exact;
@@ -52,13 +53,13 @@ describe('token bucket', () => {
         const taken: { at: number; cost: number }[] = [];
         let kept: BucketLevel | undefined;
         let now = 0;
-        let latest = 0;
+        let passed = 0;
         for (const { step, cost } of list) {
           now += step;
-          latest = Math.max(latest, now);
+          passed += Math.max(0, step);
           const result = takeFrom(kept, units, cost, now);
           kept = result.kept;
-          if (result.answer.allowed) taken.push({ at: latest, cost });
+          if (result.answer.allowed) taken.push({ at: passed, cost });
         }
         for (let from = 0; from < taken.length; from++) {
           let sum = 0;
@@ -97,6 +98,13 @@ describe('token bucket', () => {
         );
       }),
     );
+  });
+
+  it('goes on by a clock that was set back by an hour', () => {
+    const units = bucketUnits({ ratePerSecond: 1, burst: 2 });
+    const emptied = takeFrom(undefined, units, 2, 3_600_000);
+    expect(takeFrom(emptied.kept, units, 1, 0).answer).toEqual({ allowed: false, remaining: 0, retryAfterMs: 1000 });
+    expect(takeFrom(takeFrom(emptied.kept, units, 1, 0).kept, units, 1, 1000).answer.allowed).toBe(true);
   });
 
   it('refuses a shape that is not positive', () => {

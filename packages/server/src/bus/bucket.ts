@@ -5,7 +5,8 @@
  * exact in a double as long as a burst stays under nine million tokens; a Lua script of Redis does the same steps with
  * the same results (Lua 5.1 numbers are doubles; store them with `%.0f`).
  * Guarantees: in any window of t ms at most burst + rate * t is let through. A clock that goes back adds nothing and
- * takes nothing: the bucket waits until the clock has passed its latest time again.
+ * takes nothing: the bucket waits until the clock has passed its latest time again, at most {@link BACK_MOST_MS}. What goes
+ * back further is another clock (set anew, or a replica's after a failover): the bucket goes on from there as it is.
  */
 import type { BucketAnswer, BucketShape } from './ports/bus.ts';
 
@@ -13,6 +14,9 @@ import type { BucketAnswer, BucketShape } from './ports/bus.ts';
 export const NANO = 1_000_000_000;
 /** The largest burst for which the arithmetic is exact, in tokens. */
 export const BURST_MOST = 9_000_000;
+
+/** How far a clock may go back before it counts as another one, in ms. */
+export const BACK_MOST_MS = 1000;
 
 /** What is kept for a bucket: nano-tokens that were there at the time `at` (ms). */
 export interface BucketLevel {
@@ -48,10 +52,11 @@ export function bucketUnits(shape: BucketShape): BucketUnits {
 export function takeFrom(kept: BucketLevel | undefined, units: BucketUnits, cost: number, now: number): BucketStep {
   if (!(cost >= 0)) throw new RangeError('a cost is not negative');
   const { perMs, capacity } = units;
-  const at = kept === undefined ? now : Math.max(kept.at, now);
+  const since = kept === undefined || kept.at - now > BACK_MOST_MS ? now : kept.at;
+  const at = Math.max(since, now);
   const before = kept === undefined ? capacity : Math.min(capacity, kept.level);
   // Past 2^53 the product is rounded, but is then above every capacity anyway.
-  const level = kept === undefined ? capacity : Math.min(capacity, before + (at - kept.at) * perMs);
+  const level = Math.min(capacity, before + (at - since) * perMs);
   const price = Math.ceil(cost * NANO);
   const allowed = price <= level;
   const left = allowed ? level - price : level;

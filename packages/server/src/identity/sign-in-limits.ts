@@ -14,6 +14,8 @@ import { sha256 } from './secrets.ts';
 const ATTEMPTS: BucketShape = { ratePerSecond: 2, burst: 120 };
 const FAILURES_OF_ADDRESS: BucketShape = { ratePerSecond: 0.5, burst: 30 };
 const FAILURES_OF_ACCOUNT: BucketShape = { ratePerSecond: 1 / 30, burst: 10 };
+/** Longer than any count of failures closes a door, in ms: what says more was not written by us. */
+const BLOCKED_MOST_MS = 60_000;
 const KNOWN_MS = 30 * 86_400_000;
 
 /** One attempt, once it was let through. */
@@ -43,7 +45,9 @@ export function createSignInLimits(
 
   const refuseWhenBlocked = async (key: string, detail: string): Promise<void> => {
     const until = await cells.get(`${key}:blocked`);
-    if (until !== null) throw limited(Number(until) - clock.now(), detail);
+    if (until === null) return;
+    const waitMs = Number(until) - clock.now();
+    if (waitMs > 0 && waitMs <= BLOCKED_MOST_MS) throw limited(waitMs, detail);
   };
   const count = async (key: string, shape: BucketShape): Promise<void> => {
     const answer = await limiter.take(key, shape);

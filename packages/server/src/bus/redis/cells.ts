@@ -1,14 +1,31 @@
-/** Cells in Redis: one plain command each (GETDEL needs Redis 6.2). Which key a cell has, `keys.ts` says. */
+/**
+ * Cells in Redis: one plain command each (GETDEL needs Redis 6.2). Which key a cell has, `keys.ts` says. Something else than
+ * a text under the key, which only others can have written, is deleted and was never there.
+ */
 import type { Cells } from '../ports/bus.ts';
+import type { RedisClient } from './client.ts';
 import { cellKey } from './keys.ts';
 import type { RedisLink } from './link.ts';
 
 /** Creates the cells. They reject with `bus-unavailable`; a write that was refused so may have happened nevertheless. */
 export function createRedisCells({ link }: { readonly link: RedisLink }): Cells {
+  async function read(
+    command: string,
+    at: string,
+    work: (client: RedisClient) => Promise<string | null>,
+  ): Promise<string | null> {
+    try {
+      return await link.run(command, work);
+    } catch (error) {
+      if (!(error instanceof Error && error.message.startsWith('WRONGTYPE'))) throw error;
+      await link.run('del', (client) => client.del(at));
+      return null;
+    }
+  }
   return {
     async get(key) {
       const at = cellKey(key);
-      return link.run('get', (client) => client.get(at));
+      return read('get', at, (client) => client.get(at));
     },
     async set(key, value, ttlMs) {
       const at = cellKey(key);
@@ -20,7 +37,7 @@ export function createRedisCells({ link }: { readonly link: RedisLink }): Cells 
     },
     async take(key) {
       const at = cellKey(key);
-      return link.run('getdel', (client) => client.getdel(at));
+      return read('getdel', at, (client) => client.getdel(at));
     },
     async delete(key) {
       const at = cellKey(key);

@@ -2,8 +2,8 @@
  * Leases of processes in Redis: `session:{instances}` holds `<instance>/<lease>` by the time at which it ends.
  *
  * Guarantees: times are Redis's own. A lease that has ended, or that Redis has forgotten, is never renewed: its instance
- * takes another one, with another name. So whatever was said under a lease that is gone stays gone, also when a command
- * that timed out is executed later.
+ * takes another one, with another name; one that ends later than any can (Redis's clock was set back) has ended. So whatever was said under a lease that is gone stays gone, also when a command
+ * that timed out is executed later. Something else under the key, which only others can have written, is deleted.
  * Failure: everything rejects with `bus-unavailable` when Redis is away.
  */
 import { randomBytes } from 'node:crypto';
@@ -22,9 +22,12 @@ export interface LeaseAnswer {
 }
 
 const LOOK = `
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now))
+redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', now + ${2 * INSTANCE_LEASE_MS}), '+inf')
 `;
 const ANSWER = `
 redis.call('PEXPIRE', KEYS[1], ${INSTANCES_KEPT_MS})

@@ -2,13 +2,13 @@
  * Token buckets in Redis: the arithmetic of `bus/bucket.ts` in one Lua script, by Redis's own clock.
  *
  * Guarantees: the same answers as `takeFrom`, step by step; one bucket for all processes; a bucket that is full again is
- * forgotten by Redis. Takes that are made in one turn of the event loop travel together: alone or behind Sentinels in one
+ * forgotten by Redis, and one that somebody else has written over is a new one. Takes that are made in one turn of the event loop travel together: alone or behind Sentinels in one
  * call of the script (which takes them one after the other), on a Cluster in one call for each bucket, written together.
  * Order: takes of one process on one bucket happen in the order in which they were made.
  * Failure: `take` rejects with `bus-unavailable`; a take that was refused so may have happened nevertheless.
  */
 import { Cluster } from 'ioredis';
-import { type BucketUnits, NANO, bucketUnits } from '../bucket.ts';
+import { BACK_MOST_MS, type BucketUnits, NANO, bucketUnits } from '../bucket.ts';
 import type { BucketAnswer, BucketShape, Limiter } from '../ports/bus.ts';
 import type { RedisClient } from './client.ts';
 import { bucketKey } from './keys.ts';
@@ -39,12 +39,13 @@ local answers = {}
 for index, key in ipairs(KEYS) do
   local perMs, capacity, price = tonumber(ARGV[index * 3 - 1]), tonumber(ARGV[index * 3]), tonumber(ARGV[index * 3 + 1])
   local at, level = now, capacity
-  local kept = redis.call('GET', key)
-  if kept then
-    local keptLevel, keptAt = string.match(kept, '^(%d+) (%d+)$')
-    keptLevel, keptAt = tonumber(keptLevel), tonumber(keptAt)
-    at = math.max(keptAt, now)
-    level = math.min(capacity, math.min(capacity, keptLevel) + (at - keptAt) * perMs)
+  local kept = redis.pcall('GET', key)
+  local keptLevel, keptAt = string.match(type(kept) == 'string' and kept or '', '^(%d+) (%d+)$')
+  if keptAt then
+    local since = tonumber(keptAt)
+    if since - now > ${BACK_MOST_MS} then since = now end
+    at = math.max(since, now)
+    level = math.min(capacity, math.min(capacity, tonumber(keptLevel)) + (at - since) * perMs)
   end
   local allowed = price <= level
   local left, wait = level, 0

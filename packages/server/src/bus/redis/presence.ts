@@ -27,8 +27,13 @@ export const REJOIN_MS = 600_000;
 /** Entries that are joined anew in one go. */
 export const REJOINS_MOST = 200;
 
-/** KEYS: a board. ARGV: entry, its time (µs) or '' for the next. Answers all entries and times, in order. */
+/**
+ * KEYS: a board. ARGV: entry, its time (µs) or '' for the next. Answers all entries and times, in order. Something else under
+ * the key, which only others can have written, is deleted.
+ */
 const JOIN: Script = script(`
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not score then
   if ARGV[2] ~= '' then
