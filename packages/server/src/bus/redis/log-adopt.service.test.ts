@@ -1,3 +1,4 @@
+import { setTimeout as pause } from 'node:timers/promises';
 import { describeWith } from '@tocsin/testkit/needs';
 import { type RedisServer, startRedis } from '@tocsin/testkit/redis-server';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -123,13 +124,64 @@ describeWith(['redis'], 'the change of the log’s backend', () => {
     await expect(confirmLogBackend(open.backends, choice)).rejects.toMatchObject({ code: 'log-backend' });
   });
 
-  test('a Redis with readings that the database does not know is refused', async () => {
-    await (await redisLog()).append([envelope('1')]);
+  test('what another process appends until it ends goes along, or keeps the change from happening', async () => {
+    const meanwhile = async (wanted: LogBackend, work: () => Promise<void>): Promise<LogBackendChoice> => {
+      await open.db.execute('INSERT INTO instances (id, lease_until) VALUES ($1, now_ms() + 60000)', ['other']);
+      const { backends, store, link } = open;
+      const changing = adoptLogBackend({ wanted, backends, store, link, now: Date.now, patienceMs: 10_000 });
+      changing.catch(() => undefined);
+      await pause(400);
+      await work();
+      await open.db.execute('DELETE FROM instances', []);
+      return changing;
+    };
+    await adopt('store');
+    const { generation } = await meanwhile('redis', async () => {
+      await open.store.append([envelope('1')]);
+      await workOff(open.store);
+    });
+    const { link, store, backends } = open;
+    const log = openRedisLog({ link, store, backends, generation });
+    expect(await log.append([envelope('1'), envelope('2')])).toEqual(['replay', 'accepted']);
+    await workOff(log);
+    const back = meanwhile('store', async () => void (await log.append([envelope('3')])));
+    await expect(back).rejects.toMatchObject({ code: 'log-backend', message: /not worked off/ });
+    expect(await workOff(log)).toEqual([envelope('3').body]);
+  });
+
+  test('a process that was frozen during a change cannot append to what nobody reads any more', async () => {
+    const frozen = await redisLog();
+    await frozen.append([envelope('1')]);
+    await workOff(frozen);
+    await adopt('store');
+    await expect(frozen.append([envelope('2')])).rejects.toMatchObject({ code: 'store-unavailable' });
+    expect(await server.cli('xlen', `sig:{${PARTITION}}:records`)).toBe('1');
+    const next = await redisLog();
+    await next.append([envelope('3')]);
+    await expect(frozen.append([envelope('4')])).rejects.toMatchObject({ code: 'store-unavailable' });
+    expect(await workOff(next)).toEqual([envelope('3').body]);
+  });
+
+  test('a Redis with the log of another installation is refused at every start, and written to by nobody', async () => {
+    const log = await redisLog();
     const other = await openTestLog({ kind: 'single', url: server.url });
     const { backends, store, link } = other;
-    const wish = adoptLogBackend({ wanted: 'redis', backends, store, link, now: Date.now });
-    await expect(wish).rejects.toMatchObject({ code: 'log-backend', message: /does not know/ });
-    await other.close();
+    const start = (): Promise<LogBackendChoice> =>
+      adoptLogBackend({ wanted: 'redis', backends, store, link, now: Date.now });
+    try {
+      // Both began on an empty Redis.
+      const { generation } = await start();
+      const theirs = openRedisLog({ link, store, backends, generation });
+      await log.append([envelope('1')]);
+      await expect(theirs.append([envelope('2')])).rejects.toMatchObject({ message: /another installation/ });
+      await expect(start()).rejects.toMatchObject({ code: 'log-backend', message: /does not know/ });
+      await other.db.execute('DELETE FROM installation', []);
+      await workOff(log);
+      await expect(start()).rejects.toMatchObject({ code: 'log-backend', message: /does not know/ });
+      expect(await log.append([envelope('3')])).toEqual(['accepted']);
+    } finally {
+      await other.close();
+    }
   });
 });
 

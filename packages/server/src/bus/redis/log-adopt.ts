@@ -2,8 +2,9 @@
  * Which backend the log of this installation uses, and the change from one to the other.
  *
  * Guarantees: nothing accepted is lost or taken twice by a change. It is refused while records of devices are not worked
- * off, and while other processes are alive; ids of the last days go along; offsets go on behind the positions (of the
- * store by its heads, of Redis by the floors that a new generation gets, `log-append.ts`).
+ * off, and while other processes are alive; ids of the last days go along, looked at only once nobody appends any more;
+ * offsets go on behind the positions (of the store by its heads, of Redis by the floors that a new generation gets,
+ * `log-append.ts`). A Redis that holds the log of another installation is refused at every start.
  * Order: before this process enters itself among the instances; after it has, {@link confirmLogBackend}.
  * Failure: CodedError `log-backend` with one line that says how to go on; safe to try again at any time.
  */
@@ -11,7 +12,13 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { CodedError } from '../../lib/coded-error.ts';
 import { devicePartitions, partitionOf } from '../../lib/partition.ts';
-import type { KnownId, LogBackend, LogBackendChoice, LogBackendStore } from '../../store/ports/log-backend.ts';
+import {
+  installationOf,
+  type KnownId,
+  type LogBackend,
+  type LogBackendChoice,
+  type LogBackendStore,
+} from '../../store/ports/log-backend.ts';
 import type { Log, PartitionState } from '../../store/ports/log.ts';
 import { LOG_IDS_KEPT_SECONDS } from './keys.ts';
 import type { RedisLink } from './link.ts';
@@ -46,26 +53,78 @@ const READ_BYTES = '1048576';
 
 /** Answers what the installation uses from now on, which is what was wanted. */
 export async function adoptLogBackend(options: AdoptOptions): Promise<LogBackendChoice> {
-  const { wanted, backends, patienceMs = PATIENCE_MS } = options;
-  const from = await backends.chosen();
-  if (from?.backend === wanted) return from;
+  const { wanted, backends, link, patienceMs = PATIENCE_MS } = options;
   const partitions = Array.from({ length: devicePartitions(options.store.partitions) }, (_, i) => i);
-  if (wanted === 'redis' || from !== null) await carryOver(options, partitions);
-  const to = { backend: wanted, generation: randomUUID() };
   for (const until = performance.now() + patienceMs; ; await pause(RETRY_MS)) {
-    const change = await backends.change(from, to, partitions);
-    switch (change.kind) {
-      case 'changed':
-      case 'chosen-meanwhile':
-        if (change.choice.backend === wanted) return change.choice;
-        throw refused(`another process has just chosen ${change.choice.backend}; LOG_BACKEND must be the same for all`);
-      case 'not-worked-off':
-        throw notWorkedOff('store', change.records);
-      case 'in-use':
-        if (performance.now() > until)
-          throw refused('other processes of this installation are alive; stop them all to change LOG_BACKEND');
-    }
+    const from = await backends.chosen();
+    if (wanted === 'redis' && link !== null) await refuseForeign(link, partitions, from);
+    if (from?.backend === wanted) return from;
+    const choice = await changed(options, partitions, from);
+    if (choice !== null) return choice;
+    if (performance.now() > until)
+      throw refused('other processes of this installation are alive; stop them all to change LOG_BACKEND');
   }
+}
+
+/** Null: other processes are alive. */
+async function changed(
+  options: AdoptOptions,
+  partitions: readonly number[],
+  from: LogBackendChoice | null,
+): Promise<LogBackendChoice | null> {
+  const { wanted, backends, link } = options;
+  // Before anything is looked at: one that lives appends until it ends, and what it appends last must go along, too.
+  if (await backends.inUse()) return null;
+  if (wanted === 'redis' || from !== null) await carryOver(options, partitions);
+  const to = { backend: wanted, generation: nextGeneration(from) };
+  const change = await backends.change(from, to, partitions);
+  switch (change.kind) {
+    case 'changed':
+      if (from?.backend === 'redis' && link !== null) await closeStreams(link, partitions, from);
+      return change.choice;
+    case 'chosen-meanwhile':
+      if (change.choice.backend === wanted) return change.choice;
+      throw refused(`another process has just chosen ${change.choice.backend}; LOG_BACKEND must be the same for all`);
+    case 'not-worked-off':
+      throw notWorkedOff('store', change.records);
+    case 'in-use':
+      return null;
+  }
+}
+
+function nextGeneration(from: LogBackendChoice | null): string {
+  const fresh = randomUUID();
+  return from === null ? fresh : installationOf(from.generation) + fresh.slice(installationOf(fresh).length);
+}
+
+/** Rejects when a partition's stamp is of another installation: the two would work off and trim each other's records. */
+async function refuseForeign(
+  link: RedisLink,
+  partitions: readonly number[],
+  from: LogBackendChoice | null,
+): Promise<void> {
+  const ours = from === null ? null : installationOf(from.generation);
+  const stamps = await link.run('log-adopt', (client) =>
+    Promise.all(partitions.map((partition) => client.hget(keysOf(partition).head, 'stamp'))),
+  );
+  const foreign = stamps.findIndex((stamp) => stamp !== null && (ours === null || !stamp.startsWith(ours)));
+  if (foreign < 0) return;
+  throw refused(
+    `that Redis holds the log of an installation that this database does not know (sig:{${foreign}}:head); use another Redis, another database of it, or delete its keys sig:*`,
+  );
+}
+
+/** A process that was frozen meanwhile and goes on finds no stamp of its server, asks the store, and is refused there. */
+async function closeStreams(
+  link: RedisLink,
+  partitions: readonly number[],
+  { generation }: LogBackendChoice,
+): Promise<void> {
+  const close = link.run('log-adopt', (client) =>
+    Promise.all(partitions.map((partition) => client.hset(keysOf(partition).head, 'stamp', `${generation}:`))),
+  );
+  // The change has happened; nothing but such a process needs this.
+  await close.catch(() => undefined);
 }
 
 /** Rejects when another process has changed the backend between {@link adoptLogBackend} and our entering. */

@@ -7,11 +7,13 @@
  * this process was) does nothing: it carries the last moment at which it may take effect, by that server's clock. No
  * offset is given at or below a position: on a server that may have lost writes the floor is raised first
  * (`log-scripts.ts`), with the store's word for it.
- * Failure: rejects with `store-unavailable`; records of some partitions may have landed by then.
+ * Failure: rejects with `store-unavailable`; records of some partitions may have landed by then. So it does, and for good,
+ * when the installation has changed to another backend meanwhile (this process was frozen), or another installation uses
+ * the same Redis.
  */
 import { Cluster } from 'ioredis';
 import { CodedError } from '../../lib/coded-error.ts';
-import type { LogBackendStore } from '../../store/ports/log-backend.ts';
+import { installationOf, type LogBackendStore } from '../../store/ports/log-backend.ts';
 import type { AppendOutcome, EnvelopeAppend, KeyedAppend } from '../../store/ports/log.ts';
 import { LOG_IDS_KEPT_SECONDS } from './keys.ts';
 import type { RedisClient, RedisLink } from './link.ts';
@@ -150,12 +152,16 @@ function inOnePiece<Result>(client: RedisClient, send: () => Result): Result {
 function createRaiser({ link, backends, generation }: AppenderOptions): Servers['raised'] {
   const underWay = new Map<string, Promise<void>>();
   const raise = async (partition: number, stamp: string, top: number): Promise<void> => {
-    const floor = await backends.raiseFloor(partition, top, FLOOR_STEP);
+    const floor = await backends.raiseFloor(generation, partition, top, FLOOR_STEP);
+    if (floor === null) throw unavailable('LOG_BACKEND was changed while this process could not notice; start it anew');
+    let done: unknown;
     try {
-      await link.run('log-raise', (client) => RAISE(client, [keysOf(partition).head], [generation, stamp, floor]));
+      const values = [generation, stamp, floor, installationOf(generation)];
+      done = await link.run('log-raise', (client) => RAISE(client, [keysOf(partition).head], values));
     } catch (error) {
       throw unavailable(error instanceof Error ? error.message : 'unknown failure', error);
     }
+    if (done === -1) throw unavailable(`another installation uses the same Redis (sig:{${partition}}:head)`);
   };
   return (partition, stamp, top) => {
     const name = `${partition} ${stamp}`;

@@ -69,12 +69,14 @@ redis.call('HSET', KEYS[1], 'head', text(top))
 return {'done', now, table.concat(outcomes)}`);
 
 /**
- * Puts a floor under the offsets to come. KEYS: head. ARGV: generation, the stamp that was seen, the floor. Answers 1
- * (also when another process was quicker), or 0 when the server is another one meanwhile: the floor may be too low for it.
+ * Puts a floor under the offsets to come. KEYS: head. ARGV: generation, the stamp that was seen, the floor, the installation.
+ * Answers 1 (also when another process was quicker), 0 when the server is another one meanwhile: the floor may be too low
+ * for it; or -1 when the partition is of another installation.
  */
 export const RAISE: Script = script(`${BEGIN}
 if ARGV[2] ~= stamp then return 0 end
 if known[1] == stamp then return 1 end
+if known[1] and string.sub(known[1], 1, #ARGV[4]) ~= ARGV[4] then return -1 end
 redis.call('HSET', KEYS[1], 'stamp', stamp, 'floor', text(math.max(top, tonumber(ARGV[3]))))
 return 1`);
 
@@ -101,14 +103,16 @@ return out`);
 
 /**
  * Deletes what is worked off and moves the consumer group, so that Redis' own tools show the lag. KEYS: head, records.
- * ARGV: position. A position beyond every offset given (writes were lost, or two masters took them) takes the stamp away:
- * the next append resyncs. Answers how many records went.
+ * ARGV: position. A position beyond every offset given (writes were lost, or two masters took them) makes the stamp that of
+ * no server: the next append resyncs. Answers how many records went.
  */
 export const TRIM: Script = script(`
-local known = redis.call('HMGET', KEYS[1], 'trimmed', 'head', 'floor')
+local known = redis.call('HMGET', KEYS[1], 'trimmed', 'head', 'floor', 'stamp')
 if known[1] == ARGV[1] or redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
 local position = tonumber(ARGV[1])
-if position > math.max(tonumber(known[2] or 0), tonumber(known[3] or 0)) then redis.call('HDEL', KEYS[1], 'stamp') end
+if position > math.max(tonumber(known[2] or 0), tonumber(known[3] or 0)) and known[4] then
+  redis.call('HSET', KEYS[1], 'stamp', string.match(known[4], '^[^:]*') .. ':')
+end
 local gone = redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f-0', position + 1))
 local info, added = redis.call('XINFO', 'STREAM', KEYS[2]), 0
 for i = 1, #info, 2 do

@@ -11,8 +11,18 @@ export type LogBackend = 'store' | 'redis';
 /** What the installation uses. */
 export interface LogBackendChoice {
   readonly backend: LogBackend;
-  /** A name for this stretch of using it: another one after every change, so that leftovers are told apart. */
+  /**
+   * A name for this stretch of using it: another one after every change, so that leftovers are told apart. Its beginning
+   * ({@link installationOf}) stays, so that those of another installation are told apart, too.
+   */
   readonly generation: string;
+}
+
+const INSTALLATION_CHARACTERS = 8;
+
+/** The part of a generation that all of an installation share. Pure. */
+export function installationOf(generation: string): string {
+  return generation.slice(0, INSTALLATION_CHARACTERS);
 }
 
 /** What became of a wish to change. */
@@ -37,6 +47,8 @@ export interface KnownId {
 export interface LogBackendStore {
   /** Null before the first choice. */
   chosen(): Promise<LogBackendChoice | null>;
+  /** Whether a process of the installation is alive. */
+  inUse(): Promise<boolean>;
   /**
    * Changes `from` (what {@link chosen} said) to `to`, unless another process of the installation is alive, somebody chose
    * meanwhile, or the store has records of `partitions` that no worker has worked off (ticks do not count). To the store:
@@ -46,9 +58,10 @@ export interface LogBackendStore {
   /**
    * An offset above every one that was given or worked off in the partition: `step` beyond the greatest of its position,
    * `top` and the floor before; 0 for a partition that is all new. Committed before it is answered, so a later floor is at
-   * least `step` higher.
+   * least `step` higher. Null when the installation has chosen another generation meanwhile: what is appended to this one
+   * would never be read.
    */
-  raiseFloor(partition: number, top: number, step: number): Promise<number>;
+  raiseFloor(generation: string, partition: number, top: number, step: number): Promise<number | null>;
   /** Ids seen since `since`, after one in the order of device and envelope; at most `limit`. */
   knownIds(since: number, after: Pick<KnownId, 'deviceId' | 'envelopeId'> | null, limit: number): Promise<KnownId[]>;
   /** Remembers ids; those that are known already stay as they are. */

@@ -30,7 +30,9 @@ WHERE h.partition = p.partition AND h.partition = ANY ($1::smallint[])`;
 const RAISE_FLOOR = `
 WITH was AS (
   SELECT h.partition, greatest(h.head, p.position, $2::bigint) AS top
-  FROM log_heads h JOIN log_positions p USING (partition) WHERE h.partition = $1 FOR UPDATE OF h
+  FROM log_heads h JOIN log_positions p USING (partition)
+  WHERE h.partition = $1 AND NOT EXISTS (SELECT FROM installation WHERE name = 'log_backend' AND value <> $4::text)
+  FOR UPDATE OF h
 )
 UPDATE log_heads h SET head = was.top + $3::bigint FROM was WHERE h.partition = was.partition
 RETURNING CASE WHEN was.top = 0 THEN 0 ELSE h.head END AS floor`;
@@ -49,11 +51,12 @@ ON CONFLICT DO NOTHING`;
 export function createLogBackendStore(db: Database): LogBackendStore {
   return {
     chosen: () => chosen(db),
+    inUse: async () => (await db.query(ALIVE)).length > 0,
     change: (from, to, partitions) => db.transaction((sql) => change(sql, from, to, partitions)),
-    raiseFloor: async (partition, top, step) => {
-      const [row] = await db.query<{ floor: number }>(RAISE_FLOOR, [partition, top, step]);
-      if (row === undefined) throw new RangeError(`the log has no partition ${partition}`);
-      return row.floor;
+    raiseFloor: async (generation, partition, top, step) => {
+      const choice = written({ backend: 'redis', generation });
+      const [row] = await db.query<{ floor: number }>(RAISE_FLOOR, [partition, top, step, choice]);
+      return row?.floor ?? null;
     },
     knownIds: (since, after, limit) =>
       db.query<KnownId>(KNOWN_IDS, [after?.deviceId ?? '', after?.envelopeId ?? '', since, limit]),
@@ -63,6 +66,10 @@ export function createLogBackendStore(db: Database): LogBackendStore {
       await db.execute(REMEMBER_IDS, [...names, digests, ids.map(({ seenAt }) => seenAt)]);
     },
   };
+}
+
+function written({ backend, generation }: LogBackendChoice): string {
+  return `${backend} ${generation}`;
 }
 
 async function chosen(sql: Sql): Promise<LogBackendChoice | null> {
@@ -89,6 +96,6 @@ async function change(
   } else if (from?.backend === 'redis') {
     await sql.execute(HEADS_TO_POSITIONS, [partitions]);
   }
-  await sql.execute(CHOOSE, [`${to.backend} ${to.generation}`]);
+  await sql.execute(CHOOSE, [written(to)]);
   return { kind: 'changed', choice: to };
 }
