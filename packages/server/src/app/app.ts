@@ -7,6 +7,7 @@
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
+import { createEnds } from '../lib/ends.ts';
 import { createHealth, type Health } from '../ops/health.ts';
 import type { Logger } from '../ops/logging.ts';
 import { continueTrace } from '../ops/tracing.ts';
@@ -63,17 +64,15 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     signal: options.signal,
     onLost: () => options.onFatal?.('a process without a shared bus has taken over the database'),
   });
-  const ending: (() => unknown)[] = [() => ground.close()];
-  const endAll = async (): Promise<void> => {
-    for (const end of ending.splice(0).reverse()) await end();
-  };
+  const ending = createEnds();
+  ending.add(() => ground.close());
   try {
     await firstStart(settings, ground, options);
     const pipeline = createPipeline(settings, ground);
-    ending.push(() => pipeline.backlog.stop());
+    ending.add(() => pipeline.backlog.stop());
     const health = registerChecks(createHealth(), ground, pipeline);
     const endMaintenance = await startMaintenance(ground, pipeline, settings);
-    ending.push(endMaintenance);
+    ending.add(endMaintenance);
     if (settings.roles.includes('gateway')) {
       health.register({
         name: 'channel',
@@ -82,15 +81,15 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
         check: () => pipeline.hub.ready(),
       });
       await pipeline.hub.start();
-      ending.push(() => pipeline.hub.stop());
+      ending.add(() => pipeline.hub.stop());
     }
     const worker = pipeline.startWorker();
-    ending.push(() => worker?.stop());
+    ending.add(() => worker?.stop());
     if (worker !== null) await ground.membership.working(true);
     const { server, viewers } = await listen(settings, ground, pipeline, health, publicUrl);
-    ending.push(() => server.close());
+    ending.add(() => server.close());
     await viewers?.start();
-    ending.push(() => viewers?.stop());
+    ending.add(() => viewers?.stop());
     const abort = new AbortController();
     const ready = (async () => {
       await worker?.caughtUp(abort.signal);
@@ -111,12 +110,15 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       await closeServer(server, left());
     });
     const stop = once(async () => {
-      await drain();
-      await endAll();
+      try {
+        await drain();
+      } finally {
+        await ending.endAll();
+      }
     });
     return { address: addressOf(server, settings), ready, note: ground.store.note, drain, stop };
   } catch (error) {
-    await endAll();
+    await ending.endAll().catch(() => undefined);
     throw error;
   }
 }

@@ -9,6 +9,7 @@ import type { Identity } from '../identity/identity.ts';
 import type { IdentityEvent } from '../identity/events.ts';
 import { createVerifier, type Verifier } from '../ingest/verifier.ts';
 import { type Clock, systemClock } from '../lib/clock.ts';
+import { createEnds, type Ends } from '../lib/ends.ts';
 import { createLoadMonitor, type LoadMonitor } from '../ops/load.ts';
 import type { Logger } from '../ops/logging.ts';
 import { createMetrics, type Metrics } from '../ops/metrics.ts';
@@ -68,31 +69,28 @@ export interface GroundOptions {
 export async function openGround(settings: Settings, options: GroundOptions): Promise<Ground> {
   const { log } = options;
   const instance = randomUUID();
-  const open: (() => unknown)[] = [];
-  const close = async (): Promise<void> => {
-    for (const end of open.splice(0).reverse()) await end();
-  };
+  const open = createEnds();
   try {
     const { dataDir, databaseUrl } = settings;
     const store = await openStore({ databaseUrl: databaseUrl ?? undefined, dataDir, log, signal: options.signal });
-    open.push(() => store.close());
+    open.add(() => store.close());
     const clock = store.engine === 'external' ? await openClock(store, log, open) : systemClock;
     const metrics = createMetrics(VERSION);
-    open.push(() => metrics.close());
+    open.add(() => metrics.close());
     const bus = openBus(settings, { clusterSecret: options.clusterSecret, clock, instance, log, metrics });
-    open.push(() => bus.close());
+    open.add(() => bus.close());
     const opened = await openLog(settings, { db: store.db, clock, log, metrics });
-    open.push(() => opened.close());
+    open.add(() => opened.close());
     const membership = store.engine === 'external' ? await joinOthers(options, { store, bus, instance, open }) : ALONE;
     await opened.confirm();
     const load = createLoadMonitor();
-    open.push(() => load.stop());
+    open.add(() => load.stop());
     const verifier = createVerifier({
       threads: VERIFY_THREADS,
       onThreadLost: (error) =>
         log.error({ err: error }, 'a thread that checks signatures ended; another takes its place'),
     });
-    open.push(() => verifier.close());
+    open.add(() => verifier.close());
     const identity = await openIdentity(settings, {
       db: store.db,
       front: store.front,
@@ -102,10 +100,10 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
       publicUrl: options.publicUrl,
       onEvent: (event) => tell(log, metrics, event),
     });
-    open.push(() => identity.close());
+    open.add(() => identity.close());
     const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
     const registry = await createRegistry({ stores, bus, clock, log });
-    open.push(() => registry.close());
+    open.add(() => registry.close());
     return {
       instance,
       clock,
@@ -119,10 +117,10 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
       load,
       verifier,
       membership,
-      close,
+      close: open.endAll,
     };
   } catch (error) {
-    await close();
+    await open.endAll().catch(() => undefined);
     throw error;
   }
 }
@@ -133,13 +131,11 @@ const ALONE: Ground['membership'] = {
   working: () => Promise.resolve(),
 };
 
-type Ends = (() => unknown)[];
-
 async function openClock({ db }: Store, log: Logger, open: Ends): Promise<Clock> {
   const clock = createStoreClock(db, systemClock, (correctionMs) =>
     log.warn({ correctionMs }, 'the clock of this machine and that of the store differ; the store’s counts'),
   );
-  open.push(() => clock.stop());
+  open.add(() => clock.stop());
   await clock.compare();
   return clock;
 }
@@ -157,7 +153,7 @@ async function joinOthers(
     onStrangers: (instances) =>
       void strange.warn('strangers', { instances }, 'these processes of the database are not on this bus'),
   });
-  open.push(() => membership.leave());
+  open.add(() => membership.leave());
   return membership;
 }
 

@@ -29,4 +29,19 @@ describe('the clock beside the store', () => {
     expect([clock.now(), clock.monotonic(), heard]).toEqual([1_090_000, 5, [90_000]]);
     await clock.stop();
   });
+
+  it('asks again when the first answer took long, as one does that has to connect', async () => {
+    let asked = 0;
+    let time = 1_000_000;
+    const local = { now: () => time, monotonic: () => 5 };
+    const query = async () => {
+      asked += 1;
+      if (asked < 3) time += 600;
+      return [{ now: time + 90_000 }] as never[];
+    };
+    const clock = createStoreClock({ query }, local, () => undefined);
+    await clock.compare();
+    expect([asked, clock.now() - time]).toEqual([3, 90_000]);
+    await clock.stop();
+  });
 });

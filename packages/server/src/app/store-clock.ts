@@ -14,18 +14,30 @@ import type { Database } from '../store/ports/database.ts';
 const EVERY_MS = 10_000;
 const SLOWEST_TRIP_MS = 500;
 const TOLERATED_MS = 1000;
+/** Of one comparison at most, until one tells something. */
+const TRIPS = 5;
 
 /** A clock with an end. */
 export interface StoreClock extends Clock {
-  /** Asks the store once; also done every 10 s. Rejects as the store does. */
+  /** Asks the store; also done every 10 s. Rejects as the store does. */
   compare(): Promise<void>;
   stop(): Promise<void>;
 }
 
+interface Trip {
+  readonly sentAt: number;
+  readonly answeredAt: number;
+  readonly storeAt: number;
+}
+
+function isTelling({ sentAt, answeredAt }: Trip): boolean {
+  return answeredAt >= sentAt && answeredAt - sentAt <= SLOWEST_TRIP_MS;
+}
+
 /** By how many ms `local` is to be corrected; the correction so far when the round trip tells nothing. Pure. */
-export function correction(so: number, trip: { sentAt: number; answeredAt: number; storeAt: number }): number {
+export function correction(so: number, trip: Trip): number {
   const { sentAt, answeredAt, storeAt } = trip;
-  if (answeredAt - sentAt > SLOWEST_TRIP_MS || answeredAt < sentAt) return so;
+  if (!isTelling(trip)) return so;
   const offset = Math.round(storeAt - (sentAt + answeredAt) / 2);
   return Math.abs(offset) > TOLERATED_MS ? offset : 0;
 }
@@ -37,11 +49,17 @@ export function createStoreClock(
   onSkew: (correctionMs: number) => void,
 ): StoreClock {
   let corrected = 0;
-  const compare = async (): Promise<void> => {
+  const ask = async (): Promise<Trip> => {
     const sentAt = local.now();
     const [row] = await db.query<{ now: number }>('SELECT now_ms() AS now', [], 'store-clock');
-    if (row === undefined) return;
-    const next = correction(corrected, { sentAt, answeredAt: local.now(), storeAt: row.now });
+    const answeredAt = local.now();
+    return { sentAt, answeredAt, storeAt: row?.now ?? answeredAt };
+  };
+  const compare = async (): Promise<void> => {
+    let trip = await ask();
+    // The first one may have had to connect.
+    for (let again = 1; again < TRIPS && !isTelling(trip); again += 1) trip = await ask();
+    const next = correction(corrected, trip);
     if (Math.abs(next - corrected) > TOLERATED_MS) onSkew(next);
     corrected = next;
   };
