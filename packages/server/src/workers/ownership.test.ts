@@ -104,6 +104,81 @@ describe('shares of partitions', () => {
     expect([one.owned.size, two.owned.size, owners.size]).toEqual([8, 8, 16]);
   });
 
+  it('are all worked on again soon after a time in which answers of the store were lost, and statements too', async () => {
+    const step = fc.record({
+      who: fc.nat(2),
+      what: fc.constantFrom('renew', 'take', 'both', 'come', 'die'),
+      lost: fc.nat(2),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+        const rows = new Map(groups.flat().map((p) => [p, { owner: '', fence: 0, until: 0 }]));
+        const alive = new Map<string, Ownership>();
+        let now = 0;
+        let lost = 0;
+        /** 0: all is well; 1: the statement takes effect, its answer is lost; 2: the statement is lost. */
+        const answer = async <Result>(work: () => Result): Promise<Result> => {
+          if (lost === 2) throw new Error('away');
+          const result = work();
+          await Promise.resolve();
+          if (lost === 1) throw new Error('away');
+          return result;
+        };
+        const log = {
+          acquire: (owner: string, { among, most, ttlMs }: Wanted) =>
+            answer(() => {
+              const free = [...rows].filter(([p, r]) => among.includes(p) && (r.owner === owner || r.until < now));
+              return free.slice(0, most).map(([partition, row]) => {
+                Object.assign(row, { owner, fence: row.fence + 1, until: now + ttlMs });
+                return { partition, fence: row.fence, position: 0 };
+              });
+            }),
+          renew: (owner: string, ttlMs: number, partitions: readonly number[]) =>
+            answer(() => {
+              const held = [...rows].filter(([p, r]) => partitions.includes(p) && r.owner === owner && r.until >= now);
+              return held.map(([partition, row]) => {
+                row.until = now + ttlMs;
+                return { partition, fence: row.fence };
+              });
+            }),
+          release: (owner: string, partitions?: readonly number[]) =>
+            answer(() => {
+              for (const [p, row] of rows)
+                if (row.owner === owner && partitions?.includes(p) !== false)
+                  Object.assign(row, { owner: '', until: -1 });
+            }),
+        };
+        const standing = (name: string) => (): Standing => {
+          const names = [...alive.keys()].sort();
+          return { rank: names.indexOf(name), workers: names.length };
+        };
+        const events = { taken: () => undefined, lost: () => undefined };
+        for (const { who, what, lost: how } of [...steps, { who: 0, what: 'come', lost: 0 }]) {
+          const name = `w${who}`;
+          const worker = alive.get(name);
+          now += 500;
+          lost = how;
+          if (what === 'die') alive.delete(name);
+          else if (what === 'come' && worker === undefined)
+            alive.set(name, createOwnership({ owner: name, log, standing: standing(name), groups, ...events }));
+          else if (what === 'both')
+            await Promise.allSettled([worker?.take(false), worker?.renew(), worker?.take(false)]);
+          else await (what === 'renew' ? worker?.renew() : worker?.take(false))?.catch(() => undefined);
+        }
+        lost = 0;
+        for (const until = now + 9000; now < until; now += 500) {
+          for (const worker of alive.values()) await worker.take(false);
+          if (now % 1500 === 0) for (const worker of alive.values()) await worker.renew();
+        }
+        const worked = [...alive].flatMap(([name, { owned }]) =>
+          [...owned].filter(([p, { lease }]) => rows.get(p)?.owner === name && rows.get(p)?.fence === lease.fence),
+        );
+        expect(worked).toHaveLength(16);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
   it('lose a partition whose fence was raised elsewhere, and take it anew', async () => {
     const { log } = board();
     const lost: number[] = [];
