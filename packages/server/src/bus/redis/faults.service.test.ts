@@ -162,6 +162,24 @@ describeWith(['redis'], 'a bus whose Redis fails', () => {
     await vi.waitFor(async () => expect(await server.cli('zcard', 'session:board:{k}')).toBe('1'), RECOVERY);
   });
 
+  it('has one lease when it is back from a pause that was shorter than a lease', async () => {
+    const one = open('one');
+    await healthy(one);
+    await one.presence.join('k', 'a');
+    await one.presence.join('k', 'b');
+    server.freeze();
+    const get = (): Promise<unknown> => one.link.run('get', (client) => client.get('k')).catch(() => undefined);
+    await Promise.all([get(), get(), get()]);
+    // With the circuit open nothing is sent: Redis never hears of the leases that are tried now.
+    await one.presence.leave('k', 'b');
+    await one.remote.renew();
+    await one.remote.renew();
+    one.rejoined.length = 0;
+    server.thaw();
+    await vi.waitUntil(() => one.rejoined.length > 0, RECOVERY);
+    expect((await server.cli('zrange', 'session:{instances}', '0', '-1')).split('\n')).toHaveLength(1);
+  });
+
   it('forgets a process that died, with its lease', async () => {
     const [one, two] = [open('one'), open('two')];
     await Promise.all([healthy(one), healthy(two)]);

@@ -41,9 +41,10 @@ return answer
 `;
 const UNTIL = `string.format('%.0f', now + ${INSTANCE_LEASE_MS})`;
 
-/** KEYS: instances. ARGV: the new lease, the one that it replaces. Answers 1, then each living lease and its rest in ms. */
+/** KEYS: instances. ARGV: the new lease, those that it replaces. Answers 1, then each living lease and its rest in ms. */
 const TAKE: Script = script(
-  `${LOOK}redis.call('ZREM', KEYS[1], ARGV[2])\nredis.call('ZADD', KEYS[1], ${UNTIL}, ARGV[1])\nlocal held = 1${ANSWER}`,
+  `${LOOK}for i = 2, #ARGV do redis.call('ZREM', KEYS[1], ARGV[i]) end\n` +
+    `redis.call('ZADD', KEYS[1], ${UNTIL}, ARGV[1])\nlocal held = 1${ANSWER}`,
 );
 /** The same for a lease that is held: 0 when it has ended. Only an existing one is renewed. */
 const RENEW: Script = script(
@@ -63,9 +64,9 @@ export function instanceOf(lease: string): string {
   return lease.slice(0, lease.lastIndexOf('/'));
 }
 
-/** Takes `lease` in place of `before`. */
-export function takeLease(link: RedisLink, lease: string, before: string): Promise<LeaseAnswer> {
-  return asked(link, TAKE, [lease, before]);
+/** Takes `lease` in place of `former` ones. */
+export function takeLease(link: RedisLink, lease: string, former: readonly string[]): Promise<LeaseAnswer> {
+  return asked(link, TAKE, [lease, ...former]);
 }
 
 /** Renews `lease`, if it still lives. */

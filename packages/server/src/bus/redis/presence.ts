@@ -26,6 +26,8 @@ export const RENEW_MS = 1000;
 export const REJOIN_MS = 600_000;
 /** Entries that are joined anew in one go. */
 export const REJOINS_MOST = 200;
+/** Leases that are taken off with the next one: the last that was held, and tries whose end is unknown. */
+const FORMER_MOST = 16;
 
 /**
  * KEYS: a board. ARGV: entry, its time (µs) or '' for the next. Answers all entries and times, in order. Something else under
@@ -98,11 +100,14 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
   /** What this process holds: board, id, time of joining in µs when known. */
   const own = new Map<string, Map<string, number | null>>();
   let lease = newLease(instance);
+  /** Those before it that Redis may still know. */
+  let former: string[] = [];
   /** Why the lease must be taken anew before it is renewed again. */
   let wanted: RejoinReason | null = 'started';
   let rejoinedAt = 0;
   let living: LivingLeases = new Map();
   let looking: Promise<void> | null = null;
+  let lookingNext: Promise<void> | null = null;
   let renewing: Promise<void> | null = null;
   let closed = false;
 
@@ -131,9 +136,18 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
     return entries;
   }
 
-  /** Asks once for all who want to know now. */
+  /** Asks once for all who want to know now. An answer on its way may be older than what they have seen. */
   function look(): Promise<void> {
-    looking ??= listLeases(link)
+    if (looking !== null) {
+      lookingNext ??= looking
+        .catch(() => undefined)
+        .then(() => {
+          lookingNext = null;
+          return look();
+        });
+      return lookingNext;
+    }
+    looking = listLeases(link)
       .then((found) => {
         living = found;
       })
@@ -152,9 +166,9 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
     const seen = new Set<string>();
     return entries
       .filter(({ lease: of, id }) => {
-        // Ours count by our own list, once, whatever lease they were written under.
-        if (!mine(of)) return lives(of);
-        return holds(board, id) && !seen.has(id) && seen.add(id);
+        // Ours count by our own list. Each counts once, whatever leases of its instance it was written under.
+        const holder = `${instanceOf(of)}/${id}`;
+        return (mine(of) ? holds(board, id) : lives(of)) && !seen.has(holder) && seen.add(holder);
       })
       .map(({ lease: of, id, at }) => ({ id, instance: instanceOf(of), since: Math.floor(at / 1000) }));
   }
@@ -163,9 +177,11 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
     wanted = null;
     try {
       if (NEEDS_NEW_LEASE[why]) {
-        const before = lease;
+        // While Redis is away none of the tries may reach it: the first of them is the one that it knows.
+        if (former.length < FORMER_MOST) former.push(lease);
         lease = newLease(instance);
-        living = (await takeLease(link, lease, before)).living;
+        living = (await takeLease(link, lease, former)).living;
+        former = [];
       }
       const all = [...own].flatMap(([board, ids]) => [...ids.keys()].map((id) => ({ board, id })));
       for (let from = 0; from < all.length; from += REJOINS_MOST) {
