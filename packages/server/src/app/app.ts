@@ -1,7 +1,7 @@
 /**
  * The program as a value: started, addressed, drained, stopped; three of them may live in one process.
  *
- * Start: ground (store, bus, identity, registry) -> pipeline -> listener -> worker; `ready` says 200 once the backlog is
+ * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener; `ready` says 200 once the backlog is
  * worked off. End: `drain` takes no new work and lets viewers go, `stop` ends the parts in the opposite order.
  */
 import type { AddressInfo } from 'node:net';
@@ -85,11 +85,12 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     }
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
-    if (worker !== null) await ground.membership.working(true);
     const { server, viewers } = await listen(settings, ground, pipeline, health, publicUrl);
     ending.add(() => server.close());
     await viewers?.start();
     ending.add(() => viewers?.stop());
+    // Nothing of the start can fail any more: only now do the others give it its share.
+    if (worker !== null) await ground.membership.working(true);
     const abort = new AbortController();
     const ready = (async () => {
       await worker?.caughtUp(abort.signal);
