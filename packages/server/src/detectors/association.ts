@@ -1,0 +1,261 @@
+/**
+ * Association: which picks are one earthquake's. A search over places on rings around the stations that were first, as
+ * a source lies near them; at each place every pick says when the earthquake would have begun if it were its P or its
+ * S wave. The time that most stations agree on within the allowed residual wins; one vote for each station.
+ *
+ * The share of silent stations counts: what is felt far away is felt nearby (EPIC's rule of 40 %).
+ */
+import type { NetworkParameters } from '../profiles/seismic/detection.ts';
+import type { HeldPick, Lane, Member, NetworkState, StationFacts } from './network-state.ts';
+import { distanceKm, offset, pTravelMs, sTravelMs, toleranceMs, type Place } from './travel.ts';
+
+/** A source that explains some picks. `misfit`: mean square of the residuals in units of what is allowed. */
+export interface Source extends Place {
+  readonly origin: number;
+  readonly voters: readonly Voter[];
+  readonly misfit: number;
+}
+
+/** A pick that agrees with a source. */
+export interface Voter {
+  readonly pick: HeldPick;
+  readonly phase: 'P' | 'S';
+  readonly km: number;
+  /** The most that the station has told since that pick. */
+  readonly level: number;
+  readonly amplitude: number;
+}
+
+/** An earthquake that the picks make. */
+export interface Decision {
+  readonly source: Source;
+  readonly lane: Lane;
+}
+
+const RINGS_KM: readonly number[] = [10, 20, 35, 50, 75, 100, 140, 180];
+const BEARINGS: readonly number[] = Array.from({ length: 12 }, (_, i) => i * 30);
+/** Stations whose surroundings are searched. */
+const CENTRES = 3;
+/** Sources that are looked at closer. */
+const MOST_SOURCES = 24;
+/** An S wave explains an onset less well than a P wave, in units of misfit. */
+const S_PENALTY = 0.25;
+/** A second arrival is rather not a P wave. */
+const AGAIN_PENALTY = 0.5;
+/** Mean distance of the stations that counts like a residual as large as is allowed, km. */
+const FAR_KM = 200;
+const MINUTE_MS = 60_000;
+
+/** The earthquake that `newest` makes together with other picks, or null. */
+export function associate(
+  parameters: NetworkParameters,
+  state: NetworkState,
+  newest: HeldPick,
+  now: number,
+): Decision | null {
+  const candidates = candidatesFor(parameters, state.picks, newest);
+  if (new Set(candidates.map(({ deviceId }) => deviceId)).size < 2) return null;
+  const sources = search(parameters, candidates, newest);
+  for (const source of sources.slice(0, MOST_SOURCES)) {
+    const lane = laneOf(parameters, state, source, now);
+    if (lane !== null && feltBy(parameters, state, source, now) >= parameters.leastShare) return { source, lane };
+  }
+  return null;
+}
+
+/** Picks that may be of one earthquake with `newest`: no farther in time than an S wave behind a P wave. */
+function candidatesFor(parameters: NetworkParameters, picks: readonly HeldPick[], newest: HeldPick): HeldPick[] {
+  const near = picks.filter((pick) => {
+    if (Math.abs(pick.at - newest.at) > MINUTE_MS) return false;
+    const km = distanceKm(pick, newest);
+    if (km > 2 * parameters.reachKm) return false;
+    const most = sTravelMs(parameters, parameters.reachKm) - pTravelMs(parameters, parameters.reachKm);
+    return Math.abs(pick.at - newest.at) <= (km / parameters.sSpeed) * 1000 + most;
+  });
+  if (near.length <= parameters.mostCandidates) return near;
+  return near
+    .toSorted((a, b) => Math.abs(a.at - newest.at) - Math.abs(b.at - newest.at))
+    .slice(0, parameters.mostCandidates);
+}
+
+/** Sources that `newest` and another station agree on, the best first. */
+function search(parameters: NetworkParameters, candidates: readonly HeldPick[], newest: HeldPick): Source[] {
+  const first = candidates.toSorted((a, b) => a.at - b.at).slice(0, CENTRES);
+  const centres = new Map([...first, newest].map((pick) => [`${pick.latitude} ${pick.longitude}`, pick]));
+  const found: Source[] = [];
+  for (const centre of centres.values())
+    for (const place of surroundings(centre, RINGS_KM)) {
+      const source = agreement(parameters, place, candidates, newest);
+      if (source !== null) found.push(source);
+    }
+  return found.sort((a, b) => b.voters.length - a.voters.length || a.misfit - b.misfit);
+}
+
+function surroundings(centre: Place, rings: readonly number[]): Place[] {
+  return [centre, ...rings.flatMap((km) => BEARINGS.map((bearing) => offset(centre, km, bearing)))];
+}
+
+interface Claim {
+  readonly pick: HeldPick;
+  readonly phase: 'P' | 'S';
+  readonly km: number;
+  readonly origin: number;
+  readonly tolerance: number;
+}
+
+/** The time of origin at `place` that most stations agree on, `newest` among them. */
+function agreement(
+  parameters: NetworkParameters,
+  place: Place,
+  candidates: readonly HeldPick[],
+  newest: HeldPick,
+): Source | null {
+  const claims: Claim[] = [];
+  for (const pick of candidates) {
+    const km = distanceKm(place, pick);
+    if (km > parameters.reachKm) continue;
+    const [p, s] = [pTravelMs(parameters, km), sTravelMs(parameters, km)];
+    claims.push({ pick, phase: 'P', km, origin: pick.at - p, tolerance: toleranceMs(parameters, p) });
+    claims.push({ pick, phase: 'S', km, origin: pick.at - s, tolerance: toleranceMs(parameters, s) });
+  }
+  let best: Source | null = null;
+  for (const anchor of claims) {
+    const source = votesAt(place, anchor.origin, claims, newest);
+    if (source === null) continue;
+    const votes = source.voters.length - (best?.voters.length ?? 0);
+    if (votes > 0 || (votes === 0 && source.misfit < (best?.misfit ?? Infinity))) best = source;
+  }
+  return best;
+}
+
+function votesAt(place: Place, origin: number, claims: readonly Claim[], newest: HeldPick): Source | null {
+  const votes = new Map<string, { claim: Claim; residual: number; misfit: number }>();
+  let heard = false;
+  for (const claim of claims) {
+    const residual = (claim.origin - origin) / claim.tolerance;
+    if (Math.abs(residual) > 1) continue;
+    const misfit = residual * residual + oddness(claim);
+    if (claim.pick === newest) heard = true;
+    const known = votes.get(claim.pick.deviceId);
+    if (known === undefined || misfit < known.misfit) votes.set(claim.pick.deviceId, { claim, residual, misfit });
+  }
+  if (!heard || votes.size < 2) return null;
+  const all = [...votes.values()];
+  const count = all.length;
+  const mean = all.reduce((sum, { residual }) => sum + residual, 0) / count;
+  const misfit = all.reduce((sum, vote) => sum + vote.misfit, 0) / count - mean * mean;
+  // Of places that fit equally well the near ones are likelier: what is far would have been felt by more.
+  const far = all.reduce((sum, { claim }) => sum + claim.km, 0) / count / FAR_KM;
+  const centred = origin + all.reduce((sum, { claim }) => sum + claim.origin - origin, 0) / count;
+  const voters = all.map(({ claim }) => voterOf(claim, claims));
+  return { ...bare(place), origin: centred, misfit: misfit + far * far, voters };
+}
+
+function voterOf({ pick, phase, km }: Claim, claims: readonly Claim[]): Voter {
+  let { level, amplitude } = pick;
+  for (const { pick: other } of claims) {
+    if (other.deviceId !== pick.deviceId || other.at < pick.at) continue;
+    level = Math.max(level, other.level);
+    amplitude = Math.max(amplitude, other.amplitude);
+  }
+  return { pick, phase, km, level, amplitude };
+}
+
+function oddness({ phase, pick }: Claim): number {
+  if (phase === 'S') return S_PENALTY;
+  return pick.again ? AGAIN_PENALTY : 0;
+}
+
+function bare({ latitude, longitude }: Place): Place {
+  return { latitude, longitude };
+}
+
+/** Which lane lets the source pass, or null. */
+function laneOf(parameters: NetworkParameters, state: NetworkState, source: Source, now: number): Lane | null {
+  const voters = withoutSpikes(parameters, source.voters);
+  const votes = voters.reduce((sum, { pick }) => sum + weightOf(parameters, state.stations[pick.deviceId], now), 0);
+  // Half a vote of leeway: four stations of which one was a little noisy are still four.
+  if (voters.length >= parameters.quorum && votes >= parameters.quorum - 0.5) return 'quorum';
+  if (sites(parameters, voters, parameters.fastThreeLevel).length >= 3) return 'three-strong';
+  const two = sites(parameters, voters, parameters.fastTwoLevel);
+  const close = two.some((a) => two.some((b) => a !== b && distanceKm(a.pick, b.pick) <= parameters.fastTwoKm));
+  return close ? 'two-very-strong' : null;
+}
+
+/** Voters that shake at least so much, each at a site and a moment of its own. */
+function sites(parameters: NetworkParameters, voters: readonly Voter[], least: number): Voter[] {
+  const kept: Voter[] = [];
+  for (const voter of voters) {
+    if (voter.level < least || voter.amplitude < parameters.fastAmplitude) continue;
+    const alone = kept.every(({ pick }) => {
+      const km = distanceKm(pick, voter.pick);
+      if (km < parameters.apartKm) return false;
+      return km < parameters.spikeKm || Math.abs(pick.at - voter.pick.at) > parameters.spikeSeconds * 1000;
+    });
+    if (alone) kept.push(voter);
+  }
+  return kept;
+}
+
+/** Of three or more onsets at the same moment far apart one remains: a wave cannot, the mains can. */
+function withoutSpikes(parameters: NetworkParameters, voters: readonly Voter[]): readonly Voter[] {
+  const sorted = voters.toSorted((a, b) => a.pick.at - b.pick.at);
+  const dropped = new Set<Voter>();
+  for (const voter of sorted) {
+    if (dropped.has(voter)) continue;
+    const same = sorted.filter(
+      ({ pick }) => pick.at >= voter.pick.at && pick.at - voter.pick.at <= parameters.spikeSeconds * 1000,
+    );
+    const wide = same.some((a) => same.some((b) => distanceKm(a.pick, b.pick) > parameters.spikeKm));
+    if (same.length >= 3 && wide) for (const other of same.slice(1)) dropped.add(other);
+  }
+  return sorted.filter((voter) => !dropped.has(voter));
+}
+
+/**
+ * Weight of a station's vote, 0 to 1: how much less likely than chance its pick is, against a healthy station's
+ * (the logarithm of a Poisson coincidence).
+ */
+export function weightOf(parameters: NetworkParameters, station: StationFacts | undefined, now: number): number {
+  const healthy = (parameters.healthyPerHour / 3600) * parameters.chanceSeconds;
+  const busy = station === undefined ? 0 : busyness(parameters, station, now);
+  const rate = healthy + (busy / parameters.busySeconds) * parameters.chanceSeconds;
+  return Math.max(0, Math.min(1, Math.log(rate) / Math.log(healthy)));
+}
+
+/** Picks of late of a station that belonged to no event, as of `now`. */
+export function busyness(parameters: NetworkParameters, { busy, busyAt }: StationFacts, now: number): number {
+  return busy * Math.exp(-Math.max(0, now - busyAt) / 1000 / parameters.busySeconds);
+}
+
+/** Share of the stations that should have told by now and did, among those as near as the farthest voter. */
+function feltBy(parameters: NetworkParameters, state: NetworkState, source: Source, now: number): number {
+  const farthest = Math.max(...source.voters.map(({ km }) => km));
+  const felt = new Set([
+    ...source.voters.map(({ pick }) => pick.deviceId),
+    ...state.picks.map(({ deviceId }) => deviceId),
+  ]);
+  let silent = 0;
+  for (const [deviceId, station] of Object.entries(state.stations)) {
+    if (felt.has(deviceId) || now - station.heardAt > parameters.aliveSeconds * 1000) continue;
+    const km = distanceKm(source, station);
+    if (km > farthest) continue;
+    if (source.origin + pTravelMs(parameters, km) + parameters.tellSeconds * 1000 < now) silent += 1;
+  }
+  return source.voters.length / (source.voters.length + silent);
+}
+
+/** A better place for an event from its members: a finer search around the old one. Never more votes lost than won. */
+export function relocate(parameters: NetworkParameters, place: Place, members: readonly Member[]): Source | null {
+  const near = members.filter((member) => distanceKm(place, member) <= parameters.reachKm);
+  const newest = near.at(-1);
+  if (newest === undefined || near.length < 3) return null;
+  let best: Source | null = null;
+  for (const candidate of surroundings(place, [5, ...RINGS_KM])) {
+    const source = agreement(parameters, candidate, near, newest);
+    if (source === null) continue;
+    const votes = source.voters.length - (best?.voters.length ?? 0);
+    if (votes > 0 || (votes === 0 && source.misfit < (best?.misfit ?? Infinity))) best = source;
+  }
+  return best;
+}

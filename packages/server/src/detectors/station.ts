@@ -1,0 +1,399 @@
+/**
+ * A station: waveform packets in, picks out. Pure, constant cost for each sample, state of some hundred numbers.
+ *
+ * Each axis: running mean off, Butterworth band-pass, recursive averages of the energy over a short and a long window
+ * (Withers et al. 1998). Which axis stands upright nobody knows, and P waves are strongest on the upright one, S waves
+ * on the others. So two ratios are watched: the mean over all axes, each in units of its own noise, and the largest
+ * single one; each against the ratio that noise reaches equally rarely. The long average waits while a trigger lasts.
+ *
+ * A trigger becomes a pick once its energy is spread over more time than the filter's answer to a glitch or a step, and
+ * its peak is over an absolute floor. Told at the end of the packet, and again while it grows. A second arrival within
+ * the shaking (S, another earthquake) makes a pick of its own, `again`.
+ *
+ * Nothing is told before the noise level, the filter and the device's clock are known. Constant samples teach no noise;
+ * a sensor that was stuck begins anew.
+ */
+import type { PickerParameters } from '../profiles/seismic/detection.ts';
+import { butterworthBandPass, type Section } from './butterworth.ts';
+import { degreesOfFreedom, ratioAt, recursiveWeight } from './sta-lta.ts';
+import type { OpenTrigger, Packet, PacketVerdict, Pick, StationState, Told } from './station-state.ts';
+import { continuation, correction, nextClock, steady } from './timeline.ts';
+
+/** What a packet leads to. */
+export interface StationStep {
+  readonly state: StationState | null;
+  readonly told: readonly Told[];
+  readonly verdict: PacketVerdict;
+}
+
+/** A station's picker. */
+export interface StationPicker {
+  /** One packet that arrived at `now`, Unix ms. A state of null: never heard of. */
+  step(state: StationState | null, packet: Packet, now: number): StationStep;
+}
+
+/** What follows from a sampling rate. */
+interface Tuning {
+  readonly rate: number;
+  readonly sections: readonly Section[];
+  readonly short: number;
+  readonly long: number;
+  readonly middle: number;
+  readonly mean: number;
+  readonly warm: number;
+  readonly settle: number;
+  readonly longest: number;
+  readonly constant: number;
+  readonly stuck: number;
+  readonly jump: number;
+  readonly spread: number;
+  readonly back: number;
+  /** Ratios that begin a trigger: of one axis, and of the mean over 0 to 3 axes. */
+  readonly single: number;
+  readonly all: readonly number[];
+}
+
+/** Rates of which the tuning is kept; a peer cannot make it grow. */
+const MOST_RATES = 64;
+/** Consecutive equal samples this far from the mean are clipped, m/s²: cheap accelerometers end at 2 g. */
+const CLIPPED = 15;
+const CLIPPED_SAMPLES = 3;
+const MOST_AXES = 3;
+
+/** Builds the picker. */
+export function createStationPicker(parameters: PickerParameters): StationPicker {
+  const tunings = new Map<number, Tuning>();
+  const tuningOf = (rate: number): Tuning => {
+    const known = tunings.get(rate);
+    if (known !== undefined) return known;
+    if (tunings.size >= MOST_RATES) tunings.clear();
+    const tuning = tune(parameters, rate);
+    tunings.set(rate, tuning);
+    return tuning;
+  };
+  return { step: (state, packet, now) => step(parameters, tuningOf, state, packet, now) };
+}
+
+function tune(parameters: PickerParameters, rate: number): Tuning {
+  const high = Math.min(parameters.highHz, parameters.highShare * rate);
+  const bandwidth = high - parameters.lowHz;
+  const freedom = degreesOfFreedom(bandwidth, parameters.staSeconds);
+  const samples = (seconds: number): number => Math.max(1, Math.round(seconds * rate));
+  return {
+    rate,
+    sections: butterworthBandPass(parameters.order, parameters.lowHz, high, rate),
+    short: recursiveWeight(parameters.staSeconds * rate),
+    long: recursiveWeight(parameters.ltaSeconds * rate),
+    middle: recursiveWeight(parameters.jumpSeconds * rate),
+    mean: recursiveWeight(parameters.meanSeconds * rate),
+    warm: samples(parameters.warmSeconds),
+    settle: samples(parameters.settleSeconds),
+    longest: samples(parameters.longestSeconds),
+    constant: samples(parameters.constantSeconds),
+    stuck: samples(parameters.stuckSeconds),
+    jump: samples(parameters.jumpSeconds),
+    spread: (parameters.leastSpread / bandwidth) * rate,
+    back: samples(parameters.staSeconds * 2),
+    single: ratioAt(parameters.onSigma, freedom),
+    all: [Infinity, 1, 2, 3].map((axes) => ratioAt(parameters.onSigma, freedom * axes)),
+  };
+}
+
+function step(
+  parameters: PickerParameters,
+  tuningOf: (rate: number) => Tuning,
+  state: StationState | null,
+  packet: Packet,
+  now: number,
+): StationStep {
+  const axes = packet.axes.slice(0, MOST_AXES);
+  const samples = Math.min(...axes.map(({ length }) => length));
+  if (axes.length === 0 || samples === 0) return { state, told: [], verdict: 'no-samples' };
+  if (packet.rate < parameters.leastHz) return { state, told: [], verdict: 'unusable-rate' };
+  const tuning = tuningOf(packet.rate);
+  const work = begin(parameters, state, { ...packet, axes }, samples, now);
+  if (work === 'behind')
+    return { state: behindState(parameters, state, packet, samples, now), told: [], verdict: work };
+  const period = 1000 / packet.rate;
+  const first = packet.at + work.skip * period;
+  work.clock = nextClock(parameters, work.clock, packet.at + (samples - 1) * period, now);
+  const shift = correction(parameters, work.clock);
+  const ended: OpenTrigger[] = [];
+  for (let i = work.skip; i < samples; i += 1)
+    sample(parameters, tuning, work, axes, i, first + (i - work.skip) * period, shift, ended);
+  work.next = packet.at + samples * period;
+  const told = tell(parameters, work, ended, period, now);
+  return { state: finish(work), told, verdict: 'used' };
+}
+
+/** A state that is being worked on; arrays are its own. */
+interface Work {
+  rate: number;
+  base: number[];
+  last: number[];
+  constant: number[];
+  delays: number[];
+  short: number[];
+  long: number[];
+  middle: number;
+  learnt: number;
+  settled: number;
+  raised: number;
+  next: number;
+  trigger: OpenTrigger | null;
+  clock: StationState['clock'] | null;
+  aliveAt: number;
+  skip: number;
+}
+
+function fresh(parameters: PickerParameters, packet: Packet, now: number): Work {
+  const zeros = packet.axes.map(() => 0);
+  return {
+    rate: packet.rate,
+    base: packet.axes.map((axis) => axis[0] ?? 0),
+    last: packet.axes.map(() => Number.NaN),
+    constant: [...zeros],
+    delays: packet.axes.flatMap(() => Array.from({ length: 2 * parameters.order }, () => 0)),
+    short: [...zeros],
+    long: [...zeros],
+    middle: 1,
+    learnt: 0,
+    settled: 0,
+    raised: 0,
+    next: packet.at,
+    trigger: null,
+    clock: null,
+    aliveAt: now,
+    skip: 0,
+  };
+}
+
+function begin(
+  parameters: PickerParameters,
+  state: StationState | null,
+  packet: Packet,
+  samples: number,
+  now: number,
+): Work | 'behind' {
+  if (state === null || state.base.length !== packet.axes.length) return fresh(parameters, packet, now);
+  const how = continuation(parameters, state, packet, samples, now);
+  if (how.kind === 'behind') return 'behind';
+  if (how.kind === 'clock-set') return fresh(parameters, packet, now);
+  if (how.kind === 'gap' && how.seconds > parameters.forgetSeconds) return fresh(parameters, packet, now);
+  const work = resume(state);
+  if (how.kind === 'on') work.skip = how.skip;
+  if (how.kind === 'gap' || state.rate !== packet.rate) restart(work, packet);
+  return work;
+}
+
+/** The filter begins anew, the noise level stays. */
+function restart(work: Work, packet: Packet): void {
+  work.rate = packet.rate;
+  work.base = packet.axes.map((axis) => axis[0] ?? 0);
+  work.last = work.last.map(() => Number.NaN);
+  work.delays.fill(0);
+  work.short = [...work.long];
+  work.middle = 1;
+  work.settled = 0;
+  work.raised = 0;
+  work.trigger = null;
+}
+
+function resume(state: StationState): Work {
+  return {
+    ...state,
+    // JSON has no NaN: null stands for "no sample yet".
+    last: state.last.map((value) => value ?? Number.NaN),
+    base: [...state.base],
+    constant: [...state.constant],
+    delays: [...state.delays],
+    short: [...state.short],
+    long: [...state.long],
+    trigger: state.trigger === null ? null : { ...state.trigger },
+    skip: 0,
+  };
+}
+
+function finish(work: Work): StationState {
+  const { skip: _skip, clock, ...rest } = work;
+  if (clock === null) throw new TypeError('a station without a clock');
+  return { ...rest, clock, behind: null };
+}
+
+function behindState(
+  parameters: PickerParameters,
+  state: StationState | null,
+  packet: Packet,
+  samples: number,
+  now: number,
+): StationState | null {
+  if (state === null) return null;
+  const how = continuation(parameters, state, packet, samples, now);
+  return how.kind === 'behind' ? { ...state, behind: how.behind } : state;
+}
+
+/** One sample of all axes; `time` by the device's clock. */
+function sample(
+  parameters: PickerParameters,
+  tuning: Tuning,
+  work: Work,
+  axes: readonly (readonly number[])[],
+  index: number,
+  time: number,
+  shift: number,
+  ended: OpenTrigger[],
+): void {
+  const count = axes.length;
+  const floor = parameters.floor * parameters.floor;
+  // While the noise level is young it is the plain mean of what was heard.
+  const learning = work.settled < tuning.settle ? 0 : Math.max(tuning.long, 1 / (work.learnt + 1));
+  let [sum, single, energies, peak, stuck, clipped] = [0, 0, 0, 0, 0, false];
+  for (let axis = 0; axis < count; axis += 1) {
+    const raw = axes[axis]?.[index] ?? 0;
+    const run = raw === work.last[axis] ? (work.constant[axis] ?? 0) + 1 : 0;
+    if (run < (work.constant[axis] ?? 0) && (work.constant[axis] ?? 0) >= tuning.stuck) stuck += 1;
+    work.constant[axis] = run;
+    work.last[axis] = raw;
+    const base = (work.base[axis] ?? 0) + tuning.mean * (raw - (work.base[axis] ?? 0));
+    work.base[axis] = base;
+    if (run >= CLIPPED_SAMPLES && Math.abs(raw - base) >= CLIPPED) clipped = true;
+    const value = filter(tuning.sections, work.delays, axis, raw - base);
+    const energy = value * value;
+    peak += energy;
+    const short = (work.short[axis] ?? 0) + tuning.short * (energy - (work.short[axis] ?? 0));
+    work.short[axis] = short;
+    const known = work.long[axis] ?? 0;
+    const long = work.trigger === null && run < tuning.constant ? known + learning * (energy - known) : known;
+    work.long[axis] = long;
+    const noise = long > floor ? long : floor;
+    const ratio = short / noise;
+    sum += ratio;
+    if (ratio > single) single = ratio;
+    energies += energy / noise;
+  }
+  const mean = sum / count;
+  work.middle += tuning.middle * (mean - work.middle);
+  if (stuck > 0) return relearn(work);
+  work.settled += 1;
+  if (work.settled <= tuning.settle) return void (work.middle = 1);
+  work.learnt += 1;
+  work.raised = mean < parameters.offRatio ? 0 : work.raised + 1;
+  if (work.learnt < tuning.warm) return;
+  const on = mean > (tuning.all[count] ?? Infinity) || single > tuning.single;
+  judge(
+    parameters,
+    tuning,
+    work,
+    { mean, on, energies: energies / count, peak: Math.sqrt(peak), clipped, time, shift },
+    ended,
+  );
+}
+
+function filter(sections: readonly Section[], delays: number[], axis: number, input: number): number {
+  let value = input;
+  let at = axis * sections.length * 2;
+  for (const { b0, b1, b2, a1, a2 } of sections) {
+    const out = b0 * value + (delays[at] ?? 0);
+    delays[at] = b1 * value - a1 * out + (delays[at + 1] ?? 0);
+    delays[at + 1] = b2 * value - a2 * out;
+    value = out;
+    at += 2;
+  }
+  return value;
+}
+
+/** A sensor that was stuck: what it said before means nothing now. */
+function relearn(work: Work): void {
+  work.base = work.last.map((value) => value);
+  work.delays.fill(0);
+  work.short.fill(0);
+  work.long.fill(0);
+  work.middle = 1;
+  work.learnt = 0;
+  work.settled = 0;
+  work.trigger = null;
+}
+
+interface Heard {
+  readonly mean: number;
+  readonly on: boolean;
+  readonly energies: number;
+  readonly peak: number;
+  readonly clipped: boolean;
+  readonly time: number;
+  readonly shift: number;
+}
+
+/** Begins, continues or ends a trigger. */
+function judge(parameters: PickerParameters, tuning: Tuning, work: Work, heard: Heard, ended: OpenTrigger[]): void {
+  const { trigger } = work;
+  if (trigger === null) {
+    // The onset is where the ratio last rose over the end of a trigger, at most two short windows ago.
+    const back = Math.min(work.raised, tuning.back);
+    if (heard.on) work.trigger = open(heard, heard.time - (back * 1000) / tuning.rate, false);
+    return;
+  }
+  const { mean, energies, peak } = heard;
+  trigger.samples += 1;
+  trigger.sum += energies;
+  trigger.sumOfSquares += energies * energies;
+  trigger.peak = Math.max(trigger.peak, peak);
+  trigger.level = Math.max(trigger.level, mean);
+  if (heard.clipped) trigger.clipped = true;
+  if (trigger.sum * trigger.sum >= tuning.spread * trigger.sumOfSquares) trigger.confirmed = true;
+  if (mean < parameters.offRatio || trigger.samples > tuning.longest) {
+    // What the shaking fell to is the noise that the next one has to stand out of; so is shaking that does not end.
+    for (let axis = 0; axis < work.long.length; axis += 1)
+      work.long[axis] = Math.max(work.long[axis] ?? 0, work.short[axis] ?? 0);
+    close(work, ended);
+  } else if (trigger.confirmed && trigger.samples > tuning.jump && mean > parameters.jumpRatio * work.middle) {
+    close(work, ended);
+    work.trigger = open(heard, heard.time, true);
+  }
+}
+
+function close(work: Work, ended: OpenTrigger[]): void {
+  if (work.trigger !== null) ended.push(work.trigger);
+  work.trigger = null;
+}
+
+function open({ mean, peak, energies, clipped, time, shift }: Heard, onset: number, again: boolean): OpenTrigger {
+  return {
+    onset,
+    at: Math.round(onset + shift),
+    again,
+    samples: Math.round(time - onset) > 0 ? 0 : 1,
+    sum: energies,
+    sumOfSquares: energies * energies,
+    peak,
+    level: mean,
+    confirmed: false,
+    clipped,
+    told: 0,
+    toldPeak: 0,
+  };
+}
+
+/** What is worth telling after a packet. */
+function tell(parameters: PickerParameters, work: Work, ended: OpenTrigger[], period: number, now: number): Told[] {
+  const told: Told[] = [];
+  if (work.clock === null || !steady(parameters, work.clock)) return told;
+  for (const trigger of work.trigger === null ? ended : [...ended, work.trigger]) {
+    const due = trigger.told === 0 || trigger.peak >= trigger.toldPeak * parameters.growth;
+    const worth =
+      trigger.confirmed && trigger.peak >= parameters.leastAmplitude && trigger.told < parameters.mostUpdates;
+    if (!due || !worth || now - trigger.at > parameters.liveMs) continue;
+    trigger.told += 1;
+    trigger.toldPeak = trigger.peak;
+    told.push(pickOf(trigger, period));
+  }
+  if (now - work.aliveAt >= parameters.aliveSeconds * 1000) {
+    work.aliveAt = now;
+    told.push({ kind: 'alive', at: now, noise: Math.sqrt(work.long.reduce((sum, energy) => sum + energy, 0)) });
+  }
+  return told;
+}
+
+function pickOf({ at, again, peak, level, samples, clipped }: OpenTrigger, period: number): Pick {
+  return { kind: 'pick', at, again, amplitude: peak, level, lasted: Math.round(samples * period), clipped };
+}
