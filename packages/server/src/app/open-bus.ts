@@ -42,7 +42,11 @@ export function openBus(settings: Settings, { clusterSecret, clock, instance, lo
     onListenerError,
     onDropped: (reason, topic) => void dropped.warn(`bus-${reason}`, { topic }, 'a message of the bus was dropped'),
     observe: (command, seconds) => metrics.redis.observe({ command }, seconds),
-    onEvent: (event) => void told.warn(`bus-${event.kind}`, { ...event }, SAID[event.kind]),
+    onEvent: (event) => {
+      // At a start there is nothing to enter yet.
+      if (event.kind === 'rejoined' && event.entries === 0) return;
+      told.warn(`bus-${event.kind}`, { ...event }, SAID[event.kind]);
+    },
     onLag: (seconds) => metrics.busLag.set({}, seconds),
   });
 }

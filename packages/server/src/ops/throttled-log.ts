@@ -3,7 +3,7 @@
  * The next line of a reason says how many were left out. Reasons are bounded; past the bound they share one.
  */
 import { type Clock, systemClock } from '../lib/clock.ts';
-import type { Level, LogFields, Logger } from './logging.ts';
+import type { LogFields } from './logging.ts';
 
 /** Writes at most one line for each reason and stretch. */
 export interface ThrottledLog {
@@ -12,19 +12,20 @@ export interface ThrottledLog {
   error(reason: string, fields: LogFields, message: string): boolean;
 }
 
+/** Where the lines go. */
+export interface ThrottledInto {
+  warn(fields: LogFields, message: string): void;
+  error(fields: LogFields, message: string): void;
+}
+
 /** Most reasons that are told apart. */
 const MOST_REASONS = 200;
 const OTHER_REASON = 'other';
 
 /** Builds a {@link ThrottledLog} over `log`: one line for each reason in `perMs` milliseconds. */
-export function throttled(log: Logger, perMs: number, clock: Clock = systemClock): ThrottledLog {
+export function throttled(log: ThrottledInto, perMs: number, clock: Clock = systemClock): ThrottledLog {
   const reasons = new Map<string, { until: number; leftOut: number }>();
-  const write = (
-    level: Extract<Level, 'warn' | 'error'>,
-    asked: string,
-    fields: LogFields,
-    message: string,
-  ): boolean => {
+  const write = (level: keyof ThrottledInto, asked: string, fields: LogFields, message: string): boolean => {
     const reason = reasons.has(asked) || reasons.size < MOST_REASONS ? asked : OTHER_REASON;
     const now = clock.monotonic();
     const state = reasons.get(reason);

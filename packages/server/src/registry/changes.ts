@@ -5,6 +5,7 @@
  */
 import type { PublishSubscribe } from '../bus/ports/bus.ts';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
+import { throttled } from '../ops/throttled-log.ts';
 
 /** The topic. */
 export const REGISTRY_TOPIC = 'registry';
@@ -20,6 +21,9 @@ export interface RegistryChange {
 export interface RegistryLog {
   warn(fields: object, message: string): void;
 }
+
+/** Changes that could not be published are told once in this time, ms. */
+const TOLD_MS = 1000;
 
 /** Announces changes and hears those of others. */
 export interface Changes {
@@ -51,11 +55,14 @@ export async function openChanges(
     const change = parseChange(payload);
     if (change !== null) heard(change);
   });
+  const warn = (fields: object, message: string): void => log.warn(fields, message);
+  const failures = throttled({ warn, error: warn }, TOLD_MS);
   return {
     announce(change) {
       heard(change);
       pubsub.publish(REGISTRY_TOPIC, JSON.stringify(change)).catch((error: unknown) => {
-        log.warn({ err: error, noun: change.noun, id: change.id }, 'a change of the registry was not published');
+        const { noun, id } = change;
+        failures.warn('unpublished', { err: error, noun, id }, 'a change of the registry was not published');
       });
     },
     close: unsubscribe,

@@ -109,7 +109,7 @@ export function createAdmission(options: AdmissionOptions): Admission {
         const over = holders.slice(0, Math.max(0, holders.length - options.maxConnectionsPerUser));
         for (const { id } of over) {
           options.replace(id);
-          await pubsub.publish(REPLACED_TOPIC, id);
+          await guarded(() => pubsub.publish(REPLACED_TOPIC, id), undefined);
         }
       }, undefined),
     leaveUser(path, user, connection) {

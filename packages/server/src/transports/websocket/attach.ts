@@ -13,6 +13,7 @@ import type { Duplex } from 'node:stream';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { throttled } from '../../ops/throttled-log.ts';
 import { type Admission, createAdmission } from './admission.ts';
 import { answerProtocol } from './carrier.ts';
 import { type Connection, createConnection } from './connection.ts';
@@ -27,6 +28,8 @@ const HANDSHAKES_MOST = 1000;
 /** Fragments of one message, and chunks of the socket that may wait to be parsed. */
 const FRAGMENTS_MOST = 64;
 const CHUNKS_MOST = 1024;
+/** Failures of one kind are told once in this time, in ms. */
+const FAILURE_MS = 1000;
 /** The name of the channel behind the one path so far. */
 const CHANNEL = 'alerts';
 
@@ -125,13 +128,16 @@ function watchSockets(server: Server): { readonly startedAt: WeakMap<Duplex, num
 export function attachWebSocket(server: Server, options: WebSocketOptions): WebSocketTransport {
   const { settings, metrics, log } = options;
   const connections = createConnections(options);
+  const tell = (fields: object, message: string): void => log.error(fields, message);
+  // One line for all the connects of a second: with the bus away there is a failure for each.
+  const failures = throttled({ warn: tell, error: tell }, FAILURE_MS, options.clock);
   const admission = createAdmission({
     ...options.bus,
     maxConnectionsPerUser: settings.maxConnectionsPerUser,
     maxConnectionsPerAddress: settings.maxConnectionsPerAddress,
     reconnectsPerMinute: settings.reconnectsPerMinute,
     replace: (id) => connections.get(id)?.close('replaced'),
-    onFailure: (error) => log.error({ err: error }, 'connection limits are not reachable'),
+    onFailure: (error) => void failures.error('limits', { err: error }, 'connection limits are not reachable'),
   });
   const wss = new WebSocketServer({
     noServer: true,
