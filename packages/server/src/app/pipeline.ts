@@ -177,8 +177,7 @@ function createEnvelopeIngest(
     append: (envelopes) => parts.log.append(envelopes),
     partitions: parts.log.partitions,
     monotonic: () => clock.monotonic(),
-    committed: (partitions) =>
-      void bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions].join(' ')).catch(() => undefined),
+    committed: (partitions) => hintWorkers(ground, partitions),
     failed: (error) => void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),
     overload: () => {
       const overload = parts.backlog() > MOST_BACKLOG ? BEHIND : load.overloaded();
@@ -204,6 +203,11 @@ function createEnvelopeIngest(
     envelopes: createIngest([...key, parseJws(), ...device, checkSchema(parts.meaning.parsers), ...last], counts),
     originals: createIngest([...key, parseOriginal, ...device, originalEnvelope, ...last], counts),
   };
+}
+
+/** Tells workers of every process that these partitions have grown; whoever misses it looks twice a second. */
+function hintWorkers({ bus }: Ground, partitions: Iterable<number>): void {
+  bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions].join(' ')).catch(() => undefined);
 }
 
 interface WorkerParts {
@@ -240,6 +244,7 @@ function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
     },
     raise: (sql, findings, now) => parts.ledger.raise(sql, findings, now),
     publish: parts.publish,
+    grown: (partitions) => hintWorkers(ground, partitions),
     now: () => clock.now(),
     standing: ground.membership.standing,
     // A private store has one process: leases of the one before it need not run out.

@@ -98,6 +98,8 @@ export async function cycle<Message>(
   for (const { own, outcome } of shares) settle(own, outcome);
   if (committed.messages.length > 0) options.publish(committed.messages);
   loop.wake(committed.appended);
+  const elsewhere = new Set(committed.appended.filter((partition) => !loop.owned.has(partition)));
+  if (elsewhere.size > 0) options.grown?.([...elsewhere]);
   tell(options, shares);
 }
 

@@ -18,6 +18,8 @@ export interface WorkerOptions<Message> {
   /** Turns findings into alerts inside the transaction; answers the messages to publish after it. */
   readonly raise: (sql: Transaction, findings: readonly AlertFinding[], now: number) => Promise<readonly Message[]>;
   readonly publish: (messages: readonly Message[]) => void;
+  /** Findings were committed to partitions that another worker has; absent where there is none. */
+  readonly grown?: (partitions: readonly number[]) => void;
   readonly now: () => number;
   /** This worker among those that live; as of a moment ago. */
   readonly standing: () => Standing;

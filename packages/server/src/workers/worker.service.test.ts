@@ -169,6 +169,16 @@ describe.each(engines)('workers on %s', (engine) => {
     expect((await database.db.query<{ key: string }>('SELECT key FROM log_failures')).length).toBe(1);
   });
 
+  test('who has the partition of a finding is told at once, when it is another worker', async () => {
+    const zone = partitionOf('zone:z', log.partitions);
+    await log.acquire('other', { among: [zone], most: 1, ttlMs: 60_000, seize: false });
+    const told: (readonly number[])[] = [];
+    start('one', { grown: (partitions) => void told.push(partitions) });
+    await log.append(Array.from({ length: 60 }, (_, i) => envelope(i, 'a')));
+    await vi.waitFor(() => expect(told.length).toBeGreaterThan(0), { timeout: 10_000 });
+    expect(new Set(told.flat())).toEqual(new Set([zone]));
+  });
+
   test('a cycle that takes the store too long is tried in smaller pieces', async () => {
     const store = createWorkStore(database.db);
     const cause = Object.assign(new Error('canceling statement due to statement timeout'), { code: '57014' });
