@@ -1,12 +1,15 @@
 /** The profiles and detectors of this installation, with their parameters, in the shapes that ingest and workers take. */
 import type { ProfileName } from '@tocsin/protocol/envelope';
 import type { Detector } from '../detectors/detector.ts';
+import { networkDetector } from '../detectors/network.ts';
+import { stationWatcher } from '../detectors/station-watcher.ts';
 import { swarmDetector } from '../detectors/swarm.ts';
 import type { ParseReading } from '../ingest/schema.ts';
 import { decodeEnvelope } from '../profiles/decode.ts';
 import { hostProfile } from '../profiles/host/host.ts';
 import { mobileProfile } from '../profiles/mobile/mobile.ts';
-import type { Profile } from '../profiles/profile.ts';
+import type { Profile, Watcher } from '../profiles/profile.ts';
+import { NETWORK, PICKER } from '../profiles/seismic/detection.ts';
 import { seismicProfile } from '../profiles/seismic/seismic.ts';
 import type { Meaning } from '../workers/batch.ts';
 
@@ -28,8 +31,9 @@ export interface MeaningOfReadings {
 export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
   const windowMs = settings.swarmWindowSeconds * 1000;
   const liveMs = settings.liveReadingSeconds * 1000;
+  const station = stationWatcher({ ...PICKER, liveMs });
   const profiles: Readonly<Record<ProfileName, Profile>> = {
-    seismic: seismicProfile({ windowMs, liveMs }),
+    seismic: seismicProfile({ windowMs, liveMs, watchers: [station as Watcher<unknown>] }),
     host: hostProfile,
     mobile: mobileProfile,
   };
@@ -37,13 +41,18 @@ export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
   const swarm = swarmDetector({ sensors: settings.swarmSensors, windowMs, cooldownMs, liveMs });
   // States and inputs of detectors are their own affair; the worker only carries them.
   const ofZone = [swarm as Detector<unknown, unknown>];
+  const ofNetwork = [networkDetector(NETWORK) as Detector<unknown, unknown>];
   return {
     parsers: { seismic: profiles.seismic.parse, host: profiles.host.parse, mobile: profiles.mobile.parse },
     meaning: {
       decode: ({ kind, body }) => decodeEnvelope(profiles, kind === 'original' ? 'original' : 'envelope', body),
       measure: (profile, reading) => profiles[profile].measure(reading),
       notice: (profile, origin, readings) => profiles[profile].notice(origin, readings),
-      detectors: (key) => (key.startsWith('zone:') ? ofZone : []),
+      watchers: (profile) => profiles[profile].watchers,
+      detectors: (key) => {
+        if (key.startsWith('zone:')) return ofZone;
+        return key.startsWith('network:') ? ofNetwork : [];
+      },
     },
   };
 }

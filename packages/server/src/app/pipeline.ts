@@ -14,7 +14,6 @@ import { originalEnvelope, parseOriginal } from '../ingest/original.ts';
 import { checkSchema } from '../ingest/schema.ts';
 import { checkSignature } from '../ingest/signature.ts';
 import type { TransportName } from '../ingest/stage.ts';
-import { fingerprint } from '../alerts/fingerprint.ts';
 import { createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
 import { createIdFactory } from '../lib/ulid.ts';
 import { throttled } from '../ops/throttled-log.ts';
@@ -29,6 +28,7 @@ import type { Log } from '../store/ports/log.ts';
 import { startWorker, type Worker } from '../workers/worker.ts';
 import type { Ground } from './ground.ts';
 import { type Backlog, watchBacklog } from './backlog.ts';
+import { completeFinding } from './complete-finding.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
 
@@ -226,22 +226,7 @@ function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
     log: parts.log,
     store: createWorkStore(store.db),
     meaning: parts.meaning.meaning,
-    complete: async ({ finding, key, traceparent }) => {
-      const zone = finding.zoneId === null ? null : await registry.zoneFacts(finding.zoneId);
-      const name = zone?.name ?? finding.zoneId ?? '';
-      const named = (text: string): string => text.replaceAll('{zone}', () => name);
-      const { latitude, longitude } = zone?.place ?? finding;
-      return {
-        ...finding,
-        // The trace of the envelope that the finding was told with: one trace runs from the device to the viewer.
-        evidence: traceparent === null ? finding.evidence : { ...finding.evidence, traceparent },
-        headline: named(finding.headline),
-        description: named(finding.description),
-        latitude,
-        longitude,
-        fingerprint: fingerprint(finding.kind, key, finding.onset),
-      };
-    },
+    complete: (found) => completeFinding(registry, found),
     raise: (sql, findings, now) => parts.ledger.raise(sql, findings, now),
     publish: parts.publish,
     grown: (partitions) => hintWorkers(ground, partitions),

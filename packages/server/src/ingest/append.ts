@@ -10,8 +10,8 @@
 import { createHash } from 'node:crypto';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { partitionOf } from '../lib/partition.ts';
-import type { AppendOutcome, EnvelopeAppend } from '../store/ports/log.ts';
-import type { Draft, Stage } from './stage.ts';
+import type { AppendOutcome, DeviceContext, EnvelopeAppend } from '../store/ports/log.ts';
+import type { Draft, IngestDevice, Stage } from './stage.ts';
 
 /** What the stage needs and how much it may hold. */
 export interface AppendOptions {
@@ -155,9 +155,14 @@ function toAppend(draft: Draft, partitions: number): EnvelopeAppend {
     kind: draft.kind,
     receivedAt: draft.receivedAt,
     traceparent: draft.traceparent,
-    context: { device: device.number, zone: device.zoneNumber, zoneId: device.zoneId },
+    context: contextOf(device),
     body: draft.record ?? draft.body,
   };
+}
+
+function contextOf({ number, zoneNumber, zoneId, latitude, longitude }: IngestDevice): DeviceContext {
+  const context = { device: number, zone: zoneNumber, zoneId };
+  return latitude === null || longitude === null ? context : { ...context, place: { latitude, longitude } };
 }
 
 /** SHA-256 of profile and readings as they are after validation (keys in a fixed order): equal content, equal digest. */

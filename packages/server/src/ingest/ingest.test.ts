@@ -41,7 +41,17 @@ function bench(): Bench {
   const rejected: string[] = [];
   const device = (id: string): IngestDevice | null =>
     id === 'd1'
-      ? { id, number: 1, profile: 'seismic', zoneId: 'z', zoneNumber: 4, standing: self.standing, key: good.publicKey }
+      ? {
+          id,
+          number: 1,
+          profile: 'seismic',
+          zoneId: 'z',
+          zoneNumber: 4,
+          latitude: 44.5,
+          longitude: 11.25,
+          standing: self.standing,
+          key: good.publicKey,
+        }
       : null;
   const seismic = seismicProfile({ windowMs: 10_000, liveMs: 60_000 });
   const appender = createAppender({
@@ -141,7 +151,7 @@ describe('ingest', () => {
       deviceId: 'd1',
       envelopeId: 'e1',
       body,
-      context: { device: 1, zone: 4, zoneId: 'z' },
+      context: { device: 1, zone: 4, zoneId: 'z', place: { latitude: 44.5, longitude: 11.25 } },
     });
   });
 

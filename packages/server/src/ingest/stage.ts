@@ -13,7 +13,10 @@ export type TransportName = 'http' | 'original' | 'mqtt' | 'grpc' | 'websocket';
 
 /** What ingest knows of a device; `key` is its parsed public key. */
 export interface IngestDevice
-  extends Pick<DeviceRow, 'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'standing'> {
+  extends Pick<
+    DeviceRow,
+    'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'latitude' | 'longitude' | 'standing'
+  > {
   readonly key: KeyObject;
 }
 

@@ -17,12 +17,37 @@ export interface Origin {
   readonly zoneId: string | null;
   readonly envelopeId: string;
   readonly now: number;
+  /** Where the device is, degrees; null when nobody has said so. */
+  readonly place: { readonly latitude: number; readonly longitude: number } | null;
 }
 
 /** Something noticed that the detectors of another key must hear of. */
 export interface Notice {
   readonly key: string;
   readonly item: unknown;
+}
+
+/**
+ * A detector of one device, keyed by it, in the device's own partition: pure, one reading after the other in the order of
+ * the log. It tells detectors of other keys what it noticed and finds nothing by itself. States are plain JSON.
+ */
+export interface Watcher<State> {
+  /** Its name in the store, among those of all detectors; never reused for another kind of state. */
+  readonly name: string;
+  /** The same state again (the same object) says that nothing changed. */
+  readonly step: (state: State | null, origin: Origin, reading: Reading) => WatcherStep<State>;
+  /** Time has passed: a state of null is forgotten. */
+  readonly tick: (
+    state: State,
+    deviceId: string,
+    now: number,
+  ) => { readonly state: State | null; readonly findings: readonly [] };
+}
+
+/** What a reading leaves behind. */
+export interface WatcherStep<State> {
+  readonly state: State | null;
+  readonly notices: readonly Notice[];
 }
 
 /** One kind of device. */
@@ -36,4 +61,6 @@ export interface Profile {
   readonly measure: (reading: Reading) => Measured;
   /** What an envelope's readings say to other keys. */
   readonly notice: (origin: Origin, readings: readonly Reading[]) => Notice[];
+  /** What watches each of its devices. */
+  readonly watchers: readonly Watcher<unknown>[];
 }

@@ -4,7 +4,7 @@
  */
 import type { Envelope, ProfileName, Reading } from '@tocsin/protocol/envelope';
 import type { Finding, Detector } from '../detectors/detector.ts';
-import type { Measured, Notice, Origin } from '../profiles/profile.ts';
+import type { Measured, Notice, Origin, Watcher } from '../profiles/profile.ts';
 import type { LogRecord } from '../store/ports/log.ts';
 import type { FailedRecord, ReadingRow } from '../store/ports/readings.ts';
 
@@ -16,6 +16,18 @@ export interface Meaning {
   readonly notice: (profile: ProfileName, origin: Origin, readings: readonly Reading[]) => Notice[];
   /** The detectors of a finding's key, by the key's prefix (`zone`, `network` …). */
   readonly detectors: (key: string) => readonly Detector<unknown, unknown>[];
+  /** What watches each device of a profile, in its own partition; absent: nothing. */
+  readonly watchers?: (profile: ProfileName) => readonly Watcher<unknown>[];
+}
+
+/** What keeps a state between records: a detector, or the watcher of a device. */
+export interface Keeper {
+  readonly name: string;
+  readonly tick: (
+    state: unknown,
+    key: string,
+    now: number,
+  ) => { readonly state: unknown; readonly findings: readonly Finding[] };
 }
 
 /** A detector's states by key. */
@@ -23,7 +35,7 @@ export type States = Map<string, StateEntry>;
 
 /** One state in memory. */
 export interface StateEntry {
-  readonly detector: Detector<unknown, unknown>;
+  readonly detector: Keeper;
   readonly key: string;
   readonly state: unknown;
 }
@@ -50,10 +62,7 @@ export interface Outcome {
     readonly now: number;
   }[];
   /** States that changed; null where one was forgotten. */
-  readonly states: Map<
-    string,
-    StateEntry | { readonly detector: Detector<unknown, unknown>; readonly key: string; readonly state: null }
-  >;
+  readonly states: Map<string, StateEntry>;
   readonly failed: FailedRecord[];
 }
 
@@ -85,7 +94,7 @@ function one(meaning: Meaning, states: States, record: LogRecord, outcome: Outco
   switch (record.kind) {
     case 'envelope':
     case 'original':
-      return envelope(meaning, record, outcome);
+      return envelope(meaning, states, record, outcome);
     case 'finding':
       return finding(meaning, states, record, outcome);
     case 'tick':
@@ -93,7 +102,7 @@ function one(meaning: Meaning, states: States, record: LogRecord, outcome: Outco
   }
 }
 
-function envelope(meaning: Meaning, record: LogRecord, outcome: Outcome): void {
+function envelope(meaning: Meaning, states: States, record: LogRecord, outcome: Outcome): void {
   const { context, receivedAt, traceparent } = record;
   if (context === null) throw new Error('the record has no device');
   const { id, profile, readings } = meaning.decode(record);
@@ -101,10 +110,36 @@ function envelope(meaning: Meaning, record: LogRecord, outcome: Outcome): void {
     const { value, fields } = meaning.measure(profile, reading);
     return { receivedAt, at: reading.at, device: context.device, zone: context.zone, value, envelopeId: id, fields };
   });
-  const origin: Origin = { deviceId: record.key, zoneId: context.zoneId, envelopeId: id, now: receivedAt };
+  const { zoneId, place = null } = context;
+  const origin: Origin = { deviceId: record.key, zoneId, envelopeId: id, now: receivedAt, place };
   const notices = meaning.notice(profile, origin, readings);
+  const watched = (meaning.watchers?.(profile) ?? []).map((watcher) =>
+    watch(watcher, current(states, outcome, stateName(watcher.name, record.key)), origin, readings),
+  );
+  // Nothing of a record that fails takes effect, so effects come last.
   for (const row of rows) outcome.rows.push(row);
   for (const { key, item } of notices) collect(outcome.notices, key, receivedAt, traceparent, item);
+  for (const { entry, told } of watched) {
+    if (entry !== null) outcome.states.set(stateName(entry.detector.name, record.key), entry);
+    for (const { key, item } of told) collectAt(outcome.notices, key, receivedAt, traceparent, item);
+  }
+}
+
+/** A watcher over an envelope's readings, in the order of their times. The entry is null when its state is as it was. */
+function watch(
+  watcher: Watcher<unknown>,
+  before: unknown,
+  origin: Origin,
+  readings: readonly Reading[],
+): { entry: StateEntry | null; told: Notice[] } {
+  const told: Notice[] = [];
+  let state = before;
+  for (const reading of readings.length > 1 ? readings.toSorted((a, b) => a.at - b.at) : readings) {
+    const step = watcher.step(state, origin, reading);
+    state = step.state;
+    told.push(...step.notices);
+  }
+  return { entry: state === before ? null : { detector: watcher, key: origin.deviceId, state }, told };
 }
 
 /** Adds to the newest record for the key, or begins one. The record's arrival is that of its first envelope. */
@@ -117,6 +152,19 @@ function collect(
 ): void {
   const open = notices.findLast((other) => other.key === key);
   if (open !== undefined && open.items.length < ITEMS_PER_RECORD) open.items.push(item);
+  else notices.push({ key, receivedAt, traceparent, items: [item] });
+}
+
+/** The same for what a watcher tells: its detectors go by the very time of arrival, so no record holds two. */
+function collectAt(
+  notices: KeyedNotices[],
+  key: string,
+  receivedAt: number,
+  traceparent: string | null,
+  item: unknown,
+): void {
+  const open = notices.findLast((other) => other.key === key);
+  if (open?.receivedAt === receivedAt && open.items.length < ITEMS_PER_RECORD) open.items.push(item);
   else notices.push({ key, receivedAt, traceparent, items: [item] });
 }
 

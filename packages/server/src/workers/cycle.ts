@@ -1,10 +1,12 @@
 /**
  * One cycle of a worker: the records that are due in the partitions chosen, worked off and committed in one transaction.
  */
+import { PROFILES } from '@tocsin/protocol/envelope';
 import { partitionOf } from '../lib/partition.ts';
 import type { KeyedAppend, Log } from '../store/ports/log.ts';
 import type { StateRow } from '../store/ports/readings.ts';
-import { type Outcome, type StateEntry, type States, stateName } from './batch.ts';
+import { type Keeper, type Meaning, type Outcome, type StateEntry, type States, stateName } from './batch.ts';
+import { atOnePace } from './pace.ts';
 import { isHeld, LEASE_MS } from './ownership.ts';
 import { decide, type Owned, succeeded } from './partition-state.ts';
 import type { WorkerOptions } from './worker-options.ts';
@@ -48,12 +50,20 @@ async function loadStates(
 ): Promise<States> {
   const states: States = new Map();
   for (const row of await store.loadStates(partition)) {
-    const detector = meaning.detectors(row.key).find((other) => other.name === row.detector);
+    const detector = keeperOf(meaning, row.detector, row.key);
     if (detector === undefined || row.state === null) continue;
     const entry: StateEntry = { detector, key: row.key, state: JSON.parse(row.state) };
     states.set(stateName(row.detector, row.key), entry);
   }
   return states;
+}
+
+/** Whose state it is; undefined for one that is no more. Keys of detectors have a colon, ids of devices none. */
+function keeperOf(meaning: Meaning, name: string, key: string): Keeper | undefined {
+  const detectors: readonly Keeper[] = key.includes(':')
+    ? meaning.detectors(key)
+    : PROFILES.flatMap((profile) => meaning.watchers?.(profile) ?? []);
+  return detectors.find((other) => other.name === name);
 }
 
 /** A partition's share of a cycle. */
@@ -73,13 +83,15 @@ export async function cycle<Message>(
     own.due = false;
   }
   const limit = Math.min(...chosen.map((own) => own.limit));
-  const records = await log.read(
+  const bytes = Math.ceil(CYCLE_BYTES / chosen.length);
+  const read = await log.read(
     chosen.map((own) => own.lease),
     limit,
-    Math.ceil(CYCLE_BYTES / chosen.length),
+    bytes,
   );
+  const paced = atOnePace(read, limit, bytes);
   const shares = chosen.flatMap((own): Share[] => {
-    const mine = records.filter(({ partition }) => partition === own.lease.partition);
+    const mine = paced.filter(({ partition }) => partition === own.lease.partition);
     if (mine.length === 0) return [];
     // There may be more than what was read.
     own.due = true;
@@ -168,15 +180,15 @@ function statesOf(shares: readonly Share[]): StateRow[] {
   );
 }
 
+/** In the order of arrival over all partitions: what stations told reaches their network as it happened. */
 function toAppend(log: Log, outcomes: readonly Outcome[]): KeyedAppend[] {
-  return outcomes.flatMap(({ notices }) =>
-    notices.map(({ key, receivedAt, traceparent, items }) => ({
-      partition: partitionOf(key, log.partitions),
-      kind: 'finding' as const,
-      receivedAt,
-      key,
-      traceparent,
-      body: JSON.stringify(items),
-    })),
-  );
+  const notices = outcomes.flatMap((outcome) => outcome.notices).sort((a, b) => a.receivedAt - b.receivedAt);
+  return notices.map(({ key, receivedAt, traceparent, items }) => ({
+    partition: partitionOf(key, log.partitions),
+    kind: 'finding' as const,
+    receivedAt,
+    key,
+    traceparent,
+    body: JSON.stringify(items),
+  }));
 }

@@ -1,10 +1,12 @@
 /**
  * How the log's records and ids are written in Redis. Pure.
  *
- * An entry's `meta` is `<kind> <arrival> <key> <traceparent> <device number> <zone number> <zone id>` with `~` for what
+ * An entry's `meta` is `<kind> <arrival> <key> <traceparent> <device number> <zone number> <zone id>
+ * <latitude> <longitude>` with `~` for what
  * is not there, so that it reads well in `redis-cli`; `body` is the record's text.
  */
-import type { DeviceContext, EnvelopeAppend, KeyedAppend, LogKind, LogRecord } from '../../store/ports/log.ts';
+import { formatContext, parseContext } from '../../store/ports/log-context.ts';
+import type { EnvelopeAppend, KeyedAppend, LogKind, LogRecord } from '../../store/ports/log.ts';
 import { logKeys } from './keys.ts';
 
 const DAY_MS = 86_400_000;
@@ -65,7 +67,7 @@ export function digestText(digest: Buffer): string {
 
 /** `meta` of an envelope. */
 export function envelopeMeta({ kind, receivedAt, deviceId, traceparent, context }: EnvelopeAppend): string {
-  return `${kind} ${receivedAt} ${deviceId} ${traceparent ?? NONE} ${contextText(context)}`;
+  return `${kind} ${receivedAt} ${deviceId} ${traceparent ?? NONE} ${formatContext(context)}`;
 }
 
 /** `meta` of a tick. */
@@ -73,16 +75,10 @@ export function tickMeta({ kind, receivedAt, key, traceparent }: KeyedAppend): s
   return `${kind} ${receivedAt} ${key === '' ? NONE : key} ${traceparent ?? NONE}`;
 }
 
-function contextText({ device, zone, zoneId }: DeviceContext): string {
-  return zone === null ? `${device}` : `${device} ${zone} ${zoneId ?? NONE}`;
-}
-
 /** A record as the script `READ` answers it: `<offset>-0 <meta>\n<body>`. */
 export function parseRecord(partition: number, text: string): LogRecord {
   const end = text.indexOf('\n');
-  const [id = '', kind, receivedAt, key = NONE, traceparent = NONE, device, zone, zoneId = NONE] = text
-    .slice(0, end)
-    .split(' ');
+  const [id = '', kind, receivedAt, key = NONE, traceparent = NONE, ...context] = text.slice(0, end).split(' ');
   return {
     partition,
     offset: offsetOf(id),
@@ -90,14 +86,7 @@ export function parseRecord(partition: number, text: string): LogRecord {
     receivedAt: Number(receivedAt),
     key: key === NONE ? '' : key,
     traceparent: traceparent === NONE ? null : traceparent,
-    context:
-      device === undefined
-        ? null
-        : {
-            device: Number(device),
-            zone: zone === undefined ? null : Number(zone),
-            zoneId: zoneId === NONE ? null : zoneId,
-          },
+    context: parseContext(context),
     body: text.slice(end + 1),
   };
 }

@@ -36,4 +36,4 @@ function measure(reading: Reading): Measured {
 }
 
 /** The host profile. */
-export const hostProfile: Profile = { name: 'host', parse, measure, notice: () => [] };
+export const hostProfile: Profile = { name: 'host', parse, measure, notice: () => [], watchers: [] };

@@ -42,4 +42,4 @@ function measure(reading: Reading): Measured {
 }
 
 /** The mobile profile. */
-export const mobileProfile: Profile = { name: 'mobile', parse, measure, notice: () => [] };
+export const mobileProfile: Profile = { name: 'mobile', parse, measure, notice: () => [], watchers: [] };

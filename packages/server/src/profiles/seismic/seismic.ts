@@ -4,7 +4,7 @@ import type { Reading, TriggerReading, WaveformReading } from '@tocsin/protocol/
 import { LIMITS } from '@tocsin/protocol/limits';
 
 import { checkObject, isObject, numbers, numberWithin, required, time, type Fields } from '../fields.ts';
-import type { Measured, Notice, Origin, Profile } from '../profile.ts';
+import type { Measured, Notice, Origin, Profile, Watcher } from '../profile.ts';
 import type { Trigger } from './trigger.ts';
 
 /** What the profile needs to know of the installation. */
@@ -13,6 +13,8 @@ export interface SeismicOptions {
   readonly windowMs: number;
   /** Readings older than this at their arrival raise no live alert, ms. */
   readonly liveMs: number;
+  /** What watches waveforms; absent: nothing. */
+  readonly watchers?: readonly Watcher<unknown>[];
 }
 
 const TRIGGER: Fields = { at: required(time), value: required(numberWithin(-Infinity, Infinity)) };
@@ -92,5 +94,6 @@ function notice(options: SeismicOptions, origin: Origin, readings: readonly Read
 
 /** The seismic profile. */
 export function seismicProfile(options: SeismicOptions): Profile {
-  return { name: 'seismic', parse, measure, notice: (origin, readings) => notice(options, origin, readings) };
+  const { watchers = [] } = options;
+  return { name: 'seismic', parse, measure, notice: (origin, readings) => notice(options, origin, readings), watchers };
 }

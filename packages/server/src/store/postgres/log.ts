@@ -8,7 +8,6 @@
 import type {
   AppendOutcome,
   BatchCommit,
-  DeviceContext,
   EnvelopeAppend,
   KeyedAppend,
   Lease,
@@ -19,6 +18,7 @@ import type {
   ReadFrom,
 } from '../ports/log.ts';
 import type { Database, Sql } from '../ports/database.ts';
+import { formatContext, parseContext } from '../ports/log-context.ts';
 import { takeHeads } from './log-heads.ts';
 import { batchColumns, keyedColumns, LOCK_POSITIONS } from './work-columns.ts';
 
@@ -224,22 +224,7 @@ async function read(db: Database, from: readonly ReadFrom[], limit: number, maxB
     receivedAt: row.received_at,
     key: row.key,
     traceparent: row.traceparent,
-    context: parseContext(row.context),
+    context: parseContext(row.context.split(' ')),
     body: row.body,
   }));
-}
-
-/** `<device number> <zone number> <zone id>`, without the last two for a device without a zone. */
-function formatContext(context: DeviceContext): string {
-  return context.zone === null ? `${context.device}` : `${context.device} ${context.zone} ${context.zoneId ?? ''}`;
-}
-
-function parseContext(text: string): DeviceContext | null {
-  if (text === '') return null;
-  const [device, zone, zoneId] = text.split(' ');
-  return {
-    device: Number(device),
-    zone: zone === undefined ? null : Number(zone),
-    zoneId: zoneId === undefined || zoneId === '' ? null : zoneId,
-  };
 }

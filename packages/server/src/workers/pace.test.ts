@@ -1,0 +1,51 @@
+import { describe, expect, test } from 'vitest';
+import type { LogRecord } from '../store/ports/log.ts';
+import { atOnePace } from './pace.ts';
+
+function records(partition: number, ...arrivals: number[]): LogRecord[] {
+  return arrivals.map((receivedAt, i) => ({
+    ...{
+      partition,
+      offset: i + 1,
+      kind: 'envelope',
+      receivedAt,
+      key: `d${partition}`,
+      traceparent: null,
+      context: null,
+    },
+    body: 'x'.repeat(10),
+  }));
+}
+
+const arrivals = (kept: readonly LogRecord[]): [number, number][] =>
+  kept.map(({ partition, receivedAt }) => [partition, receivedAt]);
+
+describe('the pace of partitions that share a cycle', () => {
+  test('whoever has read everything keeps everything', () => {
+    const all = [...records(0, 1, 2), ...records(1, 50)];
+    expect(atOnePace(all, 3, 1000)).toEqual(all);
+  });
+
+  test('nobody goes beyond the arrival that the slowest got to, whether its read ended by count or by bytes', () => {
+    const all = [...records(0, 1, 2, 3), ...records(1, 2, 3, 4), ...records(2, 9)];
+    const wanted = [...[1, 2, 3].map((at) => [0, at]), [1, 2], [1, 3]];
+    expect(arrivals(atOnePace(all, 3, 1000))).toEqual(wanted);
+    expect(arrivals(atOnePace(all, 99, 30))).toEqual(wanted);
+  });
+
+  test('the slowest keeps all of its records even when they did not arrive in order, and no record is passed over', () => {
+    const all = [...records(0, 7, 6, 4, 3), ...records(1, 2, 9, 1)];
+    expect(arrivals(atOnePace(all, 4, 1000))).toEqual([
+      [0, 7],
+      [0, 6],
+      [0, 4],
+      [0, 3],
+      [1, 2],
+    ]);
+  });
+
+  test('a partition alone is not held back', () => {
+    const all = records(0, 7, 3);
+    expect(atOnePace(all, 1, 1)).toEqual(all);
+  });
+});
