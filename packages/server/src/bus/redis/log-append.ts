@@ -2,8 +2,8 @@
  * How records enter the log on Redis Streams: one script for each partition (and day of arrival) of a batch, all under way
  * at once.
  *
- * Guarantees: ids and records of a partition in one step. Nothing is sent twice; a record whose first try landed unseen
- * (the answer was lost) comes back as `replay` when its device tries again. A script that reaches a server late (frozen, or
+ * Guarantees: ids and records of a partition in one step. A record whose first try landed unseen (the answer was lost)
+ * comes back as `replay` when it is sent again, by its device or, on a Cluster, by ioredis. A script that reaches a server late (frozen, or
  * this process was) does nothing: it carries the last moment at which it may take effect, by that server's clock. No
  * offset is given at or below a position: on a server that may have lost writes the floor is raised first
  * (`log-scripts.ts`), with the store's word for it.
