@@ -189,6 +189,18 @@ describeWith(['redis'], 'the log on Redis Streams when Redis loses writes', () =
     expect(await server.cli('xlen', records)).toBe('1');
   });
 
+  test('what was refused because a frozen Redis did not answer in time is not appended when it wakes', async () => {
+    const { server, open } = await start();
+    await open.log.append(envelopes('a', 1));
+    server.freeze();
+    await expect(open.log.append(envelopes('b', 3))).rejects.toMatchObject({ code: 'store-unavailable' });
+    server.thaw();
+    await vi.waitUntil(() => open.link.circuit() === 'closed' && open.link.client.status === 'ready', 10_000);
+    expect(await server.cli('xlen', keysOf(PARTITION).records)).toBe('1');
+    await vi.waitFor(async () => expect(await open.log.append(envelopes('b', 3))).toHaveLength(3), 5000);
+    expect(await readAll(open, 0)).toHaveLength(4);
+  });
+
   test('away: appends and reads of streams say so; the store’s partitions and the state go on', async () => {
     const { server, open } = await start();
     const { log, db } = open;
