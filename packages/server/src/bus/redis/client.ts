@@ -115,6 +115,8 @@ function clusterOptions(
     enableOfflineQueue: false,
     // Names stay names: certificates speak of them, and each connection looks them up anew.
     dnsLookup: (address, callback) => callback(null, address),
+    // A Cluster that is down says so at once: to wait for it (100 ms, up to 16 times) is the circuit's work.
+    retryDelayOnClusterDown: 0,
     slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
     slotsRefreshInterval: 10_000,
     shardedSubscribers: options.subscriber ?? false,
