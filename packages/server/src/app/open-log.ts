@@ -86,7 +86,8 @@ export async function openLog(settings: Settings, { db, clock, log, metrics, onC
         endLooks = repeat([{ name: 'log backend', everyMs: LOOK_MS, work: look }], () => undefined);
       },
       close: async () => {
-        await endLooks();
+        // Not waited for: the store may be frozen, and what a look finds now concerns nobody.
+        void endLooks();
         await link?.close();
       },
     };

@@ -3,15 +3,13 @@
  * at once.
  *
  * Guarantees: ids and records of a partition in one step. A record whose first try landed unseen (the answer was lost)
- * comes back as `replay` when it is sent again, by its device or, on a Cluster, by ioredis. A script that reaches a server late (frozen, or
- * this process was) does nothing: it carries the last moment at which it may take effect, by that server's clock, a little
- * before its answer is waited for no more. No
- * offset is given at or below a position: on a server that may have lost writes the floor is raised first
- * (`log-scripts.ts`), with the store's word for it.
+ * comes back as `replay` when it is sent again, by its device or, on a Cluster, by ioredis. A script that reaches a server
+ * late (frozen, or this process was) does nothing: it carries the last moment at which it may take effect, by that server's
+ * clock, a little before its answer is waited for no more. No offset is given at or below a position: on a server that may
+ * have lost writes the floor is raised first (`log-scripts.ts`), with the store's word for it.
  * Failure: rejects with `store-unavailable`; records of some partitions may have landed by then, and those whose answer was
- * lost with the connection. So it does, and for good,
- * when the installation has changed to another backend meanwhile (this process was frozen), or another installation uses
- * the same Redis.
+ * lost with the connection. So it does, and for good, when the installation has changed to another backend meanwhile (this
+ * process was frozen), or another installation uses the same Redis.
  */
 import { Cluster } from 'ioredis';
 import { CodedError } from '../../lib/coded-error.ts';
