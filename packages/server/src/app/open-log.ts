@@ -24,6 +24,7 @@ import type { Settings } from './settings.ts';
 
 /** A start waits so long for the log's Redis, ms: a connection is refused work until it stands. */
 const CONNECT_MOST_MS = 10_000;
+const UNSUITABLE = 'the log’s Redis may lose accepted readings';
 /** How often it is looked whether the backend is still the same, ms. */
 const LOOK_MS = 1000;
 
@@ -65,7 +66,10 @@ export async function openLog(settings: Settings, { db, clock, log, metrics, onC
       : null;
   try {
     await link?.ready(CONNECT_MOST_MS);
-    if (wanted === 'redis' && link !== null) await checkLogRedis(link);
+    if (wanted === 'redis' && link !== null) {
+      await checkLogRedis(link);
+      checkAgain(link, (err) => void failures.warn('log-redis-unsuitable', { err }, UNSUITABLE));
+    }
     const choice = await adoptLogBackend({ wanted, backends, store, link, now: () => clock.now() });
     const records =
       wanted === 'redis' && link !== null
@@ -95,4 +99,17 @@ export async function openLog(settings: Settings, { db, clock, log, metrics, onC
     await link?.close();
     throw error;
   }
+}
+
+/** After a failover it may be another server, which was not told what the first was. One that is away is told elsewhere. */
+function checkAgain(link: RedisLink, unsuitable: (error: unknown) => void): void {
+  const check = (): void =>
+    void checkLogRedis(link).catch((error: unknown) => {
+      if (hasCode(error, 'log-redis-unsuitable')) unsuitable(error);
+    });
+  link.client.on('ready', check);
+  link.client.on('+node', check);
+  link.onCircuit((circuit) => {
+    if (circuit === 'closed') check();
+  });
 }
