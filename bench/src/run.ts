@@ -1,6 +1,7 @@
 /** `npm run bench -- <name> [--json]`. */
 import { benchAlert } from './alert.ts';
 import { benchCluster } from './cluster.ts';
+import { benchDetect } from './detect.ts';
 import { benchIngest } from './ingest.ts';
 import { benchLog } from './log.ts';
 import { benchPersist } from './persist.ts';
@@ -12,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   alert: benchAlert,
   log: benchLog,
   cluster: benchCluster,
+  detect: benchDetect,
 };
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));

@@ -107,6 +107,42 @@ describeWith(['redis', 'postgres15-postgis'], 'two gateways and two workers as p
     await expect.poll(stored, { timeout: 5000, interval: 50 }).toBe(DEVICES);
   });
 
+  test('let nobody in who is not on their bus or would lose what was accepted: exit 78, one line for each mistake', async () => {
+    const other = await startRedis({ args: ['--requirepass', PASSWORD] });
+    const evicting = await startRedis({
+      args: ['--requirepass', PASSWORD, '--appendonly', 'yes', '--maxmemory-policy', 'allkeys-lru'],
+    });
+    const wrong: readonly (readonly [Readonly<Record<string, string>>, RegExp])[] = [
+      [{ REDIS_URL: '' }, /REDIS_URL/],
+      [{ REDIS_URL: other.url }, /another Redis/],
+      [{ CLUSTER_SECRET: 'a secret of the cluster of another test' }, /CLUSTER_SECRET/],
+      [{ LOG_BACKEND: 'redis' }, /appendonly yes/],
+      [{ LOG_BACKEND: 'redis', REDIS_URL: evicting.url }, /noeviction/],
+      [{ ROLES: 'gateway,king', REDIS_URL: `http://:${PASSWORD}@redis` }, /REDIS_URL.*\nROLES.*king/],
+    ];
+    const tries = await Promise.all(
+      wrong.map(([environment], i) => start(`x${i}`, { LOG_LEVEL: 'fatal', ...environment })),
+    );
+    for (const [i, { exited, output }] of tries.entries()) {
+      expect(await exited, output()).toBe(78);
+      expect(output()).toMatch(wrong[i]?.[1] ?? /^$/);
+      expect(output()).not.toContain(PASSWORD);
+      for (const line of output().trim().split('\n'))
+        expect(line).toMatch(/^(?:tocsin: |[A-Z]+[A-Z_]+ must ).{10,280}$/);
+    }
+    await Promise.all([other.stop(), evicting.stop()]);
+    expect(await ready(baseOf(0))).toBe('ok');
+  });
+
+  test('that are workers answer for their health and nothing else', async () => {
+    const base = workers[0]?.base ?? '';
+    expect(await ready(base)).toBe('ok');
+    for (const path of ['/health/live', '/metrics']) expect((await call(base + path)).status).toBe(200);
+    for (const path of ['/v1/readings', '/misurations/', '/v1/auth/login', '/v1/alerts', '/ws/alerts']) {
+      for (const method of ['GET', 'POST']) expect((await call(base + path, { method })).status).toBe(404);
+    }
+  });
+
   test('end in time when they are told to in the middle of work: nothing is lost, others take over', async () => {
     const senders = startSenders([baseOf(0), baseOf(1)], fleet);
     const person = await newPerson(baseOf(0), token);

@@ -80,11 +80,11 @@ describeWith(['redis'], 'Redis servers for tests', () => {
       child.stdout.once('data', (data) => resolve(String(data)));
       child.once('exit', reject);
     });
-    const [pid, folder] = line.trim().split(' ');
+    const [pid = '', folder = ''] = line.trim().split(' ');
     expect(state(Number(pid))).not.toBeNull();
     child.kill('SIGKILL');
     // A zombie of an init that never reaps is dead, too.
     await expect.poll(() => ['Z', null].includes(state(Number(pid))), { timeout: 10_000 }).toBe(true);
-    while (existsSync(String(folder))) await pause(20);
+    while (existsSync(folder)) await pause(20);
   });
 });

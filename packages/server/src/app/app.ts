@@ -62,7 +62,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     clusterSecret: await ensureClusterSecret(settings),
     publicUrl,
     signal: options.signal,
-    onLost: () => options.onFatal?.('a process without a shared bus has taken over the database'),
+    onLost: (why) => options.onFatal?.(why),
   });
   const ending = createEnds();
   ending.add(() => ground.close());
@@ -114,6 +114,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       try {
         await drain();
       } finally {
+        await giveUpStore(ground);
         await ending.endAll();
       }
     });
@@ -122,6 +123,15 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     await ending.endAll().catch(() => undefined);
     throw error;
   }
+}
+
+/**
+ * A store that does not answer gets no new statements: each part would wait for it in turn, longer than DRAIN_SECONDS. What
+ * was to be given back to it runs out by itself.
+ */
+async function giveUpStore({ store: { db, front, upkeep } }: Ground): Promise<void> {
+  if (await db.answers(PROBE_TIMEOUT_MS)) return;
+  for (const pool of [db, front, upkeep]) pool.close().catch(() => undefined);
 }
 
 /** First operator and first API key; a given one is added, a generated one is shown once. */

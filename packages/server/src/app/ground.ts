@@ -59,8 +59,8 @@ export interface GroundOptions {
   readonly clusterSecret: string;
   /** How the outside calls us. */
   readonly publicUrl: string;
-  /** Another process has taken this one's place. */
-  readonly onLost: () => void;
+  /** This process must end: `why` in a line. */
+  readonly onLost: (why: string) => void;
   /** Ends the wait for a database that is away. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -79,7 +79,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
     open.add(() => metrics.close());
     const bus = openBus(settings, { clusterSecret: options.clusterSecret, clock, instance, log, metrics });
     open.add(() => bus.close());
-    const opened = await openLog(settings, { db: store.db, clock, log, metrics });
+    const opened = await openLog(settings, { db: store.db, clock, log, metrics, onChanged: options.onLost });
     open.add(() => opened.close());
     const membership = store.engine === 'external' ? await joinOthers(options, { store, bus, instance, open }) : ALONE;
     await opened.confirm();
@@ -149,7 +149,7 @@ async function joinOthers(
     db: store.db,
     bus,
     instance,
-    onLost,
+    onLost: () => onLost('a process without a shared bus has taken over the database'),
     onStrangers: (instances) =>
       void strange.warn('strangers', { instances }, 'these processes of the database are not on this bus'),
   });

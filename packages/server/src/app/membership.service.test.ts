@@ -111,6 +111,14 @@ describe('processes on one database', () => {
     await vi.waitFor(() => expect(lost).toBeGreaterThan(0), 5000);
   });
 
+  it('one that must be alone does not slip in while the leases of the others have run out with the store', async () => {
+    let lost = 0;
+    await enter('a', { onLost: () => (lost += 1) });
+    await database.db.execute('UPDATE instances SET lease_until = now_ms() - 60000');
+    await expect(enter('b', { bus: ALONE })).rejects.toMatchObject({ code: 'second-process' });
+    expect(lost).toBe(0);
+  });
+
   it('a lease by name has one holder at a time, and the next one when it ends', async () => {
     const { db } = database;
     expect(await holdLease(db, 'x', 'a', 60_000)).toBe(true);

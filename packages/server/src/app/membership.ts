@@ -3,7 +3,8 @@
  * lives, says who is there.
  *
  * Guarantees: without a shared bus only one process works on a database (two would not hear of each other's changes in
- * time): a start waits for the lease of one that died, and refuses beside one that lives. With one, every process must be
+ * time): a start waits for the lease of one that died, and refuses beside one that lives; leases that all ran out
+ * because the store was away do not let it in before their holders could renew them. With one, every process must be
  * on the same bus: a start beside instances that are on another one is refused, as far as the bus can be asked; a bus
  * that is away, or that keeps no leases (a full disk, no memory), never keeps a process from starting.
  * A process counts among the workers only while it works: one that is still starting, or whose start is refused again
@@ -15,12 +16,20 @@ import type { Bus } from '../bus/ports/bus.ts';
 import { CodedError } from '../lib/coded-error.ts';
 import { repeat } from '../lib/repeat.ts';
 import type { Database } from '../store/ports/database.ts';
-import { enterInstance, type InstanceFacts, renewInstance, withdrawInstance } from '../store/postgres/instances.ts';
+import {
+  enterInstance,
+  hasLapsed,
+  type InstanceFacts,
+  renewInstance,
+  withdrawInstance,
+} from '../store/postgres/instances.ts';
 import type { Standing } from '../workers/ownership.ts';
 
 const LEASE_MS = 5000;
 const RENEW_MS = 1500;
 const RETRY_MS = 250;
+/** A process that must be alone gives others, whose leases have run out, so long to renew them. */
+const GRACE_MS = 2 * RENEW_MS;
 /** A start waits so long for leases of dead processes, and for living ones to appear on the bus. */
 const PATIENCE_MS = LEASE_MS + 3000;
 
@@ -106,7 +115,9 @@ export async function join(options: MembershipOptions): Promise<Membership> {
 }
 
 async function enter(db: Database, facts: () => InstanceFacts, until: number): Promise<readonly InstanceFacts[]> {
+  const { id, shared } = facts();
   for (;;) {
+    if (!shared && (await hasLapsed(db, id))) await pause(GRACE_MS);
     const others = await enterInstance(db, facts(), LEASE_MS);
     if (others !== null) return others;
     if (performance.now() > until) {

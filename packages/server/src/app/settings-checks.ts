@@ -132,9 +132,18 @@ const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
   ['otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT has no effect: export of traces is not in this release'],
 ];
 
-/** One line for each setting that was given and has no effect in this release. `given`: fields that were set. */
-export function withoutEffectYet(settings: Settings, given: ReadonlySet<keyof Settings>): string[] {
-  return WITHOUT_EFFECT_YET.filter(([field]) => given.has(field) && settings[field] !== null).map(([, line]) => line);
+/** What an operator should hear of good settings, one line each. `given`: fields that were set. */
+export function warningsOf(settings: Settings, given: ReadonlySet<keyof Settings>): string[] {
+  const idle = WITHOUT_EFFECT_YET.filter(([field]) => given.has(field) && settings[field] !== null);
+  return [...idle.map(([, line]) => line), ...(raisesNothing(settings) ? [RAISES_NOTHING] : [])];
+}
+
+const RAISES_NOTHING =
+  'ROLES has no worker, and without Redis no other process may be one: readings are accepted, but nothing is made of them';
+
+function raisesNothing({ roles, redisUrl, redisClusterNodes, redisSentinels }: Settings): boolean {
+  const alone = redisUrl === null && redisClusterNodes === null && redisSentinels === null;
+  return alone && roles.includes('gateway') && !roles.includes('worker');
 }
 
 /** How the outside calls us once the listener has its port. */

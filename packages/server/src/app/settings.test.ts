@@ -157,6 +157,16 @@ describe('settings', () => {
     expect('warnings' in quiet ? quiet.warnings : ['?']).toEqual([]);
   });
 
+  it('are warned about when readings would be accepted that nobody works off', () => {
+    const warnings = (env: Environment): readonly string[] => {
+      const outcome = readSettings(env, cwd);
+      return 'warnings' in outcome ? outcome.warnings : ['?'];
+    };
+    expect(warnings({ ROLES: 'gateway' })).toEqual([expect.stringContaining('ROLES has no worker')]);
+    expect(warnings({ ROLES: 'gateway', REDIS_URL: 'redis://h' })).toEqual([]);
+    expect(warnings({ ROLES: 'worker' })).toEqual([]);
+  });
+
   it('accept what the contract names', () => {
     const settings = good({
       LOG_LEVEL: 'WARNING',

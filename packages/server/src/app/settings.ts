@@ -9,7 +9,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type DotenvContent, parseDotenv } from './dotenv.ts';
-import { checkTogether, withoutEffectYet } from './settings-checks.ts';
+import { checkTogether, warningsOf } from './settings-checks.ts';
 import type { Settings } from './settings-shape.ts';
 import { SETTINGS, type SettingRow } from './settings-table.ts';
 
@@ -47,7 +47,7 @@ export function readSettings(env: Environment, cwd: string): SettingsOutcome {
   // Every field of the table was set above, each by its own row's type.
   const settings = values as unknown as Settings;
   mistakes.push(...checkTogether(settings, bad));
-  return mistakes.length > 0 ? { mistakes } : { settings, warnings: withoutEffectYet(settings, given) };
+  return mistakes.length > 0 ? { mistakes } : { settings, warnings: warningsOf(settings, given) };
 }
 
 function readRow(row: SettingRow<unknown>, text: string | undefined, cwd: string): unknown {

@@ -26,6 +26,8 @@ const MOST_EVENTS = 16;
 const MOST_MEMBERS = 500;
 /** Members up to which the place is still improved. */
 const MOST_LOCATED = 16;
+/** A station's sign of life is noted at most as often, ms: in an earthquake thousands tell at once. */
+const HEARD_MS = 10_000;
 /** A station that was not heard of for a day is forgotten. */
 const FORGET_MS = 86_400_000;
 
@@ -37,7 +39,7 @@ export function networkDetector(parameters: NetworkParameters): Detector<Network
     name: 'network',
     step: (state, _key, input, now) => step(parameters, state ?? EMPTY, input, now),
     tick: (state, _key, now) => {
-      const swept = sweep(parameters, state, now);
+      const swept = forget(sweep(parameters, state, now), now);
       const empty = swept.picks.length === 0 && swept.events.length === 0 && Object.keys(swept.stations).length === 0;
       return { state: empty ? null : swept, findings: [] };
     },
@@ -95,6 +97,8 @@ function same(a: HeldPick, b: HeldPick): boolean {
 function heard(state: NetworkState, input: NetworkInput, now: number): NetworkState {
   const { deviceId, latitude, longitude } = input;
   const known = state.stations[deviceId];
+  const moved = known === undefined || known.latitude !== latitude || known.longitude !== longitude;
+  if (!moved && now - known.heardAt < HEARD_MS) return state;
   const facts: StationFacts = {
     latitude,
     longitude,
@@ -208,13 +212,16 @@ function sweep(parameters: NetworkParameters, state: NetworkState, now: number):
     if (station === undefined) continue;
     stations[deviceId] = { ...station, busy: busyness(parameters, station, now) + 1, busyAt: now };
   }
-  for (const [deviceId, station] of Object.entries(stations))
-    if (now - station.heardAt > FORGET_MS) delete stations[deviceId];
   return {
     stations,
     picks: state.picks.filter((pick) => now - pick.at <= WAIT_MS),
     events: state.events.filter((event) => !isOver(parameters, event, now)),
   };
+}
+
+function forget(state: NetworkState, now: number): NetworkState {
+  const kept = Object.entries(state.stations).filter(([, { heardAt }]) => now - heardAt <= FORGET_MS);
+  return kept.length === Object.keys(state.stations).length ? state : { ...state, stations: Object.fromEntries(kept) };
 }
 
 /** An event is over when it gained nothing for long and its bar is gone. */

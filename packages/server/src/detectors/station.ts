@@ -10,8 +10,8 @@
  * its peak is over an absolute floor. Told at the end of the packet, and again while it grows. A second arrival within
  * the shaking (S, another earthquake) makes a pick of its own, `again`.
  *
- * Nothing is told before the noise level, the filter and the device's clock are known. Constant samples teach no noise;
- * a sensor that was stuck begins anew.
+ * Nothing is told before the noise level, the filter and the device's clock are known. Constant samples teach no noise
+ * and their end is no step; a sensor that was stuck for long begins anew.
  */
 import type { PickerParameters } from '../profiles/seismic/detection.ts';
 import { butterworthBandPass, type Section } from './butterworth.ts';
@@ -57,7 +57,8 @@ interface Tuning {
 const MOST_RATES = 64;
 /** Consecutive equal samples this far from the mean are clipped, m/s²: cheap accelerometers end at 2 g. */
 const CLIPPED = 15;
-const CLIPPED_SAMPLES = 3;
+/** Repetitions of the same sample from which it is. */
+const CLIPPED_SAMPLES = 1;
 const MOST_AXES = 3;
 
 /** Builds the picker. */
@@ -247,11 +248,18 @@ function sample(
   const floor = parameters.floor * parameters.floor;
   // While the noise level is young it is the plain mean of what was heard.
   const learning = work.settled < tuning.settle ? 0 : Math.max(tuning.long, 1 / (work.learnt + 1));
-  let [sum, single, energies, peak, stuck, clipped] = [0, 0, 0, 0, 0, false];
+  let sum = 0;
+  let single = 0;
+  let energies = 0;
+  let peak = 0;
+  let stuck = 0;
+  let clipped = false;
   for (let axis = 0; axis < count; axis += 1) {
     const raw = axes[axis]?.[index] ?? 0;
-    const run = raw === work.last[axis] ? (work.constant[axis] ?? 0) + 1 : 0;
-    if (run < (work.constant[axis] ?? 0) && (work.constant[axis] ?? 0) >= tuning.stuck) stuck += 1;
+    const before = work.constant[axis] ?? 0;
+    const run = raw === work.last[axis] ? before + 1 : 0;
+    if (run === 0 && before >= tuning.stuck) stuck += 1;
+    if (run === 0 && before >= tuning.constant) wake(tuning, work, axis, raw);
     work.constant[axis] = run;
     work.last[axis] = raw;
     const base = (work.base[axis] ?? 0) + tuning.mean * (raw - (work.base[axis] ?? 0));
@@ -280,13 +288,10 @@ function sample(
   work.raised = mean < parameters.offRatio ? 0 : work.raised + 1;
   if (work.learnt < tuning.warm) return;
   const on = mean > (tuning.all[count] ?? Infinity) || single > tuning.single;
-  judge(
-    parameters,
-    tuning,
-    work,
-    { mean, on, energies: energies / count, peak: Math.sqrt(peak), clipped, time, shift },
-    ended,
-  );
+  // Nothing is made for a sample of noise: this line is why a core carries so many stations.
+  if (!on && work.trigger === null) return;
+  const heard = { mean, on, energies: energies / count, peak: Math.sqrt(peak), clipped, time, shift };
+  judge(parameters, tuning, work, heard, ended);
 }
 
 function filter(sections: readonly Section[], delays: number[], axis: number, input: number): number {
@@ -300,6 +305,14 @@ function filter(sections: readonly Section[], delays: number[], axis: number, in
     at += 2;
   }
   return value;
+}
+
+/** An axis that stood still moves again: not a step from where it stood, but a beginning. */
+function wake(tuning: Tuning, work: Work, axis: number, raw: number): void {
+  const delays = tuning.sections.length * 2;
+  work.delays.fill(0, axis * delays, (axis + 1) * delays);
+  work.base[axis] = raw;
+  work.short[axis] = work.long[axis] ?? 0;
 }
 
 /** A sensor that was stuck: what it said before means nothing now. */

@@ -16,6 +16,8 @@ import type { WorkerOptions } from './worker-options.ts';
  * database ten times slower still ends them within its statement timeout (6 s), and an alarm waits no longer behind them.
  */
 const CYCLE_BYTES = 4_194_304;
+/** Of one partition, so that a cycle of one partition is a small one. */
+const BATCH_BYTES = 524_288;
 /** Up to so many readings a cycle without alerts is one statement; beyond that COPY is worth its round trips. */
 const PLAIN_ROWS = 2000;
 
@@ -83,7 +85,7 @@ export async function cycle<Message>(
     own.due = false;
   }
   const limit = Math.min(...chosen.map((own) => own.limit));
-  const bytes = Math.ceil(CYCLE_BYTES / chosen.length);
+  const bytes = Math.min(BATCH_BYTES, Math.ceil(CYCLE_BYTES / chosen.length));
   const read = await log.read(
     chosen.map((own) => own.lease),
     limit,

@@ -8,6 +8,7 @@ import type { Command, CommandContext } from './command.ts';
 import { EXIT, type ExitCode, endingOf } from './exit-codes.ts';
 import { rotateKeysCommand } from './keys.ts';
 import { migrateCommand } from './migrate.ts';
+import { replayCommand } from './replay.ts';
 import { serveCommand } from './serve.ts';
 import { createUserCommand } from './users.ts';
 
@@ -20,6 +21,7 @@ export const COMMANDS: readonly Command[] = [
   listApiKeysCommand,
   revokeApiKeyCommand,
   rotateKeysCommand,
+  replayCommand,
 ];
 
 /** Runs the command that `args` name; answers the exit code and never rejects. */

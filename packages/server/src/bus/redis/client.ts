@@ -3,7 +3,9 @@
  *
  * Guarantees: it connects by itself and for ever (back-off with jitter); creating it neither waits nor throws for an absent
  * server; a command fails at once while there is no connection and by its time limit otherwise, also when it was sent
- * already; a link on which commands go unanswered is dropped and made anew; nothing is ever sent twice.
+ * already; a link on which commands go unanswered is dropped and made anew; nothing is ever sent twice, but on a Cluster:
+ * there ioredis sends again what was on its way on a connection that broke (cluster/index.js, handleError), also after the
+ * caller was refused. Every command of ours bears that.
  * Failure: errors of the connection reach `onError` without secrets, the same one at most every 5 s.
  * Not done by ioredis 6 and so left to the owner of a subscriber: channels are forgotten when a link breaks between
  * `ready` and the reply to its resubscription (built/redis/event_handler.js, readyHandler), so subscribe again at every
@@ -113,6 +115,8 @@ function clusterOptions(
     enableOfflineQueue: false,
     // Names stay names: certificates speak of them, and each connection looks them up anew.
     dnsLookup: (address, callback) => callback(null, address),
+    // A Cluster that is down says so at once: to wait for it (100 ms, up to 16 times) is the circuit's work.
+    retryDelayOnClusterDown: 0,
     slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
     slotsRefreshInterval: 10_000,
     shardedSubscribers: options.subscriber ?? false,

@@ -3,7 +3,8 @@
  *
  * Guarantees: `run` settles within its time limit, whether the server is frozen, the link half open or nobody there. After
  * three failures one after the other the circuit opens: `run` then rejects at once, until a PING of the link's own (after
- * 0.5 s, doubling to 5 s, with jitter) is answered. So no caller's command is ever the one that tries.
+ * 0.5 s, doubling to 5 s, with jitter) is answered, or by a Cluster CLUSTER INFO with ok. So no caller's command is ever the
+ * one that tries.
  * Failure: CodedError `bus-unavailable` for everything that means "Redis is away", with no secret in it. What Redis answers
  * as an error, and what `work` itself throws, arrives unchanged and counts as an answer.
  */
@@ -15,6 +16,7 @@ import {
   halfJitterGenerator,
   handleWhen,
 } from 'cockatiel';
+import { Cluster } from 'ioredis';
 import { CodedError, hasCode } from '../../lib/coded-error.ts';
 import { COMMAND_TIMEOUT_MS, type RedisClient, SOCKET_GRACE_MS, createRedisClient } from './client.ts';
 import type { RedisPlace } from './place.ts';
@@ -120,7 +122,7 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
       if (breaker.state !== CircuitState.Open) return;
       // The breaker goes by the clock on the wall; one that was set back would keep it open for as long.
       if (performance.now() - openedAt > OPEN_MOST_MS + OPEN_LEAST_MS) return breaker.isolate().dispose();
-      breaker.execute(() => withinTime((to) => to.ping(), client, timeoutMs)).catch(() => undefined);
+      breaker.execute(() => withinTime(answers, client, timeoutMs)).catch(() => undefined);
     }, TRY_MS);
     trying.unref();
   });
@@ -151,6 +153,13 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
       await ended(client);
     },
   };
+}
+
+/** The link's own try. A Cluster is back when it serves its slots: a node that lives answers PING also while it does not. */
+async function answers(client: RedisClient): Promise<void> {
+  if (!(client instanceof Cluster)) return void (await client.ping());
+  const info = await client.cluster('INFO');
+  if (!info.includes('cluster_state:ok')) throw away('CLUSTERDOWN');
 }
 
 /** Ends a client's connections; resolves when they are gone, or after a second. */

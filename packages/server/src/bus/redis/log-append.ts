@@ -2,14 +2,14 @@
  * How records enter the log on Redis Streams: one script for each partition (and day of arrival) of a batch, all under way
  * at once.
  *
- * Guarantees: ids and records of a partition in one step. Nothing is sent twice; a record whose first try landed unseen
- * (the answer was lost) comes back as `replay` when its device tries again. A script that reaches a server late (frozen, or
- * this process was) does nothing: it carries the last moment at which it may take effect, by that server's clock. No
- * offset is given at or below a position: on a server that may have lost writes the floor is raised first
- * (`log-scripts.ts`), with the store's word for it.
- * Failure: rejects with `store-unavailable`; records of some partitions may have landed by then. So it does, and for good,
- * when the installation has changed to another backend meanwhile (this process was frozen), or another installation uses
- * the same Redis.
+ * Guarantees: ids and records of a partition in one step. A record whose first try landed unseen (the answer was lost)
+ * comes back as `replay` when it is sent again, by its device or, on a Cluster, by ioredis. A script that reaches a server
+ * late (frozen, or this process was) does nothing: it carries the last moment at which it may take effect, by that server's
+ * clock, a little before its answer is waited for no more. No offset is given at or below a position: on a server that may
+ * have lost writes the floor is raised first (`log-scripts.ts`), with the store's word for it.
+ * Failure: rejects with `store-unavailable`; records of some partitions may have landed by then, and those whose answer was
+ * lost with the connection. So it does, and for good, when the installation has changed to another backend meanwhile (this
+ * process was frozen), or another installation uses the same Redis.
  */
 import { Cluster } from 'ioredis';
 import { CodedError } from '../../lib/coded-error.ts';
@@ -47,8 +47,11 @@ interface Group {
 
 type Answer = ['done', number, string] | ['late', number] | ['resync', number, string, string];
 
-/** A script takes effect within this time of being sent or not at all; more than a link waits for an answer. */
-const APPLY_WITHIN_MS = 10_000;
+/**
+ * A script takes effect within this share of the time that the link waits for its answer, or not at all: when the wait is
+ * over, and the sender was told that nothing was accepted, nothing is.
+ */
+const APPLY_SHARE = 0.9;
 /** Beyond position, newest offset and former floor: more than a worker's batch in flight can reach. */
 const FLOOR_STEP = 10_000;
 /** A server's clock is learned in the first, its floor raised in the second; more is needed only while servers change. */
@@ -118,7 +121,7 @@ async function sendAll(
         groups.map(({ partition, keys, values }) => {
           const clock = clocks.get(partition);
           // With an unknown clock it comes late by any, and brings the clock back.
-          const until = clock === undefined ? 0 : Math.round(now + clock + APPLY_WITHIN_MS);
+          const until = clock === undefined ? 0 : Math.round(now + clock + link.timeoutMs * APPLY_SHARE);
           return APPEND(client, keys, [generation, until, LOG_IDS_KEPT_SECONDS, ...values]) as Promise<Answer>;
         }),
       );

@@ -2,8 +2,8 @@ import { readdir, stat, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { describeWith } from '@tocsin/testkit/needs';
-import { type RedisServer, startRedis, startRedisSentinel } from '@tocsin/testkit/redis-server';
-import { afterEach, expect, test } from 'vitest';
+import { type RedisServer, startRedis, startRedisCluster, startRedisSentinel } from '@tocsin/testkit/redis-server';
+import { afterEach, expect, test, vi } from 'vitest';
 import { hasCode } from '../../lib/coded-error.ts';
 import type { EnvelopeAppend, Lease, Log } from '../../store/ports/log.ts';
 import { sample } from '../../store/postgres/log.suite.ts';
@@ -141,6 +141,32 @@ describeWith(['redis'], 'the log on Redis Streams when Redis loses writes', () =
     expect(await readAll(open, 30)).toEqual(envelopes('next', 5).map(({ body }) => body));
   });
 
+  test('a node of a Cluster is frozen: what the others took is read meanwhile', async () => {
+    const cluster = await startRedisCluster();
+    ends.push(() => cluster.stop());
+    await keep(cluster.nodes);
+    for (const node of cluster.nodes) {
+      await node.cli('config', 'set', 'cluster-require-full-coverage', 'no');
+      await node.cli('config', 'set', 'cluster-node-timeout', '60000');
+    }
+    const open = await openTestLog({ kind: 'cluster', nodes: cluster.addresses }, 1500);
+    ends.push(() => open.close());
+    const all = Array.from({ length: DEVICES }, (_, partition) => partition);
+    await open.log.append(all.map((partition) => sample(`d${partition}`, '1', partition)));
+    const [frozen] = cluster.nodes;
+    frozen?.freeze();
+    ends.push(async () => frozen?.thaw());
+    const tries = all.map((partition) => open.log.append([sample(`d${partition}`, '2', partition)]));
+    const settled = await Promise.allSettled(tries);
+    const taken = all.filter((_, i) => settled[i]?.status === 'fulfilled');
+    expect(taken.length).toBeGreaterThan(3);
+    expect(taken.length).toBeLessThan(DEVICES);
+    const from = all.map((partition) => ({ partition, position: 1 }));
+    await vi.waitUntil(() => open.link.circuit() === 'closed', 10_000);
+    expect((await open.log.read(from, 10, 1e6)).map(({ partition }) => partition)).toEqual(taken);
+    await expect(open.log.completeUntil()).rejects.toMatchObject({ code: 'store-unavailable' });
+  });
+
   test('nothing is appended where the store cannot say how far workers are', async () => {
     const { server, open } = await start();
     await open.log.append(envelopes('a', 5));
@@ -161,6 +187,18 @@ describeWith(['redis'], 'the log on Redis Streams when Redis loses writes', () =
     const answer = await APPEND(open.link.client, [head, records, ids(1)], values);
     expect(answer).toMatchObject(['late', expect.any(Number)]);
     expect(await server.cli('xlen', records)).toBe('1');
+  });
+
+  test('what was refused because a frozen Redis did not answer in time is not appended when it wakes', async () => {
+    const { server, open } = await start();
+    await open.log.append(envelopes('a', 1));
+    server.freeze();
+    await expect(open.log.append(envelopes('b', 3))).rejects.toMatchObject({ code: 'store-unavailable' });
+    server.thaw();
+    await vi.waitUntil(() => open.link.circuit() === 'closed' && open.link.client.status === 'ready', 10_000);
+    expect(await server.cli('xlen', keysOf(PARTITION).records)).toBe('1');
+    await vi.waitFor(async () => expect(await open.log.append(envelopes('b', 3))).toHaveLength(3), 5000);
+    expect(await readAll(open, 0)).toHaveLength(4);
   });
 
   test('away: appends and reads of streams say so; the store’s partitions and the state go on', async () => {

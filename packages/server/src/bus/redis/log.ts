@@ -8,8 +8,11 @@
  * grow with the commits; they jump after Redis has started anew or another server has become the master.
  * Order: records are trimmed only behind the position.
  * Failure: what needs a stream rejects with `store-unavailable` while Redis is away (there is nothing local to fall back
- * to); leases, positions and partitions of other keys work on. `state` then has the heads that were seen last.
+ * to); leases, positions and partitions of other keys work on. `state` then has the heads that were seen last. While a node
+ * of a Cluster is away, `read` answers what the others have: the next read brings the rest.
  */
+import { setTimeout as pause } from 'node:timers/promises';
+import { Cluster } from 'ioredis';
 import { devicePartitions } from '../../lib/partition.ts';
 import type { LogBackendStore } from '../../store/ports/log-backend.ts';
 import type { Log, LogRecord, PartitionState, ReadFrom } from '../../store/ports/log.ts';
@@ -20,6 +23,9 @@ import { FORGET, READ, TRIM } from './log-scripts.ts';
 
 /** The longest that a command of the log may take: above what an fsync or a big read costs, below what devices wait. */
 export const LOG_COMMAND_TIMEOUT_MS = 5000;
+
+/** How much later than others a node of a Cluster may answer a read, in ms; then it goes on without its records. */
+const STRAGGLER_MS = 250;
 
 /** What the log is made of. */
 export interface RedisLogOptions {
@@ -56,7 +62,7 @@ export function openRedisLog(options: RedisLogOptions): Log {
     read: async (from, limit, maxBytes) => {
       const [ours, theirs] = [from.filter(inRedis), from.filter((other) => !inRedis(other))];
       const parts = await Promise.all([
-        readStreams(link, ours, limit, maxBytes),
+        readStreams(link, ours, limit, maxBytes, thoseThatAnswer),
         theirs.length === 0 ? [] : store.read(theirs, limit, maxBytes),
       ]);
       return parts.flat();
@@ -111,13 +117,14 @@ async function readStreams(
   from: readonly ReadFrom[],
   limit: number,
   maxBytes: number,
+  gather: Gather = everyAnswer,
 ): Promise<LogRecord[]> {
   const ordered = [...from].sort((a, b) => a.partition - b.partition);
-  const parts = await each(link, 'log-read', ordered, async (client, { partition, position }) => {
+  const question: Question<ReadFrom, LogRecord[]> = async (client, { partition, position }) => {
     const texts = await READ(client, [keysOf(partition).records], [position, limit, maxBytes]);
     return (texts as string[]).map((text) => parseRecord(partition, text));
-  });
-  return parts.flat();
+  };
+  return (await each(link, 'log-read', ordered, question, gather)).flat();
 }
 
 /** The oldest record of each partition that is not worked off. */
@@ -161,16 +168,44 @@ function ask<Result>(
   );
 }
 
-/** Asks for each subject at once; all answers or `store-unavailable`. */
+/** Makes answers of questions under way. */
+type Gather = <Result>(client: RedisLink['client'], asked: readonly Promise<Result>[]) => Promise<Result[]>;
+
+const everyAnswer: Gather = (_client, asked) => Promise.all(asked);
+
+/** The answers that come in time, in order; rejects when none comes. Of a single server either all come or none. */
+async function thoseThatAnswer<Result>(
+  client: RedisLink['client'],
+  asked: readonly Promise<Result>[],
+): Promise<Result[]> {
+  if (!(client instanceof Cluster)) return Promise.all(asked);
+  const found = asked.map((): Result[] => []);
+  const all = Promise.allSettled(asked.map(async (one, index) => void found[index]?.push(await one)));
+  const gone = new AbortController();
+  const enough = Promise.any(asked).then(() => pause(STRAGGLER_MS, undefined, { signal: gone.signal }));
+  // Only when none comes does the second fail before the first is done.
+  await Promise.race([all, enough.catch(() => all)]);
+  gone.abort();
+  const answers = found.flat();
+  return answers.length > 0 ? answers : Promise.all(asked);
+}
+
+/** Asks for each subject at once; all answers (or what `gather` makes of them) or `store-unavailable`. */
 async function each<Subject, Result>(
   link: RedisLink,
   name: string,
   subjects: readonly Subject[],
   question: Question<Subject, Result>,
+  gather: Gather = everyAnswer,
 ): Promise<Result[]> {
   if (subjects.length === 0) return [];
   try {
-    return await link.run(name, (client) => Promise.all(subjects.map((subject) => question(client, subject))));
+    return await link.run(name, (client) =>
+      gather(
+        client,
+        subjects.map((subject) => question(client, subject)),
+      ),
+    );
   } catch (error) {
     throw unavailable(error instanceof Error ? error.message : 'unknown failure', error);
   }

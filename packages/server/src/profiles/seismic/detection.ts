@@ -171,7 +171,7 @@ export const PICKER: PickerParameters = {
   clockCreep: 0.2,
   clockSeconds: 10,
   liveMs: 60_000,
-  aliveSeconds: 30,
+  aliveSeconds: 60,
 };
 
 /** The network's numbers. */
@@ -187,7 +187,7 @@ export const NETWORK: NetworkParameters = {
   mostCandidates: 32,
   leastShare: 0.4,
   tellSeconds: 2,
-  aliveSeconds: 90,
+  aliveSeconds: 150,
   fastThreeLevel: 25,
   fastTwoLevel: 100,
   fastAmplitude: 0.01,

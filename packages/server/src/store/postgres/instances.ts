@@ -18,12 +18,20 @@ export interface InstanceFacts {
 const ALIVE = `
 SELECT id, shared, on_bus AS "onBus", worker FROM instances WHERE id <> $1 AND lease_until >= now_ms() ORDER BY id`;
 
+/** Rows that nobody withdrew. */
+const LAPSED = `SELECT FROM instances WHERE id <> $1 AND shared AND lease_until < now_ms() LIMIT 1`;
+
 const ENTER = `
 INSERT INTO instances (id, shared, on_bus, worker, lease_until) VALUES ($1, $2, $3, $4, now_ms() + $5)
 ON CONFLICT (id) DO UPDATE SET on_bus = excluded.on_bus, worker = excluded.worker, lease_until = excluded.lease_until`;
 
 const RENEW = `
 UPDATE instances SET lease_until = now_ms() + $4, on_bus = $2, worker = $3 WHERE id = $1 AND lease_until >= now_ms()`;
+
+/** True when instances with a shared bus are written down whose leases have run out: dead, or about to renew them. */
+export async function hasLapsed(db: Database, id: string): Promise<boolean> {
+  return (await db.query(LAPSED, [id])).length > 0;
+}
 
 /** Enters the instance and answers the other living ones; null (not entered) when one of them or it itself must be alone. */
 export function enterInstance(db: Database, facts: InstanceFacts, leaseMs: number): Promise<InstanceFacts[] | null> {
