@@ -3,6 +3,7 @@ import { benchAlert } from './alert.ts';
 import { benchCluster } from './cluster.ts';
 import { benchDetect } from './detect.ts';
 import { benchIngest } from './ingest.ts';
+import { benchLive } from './live.ts';
 import { benchLog } from './log.ts';
 import { benchPersist } from './persist.ts';
 import { type BenchResult, toJson, toTable } from './table.ts';
@@ -14,6 +15,7 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   log: benchLog,
   cluster: benchCluster,
   detect: benchDetect,
+  live: benchLive,
 };
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));

@@ -6,15 +6,16 @@ import { createWorkStore } from '@tocsin/server/store/postgres/readings';
 import { startWorker, type Worker } from '@tocsin/server/workers/worker';
 import { createMeaning } from '@tocsin/server/app/meaning';
 
-/** Starts it with the default parameters. */
-export function createWorkOnly(db: Database): Worker {
+/** Starts it with the default parameters; without `detect` nothing watches waveforms. */
+export function createWorkOnly(db: Database, detect = true): Worker {
   const settings = { swarmSensors: 50, swarmWindowSeconds: 10, swarmCooldownSeconds: 60, liveReadingSeconds: 60 };
+  const { watchers: _watchers, ...blind } = createMeaning(settings).meaning;
   return startWorker({
     owner: 'bench',
     db,
     log: createLog(db),
     store: createWorkStore(db),
-    meaning: createMeaning(settings).meaning,
+    meaning: detect ? createMeaning(settings).meaning : blind,
     complete: async ({ finding, key }) => ({ ...finding, fingerprint: `${key} ${finding.onset}` }),
     raise: async () => [],
     publish: () => undefined,
