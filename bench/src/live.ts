@@ -18,7 +18,7 @@ import type { BenchResult } from './table.ts';
 import { createWorkOnly } from './work-only.ts';
 
 const RATE = 31;
-const SECONDS = 20;
+const SECONDS = 40;
 /** Appends a second: the gateways' group commits. */
 const SLICES = 20;
 const COUNTS: readonly number[] = [1000, 5000];

@@ -102,7 +102,7 @@ export interface ReadFrom {
 export interface Log {
   /** How many partitions there are. */
   readonly partitions: number;
-  /** Appends envelopes (at most a few hundred) in one transaction; outcomes in the order given. */
+  /** Appends envelopes (at most a few hundred) in one transaction, in the order given; outcomes in that order, too. */
   append(envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]>;
   /** Appends findings and ticks in the caller's transaction; takes the heads' locks, so call it late. */
   appendKeyed(sql: Sql, records: readonly KeyedAppend[]): Promise<void>;

@@ -279,6 +279,15 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     ]);
   });
 
+  test('envelopes of one append stand in the order given, whatever their ids', async () => {
+    const ids = ['9', '10', 'b', 'a', 'Z'];
+    await log.append(ids.flatMap((id) => [sample('e', id), sample('d', id)]));
+    const records = await log.read([{ partition: 3, position: 0 }], 100, 1e6);
+    expect(records.map(({ key, body }) => `${key} ${body.split(' ')[3]}`)).toEqual(
+      ids.flatMap((id) => [`e ${id}`, `d ${id}`]),
+    );
+  });
+
   test('nothing counts as complete that arrived no earlier than a record not worked off', async () => {
     const before = Date.now() - 60_000;
     expect(await log.completeUntil()).toBeGreaterThanOrEqual(before);

@@ -3,7 +3,7 @@
  *
  * An append is one statement, so one round trip and one commit: ids, heads and records. Locks are always taken in the
  * same order (ids by device and id, then heads by partition), so appends do not deadlock with each other or with
- * workers, which take their position first and heads last.
+ * workers, which take their position first and heads last. Records of a partition stand in the order they were given in.
  */
 import type {
   AppendOutcome,
@@ -36,7 +36,8 @@ WITH input AS (
     WITH ORDINALITY AS t (device_id, envelope_id, digest, partition, kind, received_at, traceparent, context, body, n)
 ), fresh AS (
   INSERT INTO envelope_ids (device_id, envelope_id, digest, seen_at)
-  SELECT device_id, envelope_id, decode(digest, 'hex'), received_at FROM input ORDER BY n
+  SELECT device_id, envelope_id, decode(digest, 'hex'), received_at FROM input
+  ORDER BY device_id COLLATE "C", envelope_id COLLATE "C"
   ON CONFLICT DO NOTHING
   RETURNING device_id, envelope_id
 ), kept AS (
@@ -171,7 +172,7 @@ async function append(db: Database, envelopes: readonly EnvelopeAppend[]): Promi
   });
 }
 
-/** One envelope for each identity, in the order of locks; and for each input the one that stands for it. */
+/** One envelope for each identity, in the order given; and for each input the one that stands for it. */
 function distinct(envelopes: readonly EnvelopeAppend[]): { unique: EnvelopeAppend[]; order: EnvelopeAppend[] } {
   const first = new Map<string, EnvelopeAppend>();
   const order = envelopes.map((envelope) => {
@@ -181,8 +182,7 @@ function distinct(envelopes: readonly EnvelopeAppend[]): { unique: EnvelopeAppen
     first.set(name, envelope);
     return envelope;
   });
-  const names = [...first.keys()].sort();
-  return { unique: names.flatMap((name) => first.get(name) ?? []), order };
+  return { unique: [...first.values()], order };
 }
 
 function identity(envelope: { readonly deviceId: string; readonly envelopeId: string }): string {
