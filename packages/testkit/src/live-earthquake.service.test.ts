@@ -132,8 +132,11 @@ describeWith(['shared-data', 'embedded-postgres'], 'a recorded earthquake over H
       found = await alerts();
     }
 
-    expect(found.map(({ kind, onset }) => [kind, onset])).toEqual([['seismic.event', quake.first.onset]]);
+    expect(found).toHaveLength(1);
     const [alert = {}] = found;
+    expect(alert['kind']).toBe('seismic.event');
+    // A station whose clock is wrong is corrected by its arrivals: those of this run are some ms later.
+    expect(Math.abs(Number(alert['onset']) - quake.first.onset)).toBeLessThan(250);
     const evidence = alert['evidence'] as {
       readonly picks: { readonly deviceId: string }[];
       readonly stations: number;
