@@ -98,7 +98,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
       clock,
       clusterSecret: options.clusterSecret,
       publicUrl: options.publicUrl,
-      onEvent: (event) => tell(log, metrics, event),
+      onEvent: createTeller(log, metrics),
     });
     open.add(() => identity.close());
     const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
@@ -157,9 +157,13 @@ async function joinOthers(
   return membership;
 }
 
-function tell(log: Logger, metrics: Metrics, event: IdentityEvent): void {
-  if (event.kind === 'refresh') metrics.refresh.add({ result: event.result });
-  if (event.kind === 'background-failed')
-    log.warn({ part: event.part, err: event.error }, 'identity works on without news');
-  else log.info({ ...event }, 'identity');
+/** Failures that go on (the bus or the store is away) are a line a second for each part, not one for each change. */
+function createTeller(log: Logger, metrics: Metrics): (event: IdentityEvent) => void {
+  const failures = throttled(log, 1000);
+  return (event) => {
+    if (event.kind === 'refresh') metrics.refresh.add({ result: event.result });
+    if (event.kind === 'background-failed')
+      failures.warn(`identity-${event.part}`, { err: event.error }, 'identity works on without news');
+    else log.info({ ...event }, 'identity');
+  };
 }
