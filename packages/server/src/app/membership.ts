@@ -25,13 +25,13 @@ import {
 } from '../store/postgres/instances.ts';
 import type { Standing } from '../workers/ownership.ts';
 
-const LEASE_MS = 5000;
-const RENEW_MS = 1500;
+const LEASE_MS = 3000;
+const RENEW_MS = 750;
 const RETRY_MS = 250;
 /** A process that must be alone gives others, whose leases have run out, so long to renew them. */
-const GRACE_MS = 2 * RENEW_MS;
+const GRACE_MS = 3000;
 /** A start waits so long for leases of dead processes, and for living ones to appear on the bus. */
-const PATIENCE_MS = LEASE_MS + 3000;
+const PATIENCE_MS = LEASE_MS + 5000;
 
 /** What joining needs. */
 export interface MembershipOptions {
