@@ -24,6 +24,7 @@ export interface OpenTrigger {
   clipped: boolean;
   told: number;
   toldPeak: number;
+  toldLasting: boolean;
 }
 
 /** The clock of a device against ours: the least delay of late, corrected by no more than its slow rise. */

@@ -384,6 +384,7 @@ function open({ mean, peak, energies, clipped, time, shift }: Heard, onset: numb
     clipped,
     told: 0,
     toldPeak: 0,
+    toldLasting: false,
   };
 }
 
@@ -392,12 +393,14 @@ function tell(parameters: PickerParameters, work: Work, ended: OpenTrigger[], pe
   const told: Told[] = [];
   if (work.clock === null || !steady(parameters, work.clock)) return told;
   for (const trigger of work.trigger === null ? ended : [...ended, work.trigger]) {
-    const due = trigger.told === 0 || trigger.peak >= trigger.toldPeak * parameters.growth;
+    const lasting = !trigger.toldLasting && trigger.samples * period >= parameters.lastingSeconds * 1000;
+    const due = trigger.told === 0 || lasting || trigger.peak >= trigger.toldPeak * parameters.growth;
     const worth =
       trigger.confirmed && trigger.peak >= parameters.leastAmplitude && trigger.told < parameters.mostUpdates;
     if (!due || !worth || now - trigger.at > parameters.liveMs) continue;
     trigger.told += 1;
     trigger.toldPeak = trigger.peak;
+    if (lasting) trigger.toldLasting = true;
     told.push(pickOf(trigger, period));
   }
   if (now - work.aliveAt >= parameters.aliveSeconds * 1000) {
