@@ -5,6 +5,8 @@ import { benchDetect } from './detect.ts';
 import { benchIngest } from './ingest.ts';
 import { benchLog } from './log.ts';
 import { benchPersist } from './persist.ts';
+import { drawPicture } from './picture.ts';
+import { benchSensitivity } from './sensitivity.ts';
 import { type BenchResult, toJson, toTable } from './table.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
@@ -14,6 +16,8 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   log: benchLog,
   cluster: benchCluster,
   detect: benchDetect,
+  sensitivity: benchSensitivity,
+  picture: drawPicture,
 };
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));
