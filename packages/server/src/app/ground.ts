@@ -43,6 +43,8 @@ export interface Ground {
   readonly bus: Bus;
   /** The log of records. */
   readonly records: Log;
+  /** False while the log's own Redis is away. */
+  readonly logAnswers: () => boolean;
   readonly identity: Identity;
   readonly registry: Registry;
   readonly metrics: Metrics;
@@ -111,6 +113,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
       store,
       bus,
       records: opened.records,
+      logAnswers: opened.answers,
       identity,
       registry,
       metrics,

@@ -128,7 +128,10 @@ async function enter(db: Database, facts: () => InstanceFacts, until: number): P
   }
 }
 
-/** Waits until every instance that a bus works for is seen on ours. Where not even we are seen, nobody can be. */
+/**
+ * Waits until an instance that a bus works for is seen on ours, or none is left. Where not even we are seen, nobody can
+ * be. One is enough: one that has just died is not on the bus any more, and in the store until its lease runs out.
+ */
 async function meetOnBus(
   { bus, instance }: Pick<MembershipOptions, 'bus' | 'instance'>,
   first: readonly InstanceFacts[],
@@ -138,7 +141,9 @@ async function meetOnBus(
   let others = first;
   for (;;) {
     const peers = await bus.peers().catch(() => null);
-    if (peers === null || strangers(others, peers).length === 0) return;
+    if (peers === null) return;
+    const missing = strangers(others, peers);
+    if (missing.length === 0 || others.some(({ id, onBus }) => onBus && !missing.includes(id))) return;
     if (performance.now() > until) {
       if (!peers.includes(instance)) return;
       const detail = 'other processes of this database are on another Redis; all need the same bus';
