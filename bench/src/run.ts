@@ -6,6 +6,8 @@ import { benchIngest } from './ingest.ts';
 import { benchLive } from './live.ts';
 import { benchLog } from './log.ts';
 import { benchPersist } from './persist.ts';
+import { drawPicture } from './picture.ts';
+import { benchSensitivity } from './sensitivity.ts';
 import { type BenchResult, toJson, toTable } from './table.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
@@ -16,6 +18,8 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   cluster: benchCluster,
   detect: benchDetect,
   live: benchLive,
+  sensitivity: benchSensitivity,
+  picture: drawPicture,
 };
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('-'));

@@ -9,7 +9,7 @@ import { describeWith } from './needs.ts';
  */
 const ROWS = process.env['FAULT_ROWS'];
 const ROUNDS = Number(process.env['FAULT_ROUNDS'] ?? '1');
-/** Longer than a lease of 5 s. */
+/** Longer than a lease of 3 s. */
 const LASTS_MS = Number(process.env['FAULT_FREEZE'] ?? '7') * 1000;
 
 const SHORT = [

@@ -163,6 +163,7 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
     timeoutMs: PROBE_TIMEOUT_MS,
     check: () => store.db.answers(PROBE_TIMEOUT_MS),
   });
+  health.register({ name: 'log', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: ground.logAnswers });
   health.register({ name: 'bus', required: false, timeoutMs: PROBE_TIMEOUT_MS, check: () => bus.healthy() });
   metrics.beforeText(() => {
     for (const { partition, head, position } of pipeline.backlog.partitions()) {

@@ -43,6 +43,8 @@ export interface Ground {
   readonly bus: Bus;
   /** The log of records. */
   readonly records: Log;
+  /** False while the log's own Redis is away. */
+  readonly logAnswers: () => boolean;
   readonly identity: Identity;
   readonly registry: Registry;
   readonly metrics: Metrics;
@@ -98,7 +100,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
       clock,
       clusterSecret: options.clusterSecret,
       publicUrl: options.publicUrl,
-      onEvent: (event) => tell(log, metrics, event),
+      onEvent: createTeller(log, metrics),
     });
     open.add(() => identity.close());
     const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
@@ -111,6 +113,7 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
       store,
       bus,
       records: opened.records,
+      logAnswers: opened.answers,
       identity,
       registry,
       metrics,
@@ -157,9 +160,13 @@ async function joinOthers(
   return membership;
 }
 
-function tell(log: Logger, metrics: Metrics, event: IdentityEvent): void {
-  if (event.kind === 'refresh') metrics.refresh.add({ result: event.result });
-  if (event.kind === 'background-failed')
-    log.warn({ part: event.part, err: event.error }, 'identity works on without news');
-  else log.info({ ...event }, 'identity');
+/** Failures that go on (the bus or the store is away) are a line a second for each part, not one for each change. */
+function createTeller(log: Logger, metrics: Metrics): (event: IdentityEvent) => void {
+  const failures = throttled(log, 1000);
+  return (event) => {
+    if (event.kind === 'refresh') metrics.refresh.add({ result: event.result });
+    if (event.kind === 'background-failed')
+      failures.warn(`identity-${event.part}`, { err: event.error }, 'identity works on without news');
+    else log.info({ ...event }, 'identity');
+  };
 }

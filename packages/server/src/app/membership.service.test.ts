@@ -94,6 +94,15 @@ describe('processes on one database', () => {
     ]);
   });
 
+  it('one that died and is not on the bus any more does not hold a start up, when another is seen there', async () => {
+    await enter('a');
+    await database.db.execute(
+      "INSERT INTO instances (id, shared, on_bus, lease_until) VALUES ('dead', true, true, now_ms() + 60000)",
+    );
+    await enter('b', { bus: busOf(['a', 'b']) });
+    await expect(enter('c', { bus: busOf(['c']) })).rejects.toMatchObject({ code: 'other-bus' });
+  });
+
   it('strangers that appear later are told', async () => {
     const told: string[] = [];
     await enter('b', { bus: busOf(['b']), onStrangers: (ids) => told.push(...ids) });

@@ -25,13 +25,13 @@ import {
 } from '../store/postgres/instances.ts';
 import type { Standing } from '../workers/ownership.ts';
 
-const LEASE_MS = 5000;
-const RENEW_MS = 1500;
+const LEASE_MS = 3000;
+const RENEW_MS = 750;
 const RETRY_MS = 250;
 /** A process that must be alone gives others, whose leases have run out, so long to renew them. */
-const GRACE_MS = 2 * RENEW_MS;
+const GRACE_MS = 3000;
 /** A start waits so long for leases of dead processes, and for living ones to appear on the bus. */
-const PATIENCE_MS = LEASE_MS + 3000;
+const PATIENCE_MS = LEASE_MS + 5000;
 
 /** What joining needs. */
 export interface MembershipOptions {
@@ -128,7 +128,10 @@ async function enter(db: Database, facts: () => InstanceFacts, until: number): P
   }
 }
 
-/** Waits until every instance that a bus works for is seen on ours. Where not even we are seen, nobody can be. */
+/**
+ * Waits until an instance that a bus works for is seen on ours, or none is left. Where not even we are seen, nobody can
+ * be. One is enough: one that has just died is not on the bus any more, and in the store until its lease runs out.
+ */
 async function meetOnBus(
   { bus, instance }: Pick<MembershipOptions, 'bus' | 'instance'>,
   first: readonly InstanceFacts[],
@@ -138,7 +141,9 @@ async function meetOnBus(
   let others = first;
   for (;;) {
     const peers = await bus.peers().catch(() => null);
-    if (peers === null || strangers(others, peers).length === 0) return;
+    if (peers === null) return;
+    const missing = strangers(others, peers);
+    if (missing.length === 0 || others.some(({ id, onBus }) => onBus && !missing.includes(id))) return;
     if (performance.now() > until) {
       if (!peers.includes(instance)) return;
       const detail = 'other processes of this database are on another Redis; all need the same bus';

@@ -59,4 +59,24 @@ describeWith(['redis'], 'the log in Redis that the settings ask for', () => {
       await server.stop();
     }
   });
+
+  test('says that it does not answer while its Redis is gone, and that it does soon after', async () => {
+    const server = await startRedis({ args: KEEPING });
+    try {
+      const log = await open({ LOG_BACKEND: 'redis', REDIS_URL: server.url }, silentLogger, () => undefined);
+      expect(log.answers()).toBe(true);
+      await server.kill();
+      await vi.waitFor(async () => {
+        await log.records.append([]).catch(() => undefined);
+        await log.records.completeUntil().catch(() => undefined);
+        expect(log.answers()).toBe(false);
+      }, 10_000);
+      await server.restart();
+      await vi.waitFor(() => expect(log.answers()).toBe(true), 10_000);
+    } finally {
+      await opened?.close();
+      opened = undefined;
+      await server.stop();
+    }
+  });
 });

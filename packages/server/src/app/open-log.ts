@@ -24,6 +24,8 @@ import type { Settings } from './settings.ts';
 
 /** A start waits so long for the log's Redis, ms: a connection is refused work until it stands. */
 const CONNECT_MOST_MS = 10_000;
+/** Nothing is accepted while it is away, and a try costs next to nothing: it is looked for often, ms. */
+const OPEN_MOST_MS = 1000;
 const UNSUITABLE = 'the log’s Redis may lose accepted readings';
 /** How often it is looked whether the backend is still the same, ms. */
 const LOOK_MS = 1000;
@@ -43,6 +45,8 @@ export interface OpenLog {
   readonly records: Log;
   /** Rejects with `log-backend` when another process has changed the backend meanwhile; goes on looking after that. */
   confirm(): Promise<void>;
+  /** False while envelopes cannot be appended for the Redis of the log; the store answers for itself. */
+  answers(): boolean;
   close(): Promise<void>;
 }
 
@@ -60,6 +64,7 @@ export async function openLog(settings: Settings, { db, clock, log, metrics, onC
           place,
           name: 'tocsin-log',
           commandTimeoutMs: LOG_COMMAND_TIMEOUT_MS,
+          openMostMs: OPEN_MOST_MS,
           onError: (error) => void failures.warn('log-redis', { err: error }, 'the log’s Redis'),
           observe: (command, seconds) => metrics.redis.observe({ command }, seconds),
         })
@@ -89,6 +94,7 @@ export async function openLog(settings: Settings, { db, clock, log, metrics, onC
         await confirmLogBackend(backends, choice);
         endLooks = repeat([{ name: 'log backend', everyMs: LOOK_MS, work: look }], () => undefined);
       },
+      answers: () => wanted === 'store' || link?.circuit() === 'closed',
       close: async () => {
         // Not waited for: the store may be frozen, and what a look finds now concerns nobody.
         void endLooks();

@@ -24,6 +24,7 @@ export interface Voter {
   /** The most that the station has told since that pick. */
   readonly level: number;
   readonly amplitude: number;
+  readonly lasted: number;
 }
 
 /** An earthquake that the picks make. */
@@ -36,8 +37,8 @@ const RINGS_KM: readonly number[] = [10, 20, 35, 50, 75, 100, 140, 180];
 const BEARINGS: readonly number[] = Array.from({ length: 12 }, (_, i) => i * 30);
 /** Stations whose surroundings are searched. */
 const CENTRES = 3;
-/** Sources that are looked at closer. */
-const MOST_SOURCES = 24;
+/** Sources with the same number of votes that are looked at closer. */
+const MOST_SOURCES = 12;
 /** An S wave explains an onset less well than a P wave, in units of misfit. */
 const S_PENALTY = 0.25;
 /** A second arrival is rather not a P wave. */
@@ -45,6 +46,9 @@ const AGAIN_PENALTY = 0.5;
 /** Mean distance of the stations that counts like a residual as large as is allowed, km. */
 const FAR_KM = 200;
 const MINUTE_MS = 60_000;
+/** Picks so near in time to simultaneous ones tell a wave from the mains; picks nearer than this are the mains' as well. */
+const SPIKE_CONTRAST_MS = 2000;
+const SPIKE_AFTER_MS = 1000;
 
 /** The earthquake that `newest` makes together with other picks, or null. */
 export function associate(
@@ -53,14 +57,36 @@ export function associate(
   newest: HeldPick,
   now: number,
 ): Decision | null {
-  const candidates = candidatesFor(parameters, state.picks, newest);
+  const candidates = withoutSpikes(parameters, candidatesFor(parameters, state.picks, newest));
+  if (!candidates.includes(newest)) return null;
   if (new Set(candidates.map(({ deviceId }) => deviceId)).size < 2) return null;
-  const sources = search(parameters, candidates, newest);
-  for (const source of sources.slice(0, MOST_SOURCES)) {
+  for (const { source, silent } of ranked(parameters, state, search(parameters, candidates, newest), now)) {
     const lane = laneOf(parameters, state, source, now);
-    if (lane !== null && feltBy(parameters, state, source, now) >= parameters.leastShare) return { source, lane };
+    if (lane !== null && source.voters.length >= parameters.leastShare * (source.voters.length + silent))
+      return { source, lane };
   }
   return null;
+}
+
+/** Sources by votes less silent stations: a chance pick far away that would make more votes makes more silence, too. */
+function ranked(
+  parameters: NetworkParameters,
+  state: NetworkState,
+  sources: readonly Source[],
+  now: number,
+): { readonly source: Source; readonly silent: number }[] {
+  const counts = new Map<number, number>();
+  const kept = sources.filter(({ voters }) => {
+    const count = (counts.get(voters.length) ?? 0) + 1;
+    counts.set(voters.length, count);
+    return count <= MOST_SOURCES;
+  });
+  return kept
+    .map((source) => ({ source, silent: silentAbout(parameters, state, source, now) }))
+    .sort((a, b) => {
+      const votes = b.source.voters.length - b.silent - (a.source.voters.length - a.silent);
+      return votes || a.source.misfit - b.source.misfit;
+    });
 }
 
 /** Picks that may be of one earthquake with `newest`: no farther in time than an S wave behind a P wave. */
@@ -152,13 +178,14 @@ function votesAt(place: Place, origin: number, claims: readonly Claim[], newest:
 }
 
 function voterOf({ pick, phase, km }: Claim, claims: readonly Claim[]): Voter {
-  let { level, amplitude } = pick;
+  let { level, amplitude, lasted } = pick;
   for (const { pick: other } of claims) {
     if (other.deviceId !== pick.deviceId || other.at < pick.at) continue;
     level = Math.max(level, other.level);
     amplitude = Math.max(amplitude, other.amplitude);
+    lasted = Math.max(lasted, other.lasted);
   }
-  return { pick, phase, km, level, amplitude };
+  return { pick, phase, km, level, amplitude, lasted };
 }
 
 function oddness({ phase, pick }: Claim): number {
@@ -172,8 +199,12 @@ function bare({ latitude, longitude }: Place): Place {
 
 /** Which lane lets the source pass, or null. */
 function laneOf(parameters: NetworkParameters, state: NetworkState, source: Source, now: number): Lane | null {
-  const voters = withoutSpikes(parameters, source.voters);
-  const votes = voters.reduce((sum, { pick }) => sum + weightOf(parameters, state.stations[pick.deviceId], now), 0);
+  const { voters } = source;
+  // S waves may come in a longer window, by chance as well: half a vote.
+  const votes = voters.reduce(
+    (sum, { pick, phase }) => sum + (phase === 'S' ? 0.5 : 1) * weightOf(parameters, state, pick.deviceId, now),
+    0,
+  );
   // Half a vote of leeway: four stations of which one was a little noisy are still four.
   if (voters.length >= parameters.quorum && votes >= parameters.quorum - 0.5) return 'quorum';
   if (sites(parameters, voters, parameters.fastThreeLevel).length >= 3) return 'three-strong';
@@ -186,7 +217,9 @@ function laneOf(parameters: NetworkParameters, state: NetworkState, source: Sour
 function sites(parameters: NetworkParameters, voters: readonly Voter[], least: number): Voter[] {
   const kept: Voter[] = [];
   for (const voter of voters) {
-    if (voter.level < least || voter.amplitude < parameters.fastAmplitude) continue;
+    const { level, amplitude, phase, lasted } = voter;
+    if (phase === 'S' || level < least || amplitude < parameters.fastAmplitude) continue;
+    if (lasted < parameters.fastSeconds * 1000) continue;
     const alone = kept.every(({ pick }) => {
       const km = distanceKm(pick, voter.pick);
       if (km < parameters.apartKm) return false;
@@ -197,28 +230,38 @@ function sites(parameters: NetworkParameters, voters: readonly Voter[], least: n
   return kept;
 }
 
-/** Of three or more onsets at the same moment far apart one remains: a wave cannot, the mains can. */
-function withoutSpikes(parameters: NetworkParameters, voters: readonly Voter[]): readonly Voter[] {
-  const sorted = voters.toSorted((a, b) => a.pick.at - b.pick.at);
-  const dropped = new Set<Voter>();
-  for (const voter of sorted) {
-    if (dropped.has(voter)) continue;
-    const same = sorted.filter(
-      ({ pick }) => pick.at >= voter.pick.at && pick.at - voter.pick.at <= parameters.spikeSeconds * 1000,
-    );
-    const wide = same.some((a) => same.some((b) => distanceKm(a.pick, b.pick) > parameters.spikeKm));
-    if (same.length >= 3 && wide) for (const other of same.slice(1)) dropped.add(other);
+/**
+ * Without picks that no wave makes: three stations or more at the same moment, far apart, and fewer others about that
+ * time (a wave that crosses a dense network is at many places one after another). What the mains did to the others is
+ * left out, too.
+ */
+function withoutSpikes(parameters: NetworkParameters, picks: readonly HeldPick[]): readonly HeldPick[] {
+  const sorted = picks.toSorted((a, b) => a.at - b.at);
+  const same = parameters.spikeSeconds * 1000;
+  const spikes: number[] = [];
+  for (const first of sorted) {
+    const together = sorted.filter(({ at }) => at >= first.at && at - first.at <= same);
+    if (new Set(together.map(({ deviceId }) => deviceId)).size < 3) continue;
+    const about = sorted.filter(({ at }) => Math.abs(at - first.at) <= SPIKE_CONTRAST_MS).length;
+    if (about >= 2 * together.length) continue;
+    if (together.some((a) => together.some((b) => distanceKm(a, b) > parameters.spikeKm))) spikes.push(first.at);
   }
-  return sorted.filter((voter) => !dropped.has(voter));
+  if (spikes.length === 0) return picks;
+  return picks.filter(({ at }) => spikes.every((spike) => Math.abs(at - spike) > SPIKE_AFTER_MS));
 }
 
 /**
  * Weight of a station's vote, 0 to 1: how much less likely than chance its pick is, against a healthy station's
  * (the logarithm of a Poisson coincidence).
  */
-export function weightOf(parameters: NetworkParameters, station: StationFacts | undefined, now: number): number {
+export function weightOf(parameters: NetworkParameters, state: NetworkState, deviceId: string, now: number): number {
+  const station = state.stations[deviceId];
   const healthy = (parameters.healthyPerHour / 3600) * parameters.chanceSeconds;
-  const busy = station === undefined ? 0 : busyness(parameters, station, now);
+  // Picks that still wait, but for longer than a wave needs from station to station, count already.
+  const waiting = state.picks.filter(
+    (pick) => pick.deviceId === deviceId && !pick.again && now - pick.at > parameters.chanceSeconds * 1000,
+  ).length;
+  const busy = waiting + (station === undefined ? 0 : busyness(parameters, station, now));
   const rate = healthy + (busy / parameters.busySeconds) * parameters.chanceSeconds;
   return Math.max(0, Math.min(1, Math.log(rate) / Math.log(healthy)));
 }
@@ -228,13 +271,10 @@ export function busyness(parameters: NetworkParameters, { busy, busyAt }: Statio
   return busy * Math.exp(-Math.max(0, now - busyAt) / 1000 / parameters.busySeconds);
 }
 
-/** Share of the stations that should have told by now and did, among those as near as the farthest voter. */
-function feltBy(parameters: NetworkParameters, state: NetworkState, source: Source, now: number): number {
+/** Stations as near as the farthest voter that should have told by now and did not. */
+function silentAbout(parameters: NetworkParameters, state: NetworkState, source: Source, now: number): number {
   const farthest = Math.max(...source.voters.map(({ km }) => km));
-  const felt = new Set([
-    ...source.voters.map(({ pick }) => pick.deviceId),
-    ...state.picks.map(({ deviceId }) => deviceId),
-  ]);
+  const felt = new Set(source.voters.map(({ pick }) => pick.deviceId));
   let silent = 0;
   for (const [deviceId, station] of Object.entries(state.stations)) {
     if (felt.has(deviceId) || now - station.heardAt > parameters.aliveSeconds * 1000) continue;
@@ -242,7 +282,7 @@ function feltBy(parameters: NetworkParameters, state: NetworkState, source: Sour
     if (km > farthest) continue;
     if (source.origin + pTravelMs(parameters, km) + parameters.tellSeconds * 1000 < now) silent += 1;
   }
-  return source.voters.length / (source.voters.length + silent);
+  return silent;
 }
 
 /** A better place for an event from its members: a finer search around the old one. Never more votes lost than won. */

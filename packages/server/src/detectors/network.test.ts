@@ -134,11 +134,13 @@ describe('a network', () => {
 
   test('a station that cries wolf has a lighter vote', () => {
     const facts = { latitude: 0, longitude: 0, heardAt: 0, busy: 0, busyAt: 0 };
-    expect(weightOf(NETWORK, facts, 0)).toBe(1);
-    const [some, many] = [1, 20].map((busy) => weightOf(NETWORK, { ...facts, busy }, 0));
+    const weight = (busy: number, now = 0): number =>
+      weightOf(NETWORK, { stations: { s: { ...facts, busy } }, picks: [], events: [] }, 's', now);
+    expect(weight(0)).toBe(1);
+    const [some, many] = [1, 20].map((busy) => weight(busy));
     expect(some).toBeLessThan(1);
     expect(many).toBeLessThan(some ?? 0);
-    expect(weightOf(NETWORK, { ...facts, busy: 20 }, 7_200_000)).toBeGreaterThan(0.99);
+    expect(weight(20, 7_200_000)).toBeGreaterThan(0.99);
   });
 
   test('a flood of picks stays bounded', () => {

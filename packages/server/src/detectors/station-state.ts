@@ -24,6 +24,7 @@ export interface OpenTrigger {
   clipped: boolean;
   told: number;
   toldPeak: number;
+  toldLasting: boolean;
 }
 
 /** The clock of a device against ours: the least delay of late, corrected by no more than its slow rise. */
@@ -92,3 +93,23 @@ export type Told = Pick | Alive;
 
 /** Why a packet was not used, if it was not. */
 export type PacketVerdict = 'used' | 'behind' | 'unusable-rate' | 'no-samples';
+
+/** A state that is being worked on; arrays are its own. */
+export interface Work {
+  rate: number;
+  base: number[];
+  last: number[];
+  constant: number[];
+  delays: number[];
+  short: number[];
+  long: number[];
+  middle: number;
+  learnt: number;
+  settled: number;
+  raised: number;
+  next: number;
+  trigger: OpenTrigger | null;
+  clock: StationState['clock'] | null;
+  aliveAt: number;
+  skip: number;
+}

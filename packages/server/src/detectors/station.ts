@@ -14,10 +14,11 @@
  * and their end is no step; a sensor that was stuck for long begins anew.
  */
 import type { PickerParameters } from '../profiles/seismic/detection.ts';
-import { butterworthBandPass, type Section } from './butterworth.ts';
-import { degreesOfFreedom, ratioAt, recursiveWeight } from './sta-lta.ts';
-import type { OpenTrigger, Packet, PacketVerdict, Pick, StationState, Told } from './station-state.ts';
-import { continuation, correction, nextClock, steady } from './timeline.ts';
+import type { Section } from './butterworth.ts';
+import type { OpenTrigger, Packet, PacketVerdict, StationState, Told, Work } from './station-state.ts';
+import { continuation, correction, nextClock } from './timeline.ts';
+import { judge, tell } from './trigger.ts';
+import { tune, type Tuning } from './tuning.ts';
 
 /** What a packet leads to. */
 export interface StationStep {
@@ -30,27 +31,6 @@ export interface StationStep {
 export interface StationPicker {
   /** One packet that arrived at `now`, Unix ms. A state of null: never heard of. */
   step(state: StationState | null, packet: Packet, now: number): StationStep;
-}
-
-/** What follows from a sampling rate. */
-interface Tuning {
-  readonly rate: number;
-  readonly sections: readonly Section[];
-  readonly short: number;
-  readonly long: number;
-  readonly middle: number;
-  readonly mean: number;
-  readonly warm: number;
-  readonly settle: number;
-  readonly longest: number;
-  readonly constant: number;
-  readonly stuck: number;
-  readonly jump: number;
-  readonly spread: number;
-  readonly back: number;
-  /** Ratios that begin a trigger: of one axis, and of the mean over 0 to 3 axes. */
-  readonly single: number;
-  readonly all: readonly number[];
 }
 
 /** Rates of which the tuning is kept; a peer cannot make it grow. */
@@ -73,31 +53,6 @@ export function createStationPicker(parameters: PickerParameters): StationPicker
     return tuning;
   };
   return { step: (state, packet, now) => step(parameters, tuningOf, state, packet, now) };
-}
-
-function tune(parameters: PickerParameters, rate: number): Tuning {
-  const high = Math.min(parameters.highHz, parameters.highShare * rate);
-  const bandwidth = high - parameters.lowHz;
-  const freedom = degreesOfFreedom(bandwidth, parameters.staSeconds);
-  const samples = (seconds: number): number => Math.max(1, Math.round(seconds * rate));
-  return {
-    rate,
-    sections: butterworthBandPass(parameters.order, parameters.lowHz, high, rate),
-    short: recursiveWeight(parameters.staSeconds * rate),
-    long: recursiveWeight(parameters.ltaSeconds * rate),
-    middle: recursiveWeight(parameters.jumpSeconds * rate),
-    mean: recursiveWeight(parameters.meanSeconds * rate),
-    warm: samples(parameters.warmSeconds),
-    settle: samples(parameters.settleSeconds),
-    longest: samples(parameters.longestSeconds),
-    constant: samples(parameters.constantSeconds),
-    stuck: samples(parameters.stuckSeconds),
-    jump: samples(parameters.jumpSeconds),
-    spread: (parameters.leastSpread / bandwidth) * rate,
-    back: samples(parameters.staSeconds * 2),
-    single: ratioAt(parameters.onSigma, freedom),
-    all: [Infinity, 1, 2, 3].map((axes) => ratioAt(parameters.onSigma, freedom * axes)),
-  };
 }
 
 function step(
@@ -125,26 +80,6 @@ function step(
   work.next = packet.at + samples * period;
   const told = tell(parameters, work, ended, period, now);
   return { state: finish(work), told, verdict: 'used' };
-}
-
-/** A state that is being worked on; arrays are its own. */
-interface Work {
-  rate: number;
-  base: number[];
-  last: number[];
-  constant: number[];
-  delays: number[];
-  short: number[];
-  long: number[];
-  middle: number;
-  learnt: number;
-  settled: number;
-  raised: number;
-  next: number;
-  trigger: OpenTrigger | null;
-  clock: StationState['clock'] | null;
-  aliveAt: number;
-  skip: number;
 }
 
 function fresh(parameters: PickerParameters, packet: Packet, now: number): Work {
@@ -325,88 +260,4 @@ function relearn(work: Work): void {
   work.learnt = 0;
   work.settled = 0;
   work.trigger = null;
-}
-
-interface Heard {
-  readonly mean: number;
-  readonly on: boolean;
-  readonly energies: number;
-  readonly peak: number;
-  readonly clipped: boolean;
-  readonly time: number;
-  readonly shift: number;
-}
-
-/** Begins, continues or ends a trigger. */
-function judge(parameters: PickerParameters, tuning: Tuning, work: Work, heard: Heard, ended: OpenTrigger[]): void {
-  const { trigger } = work;
-  if (trigger === null) {
-    // The onset is where the ratio last rose over the end of a trigger, at most two short windows ago.
-    const back = Math.min(work.raised, tuning.back);
-    if (heard.on) work.trigger = open(heard, heard.time - (back * 1000) / tuning.rate, false);
-    return;
-  }
-  const { mean, energies, peak } = heard;
-  trigger.samples += 1;
-  trigger.sum += energies;
-  trigger.sumOfSquares += energies * energies;
-  trigger.peak = Math.max(trigger.peak, peak);
-  trigger.level = Math.max(trigger.level, mean);
-  if (heard.clipped) trigger.clipped = true;
-  if (trigger.sum * trigger.sum >= tuning.spread * trigger.sumOfSquares) trigger.confirmed = true;
-  if (mean < parameters.offRatio || trigger.samples > tuning.longest) {
-    // What the shaking fell to is the noise that the next one has to stand out of; so is shaking that does not end.
-    for (let axis = 0; axis < work.long.length; axis += 1)
-      work.long[axis] = Math.max(work.long[axis] ?? 0, work.short[axis] ?? 0);
-    close(work, ended);
-  } else if (trigger.confirmed && trigger.samples > tuning.jump && mean > parameters.jumpRatio * work.middle) {
-    close(work, ended);
-    work.trigger = open(heard, heard.time, true);
-  }
-}
-
-function close(work: Work, ended: OpenTrigger[]): void {
-  if (work.trigger !== null) ended.push(work.trigger);
-  work.trigger = null;
-}
-
-function open({ mean, peak, energies, clipped, time, shift }: Heard, onset: number, again: boolean): OpenTrigger {
-  return {
-    onset,
-    at: Math.round(onset + shift),
-    again,
-    samples: Math.round(time - onset) > 0 ? 0 : 1,
-    sum: energies,
-    sumOfSquares: energies * energies,
-    peak,
-    level: mean,
-    confirmed: false,
-    clipped,
-    told: 0,
-    toldPeak: 0,
-  };
-}
-
-/** What is worth telling after a packet. */
-function tell(parameters: PickerParameters, work: Work, ended: OpenTrigger[], period: number, now: number): Told[] {
-  const told: Told[] = [];
-  if (work.clock === null || !steady(parameters, work.clock)) return told;
-  for (const trigger of work.trigger === null ? ended : [...ended, work.trigger]) {
-    const due = trigger.told === 0 || trigger.peak >= trigger.toldPeak * parameters.growth;
-    const worth =
-      trigger.confirmed && trigger.peak >= parameters.leastAmplitude && trigger.told < parameters.mostUpdates;
-    if (!due || !worth || now - trigger.at > parameters.liveMs) continue;
-    trigger.told += 1;
-    trigger.toldPeak = trigger.peak;
-    told.push(pickOf(trigger, period));
-  }
-  if (now - work.aliveAt >= parameters.aliveSeconds * 1000) {
-    work.aliveAt = now;
-    told.push({ kind: 'alive', at: now, noise: Math.sqrt(work.long.reduce((sum, energy) => sum + energy, 0)) });
-  }
-  return told;
-}
-
-function pickOf({ at, again, peak, level, samples, clipped }: OpenTrigger, period: number): Pick {
-  return { kind: 'pick', at, again, amplitude: peak, level, lasted: Math.round(samples * period), clipped };
 }

@@ -61,7 +61,7 @@ const MIGRATION_MS = 1_800_000;
  * The way of an alarm. A statement that has not ended after this is of no use to anybody any more, and a process that
  * fell silent inside a transaction must not hold the locks of heads and channels for longer than a lease.
  */
-const ALARMS: PoolOptions = { statementTimeoutMs: 6_000, idleInTransactionTimeoutMs: 5_000 };
+const ALARMS: PoolOptions = { statementTimeoutMs: 6_000, idleInTransactionTimeoutMs: 3_000 };
 const FRONT: PoolOptions = { maxConnections: 10, applicationName: 'tocsin-front' };
 const UPKEEP: PoolOptions = { maxConnections: 2, statementTimeoutMs: 30_000, applicationName: 'tocsin-upkeep' };
 

@@ -5,7 +5,7 @@
  * Guarantees: shares of all living workers add up to all partitions, so nobody waits for a partition that nobody wants;
  * a partition moves only when someone lacks one. What a worker believes about the others only decides who does the work:
  * that it is done once is the fence's business (`store/ports/log.ts`).
- * Time: a dead worker's partitions are taken over within lease + standing + poll (5 + 1.5 + 0.5 s).
+ * Time: a dead worker's partitions are taken over within lease + standing + poll (3 + 0.75 + 0.5 s).
  */
 import type { Lease, Log } from '../store/ports/log.ts';
 import { newOwned, type Owned } from './partition-state.ts';
@@ -40,7 +40,7 @@ export interface Ownership {
 }
 
 /** Of the leases, ms. */
-export const LEASE_MS = 5000;
+export const LEASE_MS = 3000;
 
 /** How many of `total` belong to the worker of this rank: all alike, the first ranks one more where they do not divide. */
 export function shareOf(total: number, { rank, workers }: Standing): number {

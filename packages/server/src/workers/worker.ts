@@ -27,7 +27,7 @@ export interface Worker {
   stop(): Promise<void>;
 }
 
-const RENEW_MS = 1500;
+const RENEW_MS = 750;
 const POLL_MS = 500;
 const TICK_MS = 10_000;
 /** Ticks are behind by this, for commits in flight: nearly all are quicker. */

@@ -53,6 +53,8 @@ export interface RedisLinkOptions {
   /** Hears how long each command took that was tried. */
   readonly observe?: (command: string, seconds: number) => void;
   readonly commandTimeoutMs?: number;
+  /** The longest pause between two tries while the circuit is open, in ms; 5,000 when absent. */
+  readonly openMostMs?: number;
   /** A CA (PEM) to trust instead of Node's own roots. */
   readonly ca?: string;
 }
@@ -88,6 +90,7 @@ const PLAINLY: readonly (readonly [RegExp, string])[] = [
 /** Opens a link. It connects by itself; nothing waits for it. */
 export function openRedisLink(options: RedisLinkOptions): RedisLink {
   const timeoutMs = options.commandTimeoutMs ?? COMMAND_TIMEOUT_MS;
+  const openMostMs = options.openMostMs ?? OPEN_MOST_MS;
   // The client's own limit comes later: it does not look first whether the answer is there (see `withinTime`).
   const limits = { commandTimeoutMs: timeoutMs * 2, socketTimeoutMs: timeoutMs + SOCKET_GRACE_MS };
   const client = createRedisClient(options.place, { ...options, ...limits });
@@ -97,7 +100,7 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
       breaker: new ConsecutiveBreaker(FAILURES_MOST),
       halfOpenAfter: new ExponentialBackoff({
         initialDelay: OPEN_LEAST_MS,
-        maxDelay: OPEN_MOST_MS,
+        maxDelay: openMostMs,
         generator: halfJitterGenerator,
       }),
     },
@@ -121,7 +124,7 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
     trying = setInterval(() => {
       if (breaker.state !== CircuitState.Open) return;
       // The breaker goes by the clock on the wall; one that was set back would keep it open for as long.
-      if (performance.now() - openedAt > OPEN_MOST_MS + OPEN_LEAST_MS) return breaker.isolate().dispose();
+      if (performance.now() - openedAt > openMostMs + OPEN_LEAST_MS) return breaker.isolate().dispose();
       breaker.execute(() => withinTime(answers, client, timeoutMs)).catch(() => undefined);
     }, TRY_MS);
     trying.unref();

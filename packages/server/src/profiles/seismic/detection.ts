@@ -58,6 +58,8 @@ export interface PickerParameters {
   readonly jumpSeconds: number;
   /** A growing amplitude is told of again when it is this many times what was told last. */
   readonly growth: number;
+  /** A pick is told of once more when it has lasted so long, s. */
+  readonly lastingSeconds: number;
   /** Times that one pick is told of at most. */
   readonly mostUpdates: number;
   /** Differences between packets that count as none, s: drift of a sampling clock of 5 % in a packet of a second. */
@@ -115,11 +117,13 @@ export interface NetworkParameters {
   readonly fastThreeLevel: number;
   readonly fastTwoLevel: number;
   readonly fastAmplitude: number;
+  /** How long that shaking has lasted, s: longer than a bump, and until the packets of the others are here. */
+  readonly fastSeconds: number;
   /** Stations of the fast lane lie at least this far apart, km: nearer ones may feel the same lorry or blast. */
   readonly apartKm: number;
   /** Two stations make an event only within this distance of each other, km. */
   readonly fastTwoKm: number;
-  /** Onsets of three or more this close together, s (the picker's own scatter), over more than `spikeKm` are no wave: one vote for all of them. */
+  /** Onsets of three or more this close together, s (the picker's own scatter), over more than `spikeKm` are no wave but the mains. */
   readonly spikeSeconds: number;
   readonly spikeKm: number;
   /** Chance picks of a healthy station, 1/h, the memory of its rate, s, and the window of a coincidence, s: the weight of its vote. */
@@ -161,6 +165,7 @@ export const PICKER: PickerParameters = {
   jumpRatio: 3,
   jumpSeconds: 3,
   growth: 1.5,
+  lastingSeconds: 1.5,
   mostUpdates: 12,
   bridgeSeconds: 0.1,
   forgetSeconds: 60,
@@ -191,6 +196,7 @@ export const NETWORK: NetworkParameters = {
   fastThreeLevel: 25,
   fastTwoLevel: 100,
   fastAmplitude: 0.01,
+  fastSeconds: 1.5,
   apartKm: 5,
   fastTwoKm: 60,
   spikeSeconds: 0.25,
