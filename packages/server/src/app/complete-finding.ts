@@ -48,7 +48,7 @@ async function zoneOfNearest(registry: FindingRegistry, finding: Finding): Promi
   const { picks } = finding.evidence;
   if (place === null || !Array.isArray(picks)) return null;
   const stations = await Promise.all(
-    picks.map((pick) => registry.directory.lookup(String((pick as { deviceId?: unknown }).deviceId))),
+    picks.map(async (pick: { readonly deviceId?: unknown }) => registry.directory.lookup(String(pick.deviceId))),
   );
   let nearest: { zoneId: string | null; km: number } | null = null;
   for (const station of stations) {
