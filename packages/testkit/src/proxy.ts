@@ -137,6 +137,8 @@ function listen(server: Server): Promise<number> {
 
 /** Carries one direction, its end included. */
 function pump(from: Socket, to: Socket, pair: Pair, mode: () => Mode): void {
+  /** What has not left yet, in order: timers that are due in the same millisecond run in any. */
+  const queue: (Buffer | null)[] = [];
   let waiting = 0;
   /** When the last piece leaves, by `performance.now()`; nothing leaves before it. */
   let lastAt = 0;
@@ -160,9 +162,11 @@ function pump(from: Socket, to: Socket, pair: Pair, mode: () => Mode): void {
     if (waiting === 0 && leavesAt <= now) return deliver(piece);
     lastAt = leavesAt;
     waiting += Math.max(1, bytes);
+    queue.push(piece);
     setTimeout(() => {
-      waiting -= Math.max(1, bytes);
-      deliver(piece);
+      const next = queue.shift() ?? null;
+      waiting -= Math.max(1, next?.length ?? 0);
+      deliver(next);
       steady();
     }, leavesAt - now);
   };

@@ -275,6 +275,8 @@ export function busyness(parameters: NetworkParameters, { busy, busyAt }: Statio
 function silentAbout(parameters: NetworkParameters, state: NetworkState, source: Source, now: number): number {
   const farthest = Math.max(...source.voters.map(({ km }) => km));
   const felt = new Set(source.voters.map(({ pick }) => pick.deviceId));
+  // A station that still shakes from a known event is not silent: what it feels now may be hidden.
+  for (const { members } of state.events) for (const { deviceId } of members) felt.add(deviceId);
   let silent = 0;
   for (const [deviceId, station] of Object.entries(state.stations)) {
     if (felt.has(deviceId) || now - station.heardAt > parameters.aliveSeconds * 1000) continue;

@@ -31,6 +31,9 @@ const HEARD_MS = 10_000;
 /** A station that was not heard of for a day is forgotten. */
 const FORGET_MS = 86_400_000;
 
+/** First magnitudes may be far too large: no source is given longer than one of this. */
+const LONGEST_MAGNITUDE = 7;
+
 const EMPTY: NetworkState = { stations: {}, picks: [], events: [] };
 
 /** The detector of earthquakes; its key is `network:<id>`. */
@@ -127,7 +130,7 @@ function belongs(parameters: NetworkParameters, event: NetworkEvent, pick: HeldP
 
 /** How long the source lasts, ms: grows with the cube root of the moment (Kanamori & Brodsky 2004), 16 s for magnitude 7. */
 function ruptureMs(event: NetworkEvent): number {
-  return 1000 * 10 ** (0.5 * (magnitudeOf(null, event)?.value ?? 5) - 2.3);
+  return 1000 * 10 ** (0.5 * Math.min(LONGEST_MAGNITUDE, magnitudeOf(null, event)?.value ?? 5) - 2.3);
 }
 
 function join(

@@ -167,4 +167,31 @@ describeWith(['shared-data'], 'recorded earthquakes', () => {
       expectOnlyTheEarthquake(event, run.alerts());
     }
   });
+
+  test('the same earthquake five times as strong a minute later is told, a fifth as strong it is not', () => {
+    const event = '2020_1_30';
+    const origin = truth.get(event)?.origin ?? 0;
+    const later = 59;
+    for (const [first, second, alerts] of [
+      [0.2, 1, 2],
+      [1, 0.2, 1],
+    ] as const) {
+      const run = createReplay(stations);
+      const earlier = new Map<string, RecordedMessage[]>();
+      for (const message of files.get(event) ?? []) {
+        const own = earlier.get(message.deviceId) ?? [];
+        earlier.set(message.deviceId, own);
+        own.push(message);
+        const old = own.at(-1 - later);
+        const shaken = message.packet.at > origin ? first : 1;
+        const added = (axis: number, i: number): number =>
+          old !== undefined && old.packet.at > origin ? second * (old.packet.axes[axis]?.[i] ?? 0) : 0;
+        const axes = message.packet.axes.map((axis, which) =>
+          axis.map((sample, i) => shaken * sample + added(which, i)),
+        );
+        run.message({ ...message, packet: { ...message.packet, axes } });
+      }
+      expect(run.alerts(), `${first} then ${second}`).toHaveLength(alerts);
+    }
+  });
 });

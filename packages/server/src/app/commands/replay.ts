@@ -1,7 +1,7 @@
 /** `tocsin replay`: recorded waveforms through the detectors, offline, as fast as they can; each file from fresh state. */
 import { stat } from 'node:fs/promises';
 import type { Place } from '../../detectors/travel.ts';
-import { type Command, readArguments } from './command.ts';
+import { type Command, readArguments, requireSettings } from './command.ts';
 import { EXIT, UsageError } from './exit-codes.ts';
 import { createReplay, type ReplayAlert } from './replay-network.ts';
 import { readMessages, readStations, readTruth, stemOf, type TrueEvent } from './replay-recording.ts';
@@ -20,7 +20,10 @@ export const replayCommand: Command = {
   usage: '--stations <csv> [--truth <csv>] [--json] <file.jsonl[.gz]>…',
   summary:
     'run recorded waveforms through the detectors; with --truth score the alerts and end with 1 on a miss or a false alarm',
-  async run(args, { terminal }) {
+  async run(args, context) {
+    // It needs none of them; a mistake in them is told at every start all the same.
+    requireSettings(context);
+    const { terminal } = context;
     const read = readArguments(
       args,
       { stations: { type: 'string' }, truth: { type: 'string' }, json: { type: 'boolean' } },

@@ -1,6 +1,7 @@
 /**
- * Every number of the earthquake detectors, each with its source. They come from seismology and from the physics of
- * cheap accelerometers, not from any set of recordings. Types and data only; `detectors/` holds the algorithms.
+ * Every number of the earthquake detectors, with its source where it has one outside: seismology and the physics of cheap
+ * accelerometers. Some were chosen between usual values after seeing the eight recordings, the high corner and the rules
+ * of the lanes among them; `docs/detection.md` says which. Types and data only; `detectors/` holds the algorithms.
  */
 
 /** How a station's waveform becomes picks. */
