@@ -67,8 +67,7 @@ describe('the command line', () => {
     expect(err).toContain('usage: tocsin');
   });
 
-  // Replay needs no server, so it reads no settings.
-  it.each(COMMANDS.map(({ name }) => name).filter((name) => name !== 'replay'))(
+  it.each(COMMANDS.map(({ name }) => name))(
     'ends %s with 78 and one line for each mistake in the settings',
     async (name) => {
       const needed: Record<string, string[]> = {
