@@ -8,7 +8,7 @@ import type { StateRow } from '../store/ports/readings.ts';
 import { type Keeper, type Meaning, type Outcome, type StateEntry, type States, stateName } from './batch.ts';
 import { atOnePace } from './pace.ts';
 import { isHeld, LEASE_MS } from './ownership.ts';
-import { decide, type Owned, succeeded } from './partition-state.ts';
+import { BATCH_RECORDS, decide, type Owned, succeeded } from './partition-state.ts';
 import type { WorkerOptions } from './worker-options.ts';
 
 /**
@@ -91,7 +91,8 @@ export async function cycle<Message>(
     limit,
     bytes,
   );
-  const paced = atOnePace(read, limit, bytes);
+  // While a batch is taken apart, record by record, a common pace would make it one record a cycle for all of them.
+  const paced = limit < BATCH_RECORDS ? read : atOnePace(read, limit, bytes);
   const shares = chosen.flatMap((own): Share[] => {
     const mine = paced.filter(({ partition }) => partition === own.lease.partition);
     if (mine.length === 0) return [];
