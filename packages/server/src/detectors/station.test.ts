@@ -28,6 +28,24 @@ function picksOf(told: readonly Told[]): Pick[] {
   return [...picks.values()];
 }
 
+/** Forty packets of a signal, long and short ones. */
+function hostile(
+  signal: (sample: number) => number,
+  rate: number,
+  start: number,
+  through: (state: StationState | null) => StationState | null,
+) {
+  let [sent, at] = [0, start];
+  const input = Array.from({ length: 40 }, (_, k) => {
+    const samples = Array.from({ length: k % 2 === 0 ? 32 : 1000 }, () => signal(sent++));
+    const packet = { at, rate, axes: [samples, samples, samples] };
+    at += (samples.length * 1000) / rate;
+    return { packet, now: at + 200 };
+  });
+  const { state, told } = run(input, through);
+  return { state, told };
+}
+
 function quake(rate = 31.25, seed = 1, from = 40): Trace {
   const trace = noise('s', HERE, 80, seed, rate);
   for (const axis of [0, 1, 2]) add(trace, axis, from, burst(0.02, 5, axis + 1));
@@ -223,31 +241,37 @@ describe('a station', () => {
     expect(Math.sqrt(state?.long[0] ?? 0)).toBeLessThan(2 * NOISE);
   });
 
-  test('hostile packets break nothing: huge values, rates, no axes', () => {
-    const picker = createStationPicker(PICKER);
-    let state: StationState | null = null;
-    for (const [rate, value] of [
-      [31.25, 1e300],
-      [2000, -1e300],
-      [0.001, 1],
-      [1e9, 0],
-      [31.25, 0],
-    ] as const) {
-      state = picker.step(
-        state,
-        {
-          at: START,
-          rate,
-          axes: [
-            [value, -value],
-            [value, value],
-          ],
-        },
-        START,
-      ).state;
-      expect(picker.step(state, { at: START, rate, axes: [] }, START).verdict).toBe('no-samples');
-    }
-    expect(JSON.stringify(state)).not.toContain('NaN');
+  test('no sample, rate or time that a peer can send makes a state or a pick that JSON cannot hold', () => {
+    const MAX = Number.MAX_VALUE;
+    const signals: Record<string, (i: number) => number> = {
+      zeros: () => 0,
+      largest: () => MAX,
+      'from end to end': (i) => (i % 2 === 0 ? MAX : -MAX),
+      'one spike in noise': (i) => (i === 700 ? 1e308 : Math.sin(i * 7) * 0.01),
+      denormal: (i) => (i % 3) * 5e-324,
+    };
+    for (const [what, signal] of Object.entries(signals))
+      for (const rate of [1e-6, 8, 31.25, 2000, 1e6, 1e300])
+        for (const start of [0, START, 8.64e15]) {
+          const straight = hostile(signal, rate, start, (state) => state);
+          const saved = hostile(signal, rate, start, (state) => JSON.parse(JSON.stringify(state)) as StationState);
+          const where = `${what}, ${rate} Hz, ${start}`;
+          expect(straight.told, where).toEqual(saved.told);
+          // NaN of `last` means "no sample yet" and is read back as that.
+          expect(JSON.stringify(straight), where).toBe(JSON.stringify(saved));
+          const numbers = JSON.stringify({ ...straight.state, last: [], told: straight.told });
+          expect(numbers.match(/[^"]\bnull\b/g) ?? [], where).toHaveLength(
+            [straight.state?.trigger, straight.state?.behind].filter((one) => one === null).length,
+          );
+        }
+  });
+
+  test('after samples beyond any sensor it hears again', () => {
+    const trace = noise('s', HERE, 400, 23);
+    for (const axis of trace.axes) axis[1000] = -1e308;
+    for (const axis of [0, 1, 2]) add(trace, axis, 360, burst(0.05, 5, axis + 1));
+    const { picks } = run(packets(trace));
+    expect(picks.some(({ at }) => Math.abs(at - (START + 360_000)) < 1000)).toBe(true);
   });
 
   test('its state stays below 2 KB', () => {

@@ -40,6 +40,11 @@ const CLIPPED = 15;
 /** Repetitions of the same sample from which it is. */
 const CLIPPED_SAMPLES = 1;
 const MOST_AXES = 3;
+/**
+ * No sample counts for more, m/s²: ten times what a sensor of 200 g says in gal. What a hostile one sends
+ * beyond would overflow in the energies, and a state with Infinity or NaN is not the same once it was saved as JSON.
+ */
+const LARGEST = 2e6;
 
 /** Builds the picker. */
 export function createStationPicker(parameters: PickerParameters): StationPicker {
@@ -65,7 +70,8 @@ function step(
   const axes = packet.axes.slice(0, MOST_AXES);
   const samples = Math.min(...axes.map(({ length }) => length));
   if (axes.length === 0 || samples === 0) return { state, told: [], verdict: 'no-samples' };
-  if (packet.rate < parameters.leastHz) return { state, told: [], verdict: 'unusable-rate' };
+  if (!(packet.rate >= parameters.leastHz && packet.rate <= parameters.mostHz))
+    return { state, told: [], verdict: 'unusable-rate' };
   const tuning = tuningOf(packet.rate);
   const work = begin(parameters, state, { ...packet, axes }, samples, now);
   if (work === 'behind')
@@ -82,11 +88,20 @@ function step(
   return { state: finish(work), told, verdict: 'used' };
 }
 
+/** A sample that no arithmetic here overflows on. */
+function bounded(sample: number): number {
+  return sample > LARGEST ? LARGEST : sample < -LARGEST ? -LARGEST : sample;
+}
+
+function firstOf(packet: Packet): number[] {
+  return packet.axes.map((axis) => bounded(axis[0] ?? 0));
+}
+
 function fresh(parameters: PickerParameters, packet: Packet, now: number): Work {
   const zeros = packet.axes.map(() => 0);
   return {
     rate: packet.rate,
-    base: packet.axes.map((axis) => axis[0] ?? 0),
+    base: firstOf(packet),
     last: packet.axes.map(() => Number.NaN),
     constant: [...zeros],
     delays: packet.axes.flatMap(() => Array.from({ length: 2 * parameters.order }, () => 0)),
@@ -125,7 +140,7 @@ function begin(
 /** The filter begins anew, the noise level stays. */
 function restart(work: Work, packet: Packet): void {
   work.rate = packet.rate;
-  work.base = packet.axes.map((axis) => axis[0] ?? 0);
+  work.base = firstOf(packet);
   work.last = work.last.map(() => Number.NaN);
   work.delays.fill(0);
   work.short = [...work.long];
@@ -183,6 +198,7 @@ function sample(
   const floor = parameters.floor * parameters.floor;
   // While the noise level is young it is the plain mean of what was heard.
   const learning = work.settled < tuning.settle ? 0 : Math.max(tuning.long, 1 / (work.learnt + 1));
+  const limit = work.learnt < tuning.warm ? 0 : parameters.mostTaught;
   let sum = 0;
   let single = 0;
   let energies = 0;
@@ -190,7 +206,7 @@ function sample(
   let stuck = 0;
   let clipped = false;
   for (let axis = 0; axis < count; axis += 1) {
-    const raw = axes[axis]?.[index] ?? 0;
+    const raw = bounded(axes[axis]?.[index] ?? 0);
     const before = work.constant[axis] ?? 0;
     const run = raw === work.last[axis] ? before + 1 : 0;
     if (run === 0 && before >= tuning.stuck) stuck += 1;
@@ -206,7 +222,9 @@ function sample(
     const short = (work.short[axis] ?? 0) + tuning.short * (energy - (work.short[axis] ?? 0));
     work.short[axis] = short;
     const known = work.long[axis] ?? 0;
-    const long = work.trigger === null && run < tuning.constant ? known + learning * (energy - known) : known;
+    const taught =
+      limit > 0 && energy > limit * (known > floor ? known : floor) ? limit * (known > floor ? known : floor) : energy;
+    const long = work.trigger === null && run < tuning.constant ? known + learning * (taught - known) : known;
     work.long[axis] = long;
     const noise = long > floor ? long : floor;
     const ratio = short / noise;

@@ -20,6 +20,8 @@ export interface PickerParameters {
   readonly highShare: number;
   /** Slowest rate whose band is still worth watching, Hz: twice two octaves above the low corner. */
   readonly leastHz: number;
+  /** Fastest rate, Hz: ten times that of a strong-motion station (200 Hz), as live readings are held to. */
+  readonly mostHz: number;
   /** Window of the short-term average, s. Local events: 0.3 to 0.5 s (Trnkoczy 2012, NMSOP-2, IS 8.1; ObsPy's example 0.5 s). */
   readonly staSeconds: number;
   /** Window of the long-term average, s: 30 s to 60 s (Trnkoczy 2012). */
@@ -36,6 +38,12 @@ export interface PickerParameters {
    * window (chi-square with 4 B T degrees of freedom for a recursive average, Wilson & Hilferty 1931).
    */
   readonly onSigma: number;
+  /**
+   * One sample teaches the noise level no more than as many times the level: in Gaussian noise its energy (chi-square of
+   * one degree) is over it as rarely as a trigger begins, 4.5 standard deviations. Else one bump at full scale, a
+   * thousand times the noise, would make the station deaf for minutes.
+   */
+  readonly mostTaught: number;
   /** A trigger ends below this ratio of energies (SeisComP's scautopick: 1.5). */
   readonly offRatio: number;
   /** A trigger that lasts longer is not an earthquake's; the noise level starts anew, s. Strong motion of the largest lasts 2 to 3 minutes. */
@@ -152,12 +160,14 @@ export const PICKER: PickerParameters = {
   order: 2,
   highShare: 0.4,
   leastHz: 8,
+  mostHz: 2000,
   staSeconds: 0.5,
   ltaSeconds: 30,
   warmSeconds: 10,
   settleSeconds: 1,
   meanSeconds: 10,
   onSigma: 4.5,
+  mostTaught: 20,
   offRatio: 1.5,
   longestSeconds: 180,
   floor: 0.0002,
