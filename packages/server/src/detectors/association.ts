@@ -60,29 +60,37 @@ export function associate(
   const candidates = withoutSpikes(parameters, candidatesFor(parameters, state.picks, newest));
   if (!candidates.includes(newest)) return null;
   if (new Set(candidates.map(({ deviceId }) => deviceId)).size < 2) return null;
-  for (const { source, silent } of ranked(parameters, state, search(parameters, candidates, newest), now)) {
-    const lane = laneOf(parameters, state, source, now);
-    if (lane !== null && source.voters.length >= parameters.leastShare * (source.voters.length + silent))
-      return { source, lane };
-  }
-  return null;
+  const best = ranked(parameters, state, search(parameters, candidates, newest), now).find(
+    ({ source: { voters }, silent }) => voters.length >= parameters.leastShare * (voters.length + silent),
+  );
+  return best === undefined ? null : { source: best.source, lane: best.lane };
 }
 
-/** Sources by votes less silent stations: a chance pick far away that would make more votes makes more silence, too. */
+/**
+ * Sources that a lane lets pass, by votes less silent stations: a chance pick far away that would make more votes makes
+ * more silence, too. The silent ones are counted last, they are the dear part.
+ */
 function ranked(
   parameters: NetworkParameters,
   state: NetworkState,
   sources: readonly Source[],
   now: number,
-): { readonly source: Source; readonly silent: number }[] {
+): readonly (Decision & { readonly silent: number })[] {
+  const weights = new Map<string, number>();
+  const weight = (deviceId: string): number => {
+    const known = weights.get(deviceId) ?? weightOf(parameters, state, deviceId, now);
+    weights.set(deviceId, known);
+    return known;
+  };
   const counts = new Map<number, number>();
-  const kept = sources.filter(({ voters }) => {
-    const count = (counts.get(voters.length) ?? 0) + 1;
-    counts.set(voters.length, count);
-    return count <= MOST_SOURCES;
+  const kept = sources.flatMap((source): Decision[] => {
+    const count = (counts.get(source.voters.length) ?? 0) + 1;
+    counts.set(source.voters.length, count);
+    const lane = count > MOST_SOURCES ? null : laneOf(parameters, weight, source);
+    return lane === null ? [] : [{ source, lane }];
   });
   return kept
-    .map((source) => ({ source, silent: silentAbout(parameters, state, source, now) }))
+    .map((decision) => ({ ...decision, silent: silentAbout(parameters, state, decision.source, now) }))
     .sort((a, b) => {
       const votes = b.source.voters.length - b.silent - (a.source.voters.length - a.silent);
       return votes || a.source.misfit - b.source.misfit;
@@ -144,9 +152,12 @@ function agreement(
     claims.push({ pick, phase: 'P', km, origin: pick.at - p, tolerance: toleranceMs(parameters, p) });
     claims.push({ pick, phase: 'S', km, origin: pick.at - s, tolerance: toleranceMs(parameters, s) });
   }
+  // The newest must agree, too: most times of origin are ruled out by that before anything is counted.
+  const needed = claims.filter(({ pick }) => pick === newest);
   let best: Source | null = null;
   for (const anchor of claims) {
-    const source = votesAt(place, anchor.origin, claims, newest);
+    if (!needed.some((claim) => agrees(claim, anchor.origin))) continue;
+    const source = votesAt(place, anchor.origin, claims);
     if (source === null) continue;
     const votes = source.voters.length - (best?.voters.length ?? 0);
     if (votes > 0 || (votes === 0 && source.misfit < (best?.misfit ?? Infinity))) best = source;
@@ -154,18 +165,21 @@ function agreement(
   return best;
 }
 
-function votesAt(place: Place, origin: number, claims: readonly Claim[], newest: HeldPick): Source | null {
+/** Whether a pick is explained by an earthquake that began at `begin`. */
+function agrees({ origin, tolerance }: Claim, begin: number): boolean {
+  return Math.abs(origin - begin) <= tolerance;
+}
+
+function votesAt(place: Place, origin: number, claims: readonly Claim[]): Source | null {
   const votes = new Map<string, { claim: Claim; residual: number; misfit: number }>();
-  let heard = false;
   for (const claim of claims) {
+    if (!agrees(claim, origin)) continue;
     const residual = (claim.origin - origin) / claim.tolerance;
-    if (Math.abs(residual) > 1) continue;
     const misfit = residual * residual + oddness(claim);
-    if (claim.pick === newest) heard = true;
     const known = votes.get(claim.pick.deviceId);
     if (known === undefined || misfit < known.misfit) votes.set(claim.pick.deviceId, { claim, residual, misfit });
   }
-  if (!heard || votes.size < 2) return null;
+  if (votes.size < 2) return null;
   const all = [...votes.values()];
   const count = all.length;
   const mean = all.reduce((sum, { residual }) => sum + residual, 0) / count;
@@ -198,13 +212,10 @@ function bare({ latitude, longitude }: Place): Place {
 }
 
 /** Which lane lets the source pass, or null. */
-function laneOf(parameters: NetworkParameters, state: NetworkState, source: Source, now: number): Lane | null {
+function laneOf(parameters: NetworkParameters, weight: (deviceId: string) => number, source: Source): Lane | null {
   const { voters } = source;
   // S waves may come in a longer window, by chance as well: half a vote.
-  const votes = voters.reduce(
-    (sum, { pick, phase }) => sum + (phase === 'S' ? 0.5 : 1) * weightOf(parameters, state, pick.deviceId, now),
-    0,
-  );
+  const votes = voters.reduce((sum, { pick, phase }) => sum + (phase === 'S' ? 0.5 : 1) * weight(pick.deviceId), 0);
   // Half a vote of leeway: four stations of which one was a little noisy are still four.
   if (voters.length >= parameters.quorum && votes >= parameters.quorum - 0.5) return 'quorum';
   if (sites(parameters, voters, parameters.fastThreeLevel).length >= 3) return 'three-strong';
@@ -280,6 +291,8 @@ function silentAbout(parameters: NetworkParameters, state: NetworkState, source:
   let silent = 0;
   for (const [deviceId, station] of Object.entries(state.stations)) {
     if (felt.has(deviceId) || now - station.heardAt > parameters.aliveSeconds * 1000) continue;
+    // A degree of latitude is 111 km everywhere; most stations of a large network are left out by that alone.
+    if (Math.abs(source.latitude - station.latitude) * 110 > farthest) continue;
     const km = distanceKm(source, station);
     if (km > farthest) continue;
     if (source.origin + pTravelMs(parameters, km) + parameters.tellSeconds * 1000 < now) silent += 1;

@@ -89,8 +89,8 @@ function step(
 }
 
 /** A sample that no arithmetic here overflows on. */
-function bounded(sample: number): number {
-  return sample > LARGEST ? LARGEST : sample < -LARGEST ? -LARGEST : sample;
+function bounded(value: number): number {
+  return value > LARGEST ? LARGEST : value < -LARGEST ? -LARGEST : value;
 }
 
 function firstOf(packet: Packet): number[] {
@@ -198,7 +198,7 @@ function sample(
   const floor = parameters.floor * parameters.floor;
   // While the noise level is young it is the plain mean of what was heard.
   const learning = work.settled < tuning.settle ? 0 : Math.max(tuning.long, 1 / (work.learnt + 1));
-  const limit = work.learnt < tuning.warm ? 0 : parameters.mostTaught;
+  const limit = work.learnt < tuning.warm ? Infinity : parameters.mostTaught;
   let sum = 0;
   let single = 0;
   let energies = 0;
@@ -222,8 +222,8 @@ function sample(
     const short = (work.short[axis] ?? 0) + tuning.short * (energy - (work.short[axis] ?? 0));
     work.short[axis] = short;
     const known = work.long[axis] ?? 0;
-    const taught =
-      limit > 0 && energy > limit * (known > floor ? known : floor) ? limit * (known > floor ? known : floor) : energy;
+    const most = limit * (known > floor ? known : floor);
+    const taught = energy < most ? energy : most;
     const long = work.trigger === null && run < tuning.constant ? known + learning * (taught - known) : known;
     work.long[axis] = long;
     const noise = long > floor ? long : floor;

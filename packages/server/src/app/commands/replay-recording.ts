@@ -31,8 +31,12 @@ export interface TrueEvent extends Place {
 const MOST_CHARACTERS = 262_144;
 /** Largest table, bytes. */
 const MOST_TABLE = 16_777_216;
-/** Messages that may lie before one that comes earlier: more than any file merged by hand needs. */
-const MOST_EARLY = 4096;
+/** Messages held back for one that comes later in the file but arrived earlier, in samples: an hour of thirty stations, in any order. */
+const MOST_EARLY = 16_777_216;
+/** What a message without samples counts for in that. */
+const MESSAGE_COST = 64;
+/** Farthest time that a date can have, ms. */
+const FARTHEST = 8.64e15;
 const AXES = ['x', 'y', 'z'] as const;
 
 /** The part of a file's name that names its event. */
@@ -86,14 +90,21 @@ async function readTable(path: string, columns: readonly string[]): Promise<Row[
   );
   if (text.length > MOST_TABLE) fail(`${path} is larger than ${MOST_TABLE} bytes`);
   const lines = text.replace(/^\uFEFF/, '').split(/\r?\n/);
-  const head = (lines[0] ?? '').split(',').map((name) => name.trim());
+  const head = cellsOf(lines[0] ?? '');
   const missing = columns.filter((column) => !head.includes(column));
   if (missing.length > 0) fail(`${path}:1: the column ${missing.join(', ')} is missing`);
   return lines.flatMap((line, index) => {
     if (index === 0 || line.trim() === '') return [];
-    const cells = line.split(',');
-    return [{ line: index + 1, cells: Object.fromEntries(head.map((name, i) => [name, cells[i]?.trim() ?? ''])) }];
+    const cells = cellsOf(line);
+    return [{ line: index + 1, cells: Object.fromEntries(head.map((name, i) => [name, cells[i] ?? ''])) }];
   });
+}
+
+/** The fields of a line, quoted ones too (RFC 4180; none spans lines in tables of numbers). */
+function cellsOf(line: string): string[] {
+  return [...`,${line}`.matchAll(/,\s*(?:"((?:[^"]|"")*)"\s*(?=,|$)|([^,]*))/g)].map(([, quoted, plain]) =>
+    quoted === undefined ? (plain ?? '').trim() : quoted.replaceAll('""', '"'),
+  );
 }
 
 function number(path: string, line: number, cells: Row['cells'], column: string): number {
@@ -109,34 +120,59 @@ function degrees(path: string, line: number, cells: Row['cells'], column: string
   return value;
 }
 
-/** The messages of a file in the order of their arrival. `progress` hears of bytes read, compressed where the file is. */
-export async function* readMessages(path: string, progress: (bytes: number) => void): AsyncGenerator<RecordedMessage> {
-  const early: RecordedMessage[] = [];
+/** The messages of a file in the order of their arrival. `progress` hears of bytes read, compressed where the file is; `note` of what was left out. */
+export async function* readMessages(
+  path: string,
+  progress: (bytes: number) => void,
+  note: (text: string) => void = () => undefined,
+): AsyncGenerator<RecordedMessage> {
+  let early: RecordedMessage[] = [];
+  let cost = 0;
   let released = -Infinity;
   let line = 0;
-  for await (const text of readLines(path, progress)) {
+  for await (const { text, ended } of readLines(path, progress)) {
     line += 1;
     if (text === '') continue;
+    if (!ended && !isJson(text)) {
+      note(`${path}:${line}: the last line breaks off, not used`);
+      break;
+    }
     const message = parseMessage(path, line, text);
-    if (message.now < released) fail(`${path}:${line}: cloud_t lies more than ${MOST_EARLY} messages back`);
-    insert(early, message);
-    if (early.length <= MOST_EARLY) continue;
-    const next = early.shift();
-    if (next === undefined) continue;
-    released = next.now;
-    yield next;
+    if (message.now < released) fail(`${path}:${line}: cloud_t lies too far back for a file of this size: sort it`);
+    early.push(message);
+    cost += costOf(message);
+    if (cost <= MOST_EARLY) continue;
+    // The older half goes; sorting is stable, equal times stay in the order of the file.
+    early.sort((a, b) => a.now - b.now);
+    const half = early.length >>> 1;
+    for (const next of early.slice(0, half)) yield next;
+    released = early[half - 1]?.now ?? released;
+    early = early.slice(half);
+    cost = early.reduce((sum, one) => sum + costOf(one), 0);
   }
-  yield* early;
+  yield* early.sort((a, b) => a.now - b.now);
 }
 
-/** Keeps the order of arrival; equal times stay in the order of the file. */
-function insert(messages: RecordedMessage[], message: RecordedMessage): void {
-  let index = messages.length;
-  while (index > 0 && (messages[index - 1]?.now ?? 0) > message.now) index -= 1;
-  messages.splice(index, 0, message);
+function costOf({ packet: { axes } }: RecordedMessage): number {
+  return MESSAGE_COST + axes.reduce((sum, { length }) => sum + length, 0);
 }
 
-async function* readLines(path: string, progress: (bytes: number) => void): AsyncGenerator<string> {
+/** A line; only the last of a file may not have ended. */
+interface Line {
+  readonly text: string;
+  readonly ended: boolean;
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function* readLines(path: string, progress: (bytes: number) => void): AsyncGenerator<Line> {
   const file = createReadStream(path);
   file.on('data', (chunk) => progress(chunk.length));
   const source: Readable = path.endsWith('.gz') ? file.pipe(createGunzip()) : file;
@@ -148,7 +184,7 @@ async function* readLines(path: string, progress: (bytes: number) => void): Asyn
       const lines = (rest + String(chunk)).split('\n');
       rest = lines.pop() ?? '';
       if (rest.length > MOST_CHARACTERS) fail(`${path}: a line is longer than ${MOST_CHARACTERS} characters`);
-      for (const line of lines) yield line.trim();
+      for (const line of lines) yield { text: line.trim(), ended: true };
     }
   } catch (error) {
     if (error instanceof UsageError) throw error;
@@ -156,7 +192,7 @@ async function* readLines(path: string, progress: (bytes: number) => void): Asyn
   } finally {
     file.destroy();
   }
-  if (rest.trim() !== '') yield rest.trim();
+  if (rest.trim() !== '') yield { text: rest.trim(), ended: false };
 }
 
 function parseMessage(path: string, line: number, text: string): RecordedMessage {
@@ -178,13 +214,19 @@ function parseMessage(path: string, line: number, text: string): RecordedMessage
   };
   const rate = seconds('sr');
   if (rate <= 0) fail(`${where}: sr must be above 0`);
-  const axes = AXES.filter((name) => message[name] !== undefined).map((name) => samples(where, name, message[name]));
+  // A sensor with fewer axes leaves the others out, or says null.
+  const axes = AXES.filter((name) => message[name] !== undefined && message[name] !== null).map((name) =>
+    samples(where, name, message[name]),
+  );
   const count = axes[0]?.length ?? 0;
   if (count === 0 || axes.some((axis) => axis.length !== count))
     fail(`${where}: x, y and z must be equally long, not empty`);
   // `device_t` is the time of the last sample; tenths of a millisecond are beyond any clock here.
   const at = seconds('device_t') * 1000 - ((count - 1) * 1000) / rate;
-  return { deviceId, packet: { at, rate, axes }, now: Math.round(seconds('cloud_t') * 1000) };
+  const now = Math.round(seconds('cloud_t') * 1000);
+  if (!(Math.abs(at) <= FARTHEST && Math.abs(now) <= FARTHEST))
+    fail(`${where}: device_t and cloud_t must be Unix seconds`);
+  return { deviceId, packet: { at, rate, axes }, now };
 }
 
 function samples(where: string, name: string, value: unknown): readonly number[] {

@@ -1,13 +1,13 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { grid, packets, shake, START } from '../../detectors/ground.suite.ts';
 import { runCommandLine } from './command-line.ts';
 import { scriptedTerminal, type ScriptedTerminal } from './scripted-terminal.suite.ts';
 import { fourthArrival, scoreFile, sumScores } from './replay-score.ts';
-import { stemOf } from './replay-recording.ts';
+import { readMessages, readStations, stemOf } from './replay-recording.ts';
 
 let folder = '';
 const path = (name: string): string => join(folder, name);
@@ -108,6 +108,45 @@ describe('tocsin replay', () => {
       expect(code, what).toBe(64);
       expect(terminal.stderr()).toContain(what);
     }
+  });
+
+  test('a table may quote its fields, order its columns otherwise and leave others empty', async () => {
+    const rows = ['name,longitude,latitude,device_id', '"Playa, ""Sur""",-99.5,"16.25","s1"', ',-98, 15 , s2'];
+    writeFileSync(path('quoted.csv'), `\uFEFF${rows.join('\r\n')}\r\n`);
+    expect([...(await readStations(path('quoted.csv')))]).toEqual([
+      ['s1', { latitude: 16.25, longitude: -99.5 }],
+      ['s2', { latitude: 15, longitude: -98 }],
+    ]);
+  });
+
+  test('a file of thousands of messages in any order is read in the order of arrival', async () => {
+    const order = Array.from({ length: 9000 }, (_, i) => (i * 4001) % 9000);
+    const message = (i: number): string => JSON.stringify({ device_id: 's', x: [1], device_t: i, cloud_t: i, sr: 50 });
+    writeFileSync(path('any.jsonl'), order.map(message).join('\n'));
+    const times: number[] = [];
+    for await (const { now } of readMessages(path('any.jsonl'), () => undefined)) times.push(now / 1000);
+    expect(times).toEqual(Array.from({ length: 9000 }, (_, i) => i));
+  });
+
+  test('an axis that a sensor has not is absent or null; a time that is none is wrong use', async () => {
+    const one = { device_id: 's1', x: null, y: [1, 2], z: [3, 4], device_t: 1.7e9, cloud_t: 1.7e9, sr: 50 };
+    writeFileSync(path('two.jsonl'), `\r\n${JSON.stringify(one)}\r\n\r\n`);
+    const read: unknown[] = [];
+    for await (const { packet } of readMessages(path('two.jsonl'), () => undefined)) read.push(packet.axes);
+    expect(JSON.stringify(read)).toBe('[[[1,2],[3,4]]]');
+    writeFileSync(path('never.jsonl'), JSON.stringify({ ...one, device_t: 1e300 }));
+    const { code, terminal } = await replay('--stations', path('stations.csv'), path('never.jsonl'));
+    expect(code).toBe(64);
+    expect(terminal.stderr()).toContain('never.jsonl:1: device_t and cloud_t must be Unix seconds');
+  });
+
+  test('a last line that breaks off, as in a recording that was cut, is left out and said', async () => {
+    const lines = gunzipSync(readFileSync(path('quake.jsonl.gz'))).toString('utf8');
+    writeFileSync(path('cut.jsonl'), `${lines}\n{"device_id":"s1","x":[0.`);
+    const { code, terminal } = await replay('--json', '--stations', path('stations.csv'), path('cut.jsonl'));
+    expect(code).toBe(0);
+    expect(terminal.stdout().trim().split('\n')).toHaveLength(1);
+    expect(terminal.stderr()).toMatch(/cut\.jsonl:\d+: the last line breaks off, not used/);
   });
 
   test('the event of a file is its name without the endings', () => {

@@ -65,7 +65,8 @@ async function replayFile(
   const heard = new Set<string>();
   let bytes = 0;
   let messages = 0;
-  for await (const message of readMessages(path, (count) => (bytes += count))) {
+  const note = (text: string): void => terminal.err(`${text}\n`);
+  for await (const message of readMessages(path, (count) => (bytes += count), note)) {
     replay.message(message);
     heard.add(message.deviceId);
     messages += 1;
