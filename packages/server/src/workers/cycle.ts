@@ -2,11 +2,11 @@
  * One cycle of a worker: the records that are due in the partitions chosen, worked off and committed in one transaction.
  */
 import { PROFILES } from '@tocsin/protocol/envelope';
-import { partitionOf } from '../lib/partition.ts';
-import type { KeyedAppend, Log } from '../store/ports/log.ts';
+import { devicePartitions, partitionOf } from '../lib/partition.ts';
+import type { KeyedAppend, Log, LogRecord } from '../store/ports/log.ts';
 import type { StateRow } from '../store/ports/readings.ts';
 import { type Keeper, type Meaning, type Outcome, type StateEntry, type States, stateName } from './batch.ts';
-import { atOnePace } from './pace.ts';
+import { atOnePace, type Pace } from './pace.ts';
 import { isHeld, LEASE_MS } from './ownership.ts';
 import { BATCH_RECORDS, decide, type Owned, succeeded } from './partition-state.ts';
 import type { WorkerOptions } from './worker-options.ts';
@@ -24,6 +24,8 @@ const PLAIN_ROWS = 2000;
 /** What a cycle does to the worker's partitions. */
 export interface CycleLoop {
   readonly owned: ReadonlyMap<number, Owned>;
+  /** Partitions that waited for slower ones, see `pace.ts`. */
+  heldSince: ReadonlyMap<number, number>;
   readonly wake: (partitions: Iterable<number>) => void;
   readonly lose: (partition: number) => void;
   /** Takes what is free or ours already. */
@@ -91,13 +93,13 @@ export async function cycle<Message>(
     limit,
     bytes,
   );
-  // While a batch is taken apart, record by record, a common pace would make it one record a cycle for all of them.
-  const paced = limit < BATCH_RECORDS ? read : atOnePace(read, limit, bytes);
+  const paced = inOrder(options, loop, read, { limit, maxBytes: bytes });
+  // There may be more than what was read, and what is held back now must not wait for the next poll.
+  const more = new Set(read.map(({ partition }) => partition));
+  for (const own of chosen) if (more.has(own.lease.partition)) own.due = true;
   const shares = chosen.flatMap((own): Share[] => {
     const mine = paced.filter(({ partition }) => partition === own.lease.partition);
     if (mine.length === 0) return [];
-    // There may be more than what was read.
-    own.due = true;
     return [{ own, outcome: decide(options.meaning, own, mine) }];
   });
   if (shares.length === 0) return;
@@ -116,6 +118,23 @@ export async function cycle<Message>(
   const elsewhere = new Set(committed.appended.filter((partition) => !loop.owned.has(partition)));
   if (elsewhere.size > 0) options.grown?.([...elsewhere]);
   tell(options, shares);
+}
+
+/**
+ * Devices at one pace. Keys of detectors need none: each has one partition. Nor while a batch is taken apart, record by
+ * record: a common pace would make it one record a cycle for all of them.
+ */
+function inOrder(
+  { log, now }: Pick<WorkerOptions<unknown>, 'log' | 'now'>,
+  loop: CycleLoop,
+  read: readonly LogRecord[],
+  bounds: Pick<Pace, 'limit' | 'maxBytes'>,
+): readonly LogRecord[] {
+  const devices = devicePartitions(log.partitions);
+  if (bounds.limit < BATCH_RECORDS || read.some(({ partition }) => partition >= devices)) return read;
+  const { records, heldSince } = atOnePace(read, { ...bounds, now: now(), heldSince: loop.heldSince });
+  loop.heldSince = heldSince;
+  return records;
 }
 
 /** Keeps what the transaction has made true. */

@@ -82,7 +82,7 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     () => stopping,
   );
   const running = lanes.map((lane) =>
-    run(options, { owned, lane, wake, lose, take: () => take(false), stopped: () => stopping }),
+    run(options, { owned, lane, heldSince: new Map(), wake, lose, take: () => take(false), stopped: () => stopping }),
   );
   return {
     wake,
