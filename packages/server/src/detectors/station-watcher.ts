@@ -6,7 +6,7 @@
  * its arrival is not looked at: it could only be mistaken for a clock that is wrong. Nor is one with a sample that is no
  * acceleration: its energy would overflow and the station be deaf ever after.
  *
- * A second arrival within the shaking is no trigger: it is an S wave nearly always, several times its P wave, and would
+ * A second arrival within the shaking is told as one: it is an S wave nearly always, several times its P wave, and would
  * break through the cool-down of the swarm that the P waves made. A larger earthquake right then is the network's to tell.
  */
 import type { Reading, WaveformReading } from '@tocsin/protocol/envelope';
@@ -58,8 +58,9 @@ function noticesOf(before: StationState | null, origin: Origin, told: Told): Not
     const input: NetworkInput = { ...told, latitude, longitude, deviceId, envelopeId };
     notices.push({ key: NETWORK_KEY, item: input });
   }
-  if (zoneId !== null && told.kind === 'pick' && !told.again && isFirst(before, told)) {
-    const trigger: Trigger = { at: told.at, amplitude: told.amplitude, deviceId, envelopeId };
+  if (zoneId !== null && told.kind === 'pick' && isFirst(before, told)) {
+    const { at, amplitude, again } = told;
+    const trigger: Trigger = { at, amplitude, deviceId, envelopeId, ...(again ? { again } : {}) };
     notices.push({ key: `zone:${zoneId}`, item: trigger });
   }
   return notices;

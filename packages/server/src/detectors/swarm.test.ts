@@ -63,6 +63,12 @@ describe('swarm', () => {
     expect(findings.map((finding) => finding.onset - START)).toEqual([0, 20_000]);
   });
 
+  test('S waves count, but break through no cool-down', () => {
+    const again = swarm(9000, 5, 100).map((one) => ({ ...one, again: true }) as const);
+    expect(run([...swarm(0, 5), ...again]).findings).toHaveLength(1);
+    expect(run([...swarm(0, 4), ...again.slice(4)]).findings).toHaveLength(1);
+  });
+
   test('triggers without an amplitude do not break through the cool-down either', () => {
     expect(run([...swarm(0, 5, 0), ...swarm(20_000, 5, 0)]).findings).toHaveLength(1);
     expect(run([...swarm(0, 5, 0), ...swarm(60_040, 5, 0)]).findings).toHaveLength(2);

@@ -87,7 +87,8 @@ function step(options: SwarmOptions, state: SwarmState, key: string, trigger: Tr
   const grown = join(options, event, key, trigger);
   const joined = { ...state, event: grown.event };
   // Nothing is not stronger than nothing: triggers without an amplitude wait for the end of the cool-down.
-  if (trigger.amplitude === 0 || trigger.amplitude < bar(options, event, trigger.at))
+  // Nor is an S wave another event than its P wave, however much stronger.
+  if (trigger.again === true || trigger.amplitude === 0 || trigger.amplitude < bar(options, event, trigger.at))
     return { state: joined, findings: grown.findings };
   const next = candidate(options, joined, key, trigger);
   return { state: next.state, findings: [...grown.findings, ...next.findings] };

@@ -6,4 +6,6 @@ export interface Trigger {
   readonly amplitude: number;
   readonly deviceId: string;
   readonly envelopeId: string;
+  /** A second arrival within the shaking, nearly always an S wave: it counts, but begins no event within a cool-down. */
+  readonly again?: true;
 }
