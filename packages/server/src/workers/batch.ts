@@ -118,10 +118,10 @@ function envelope(meaning: Meaning, states: States, record: LogRecord, outcome: 
   );
   // Nothing of a record that fails takes effect, so effects come last.
   for (const row of rows) outcome.rows.push(row);
-  for (const { key, item } of notices) collect(outcome.notices, key, receivedAt, traceparent, item);
+  for (const { key, item } of notices) collect(outcome.notices, { key, receivedAt, traceparent }, item, false);
   for (const { entry, told } of watched) {
     if (entry !== null) outcome.states.set(stateName(entry.detector.name, record.key), entry);
-    for (const { key, item } of told) collectAt(outcome.notices, key, receivedAt, traceparent, item);
+    for (const { key, item } of told) collect(outcome.notices, { key, receivedAt, traceparent }, item, true);
   }
 }
 
@@ -142,29 +142,19 @@ function watch(
   return { entry: state === before ? null : { detector: watcher, key: origin.deviceId, state }, told };
 }
 
-/** Adds to the newest record for the key, or begins one. The record's arrival is that of its first envelope. */
+/**
+ * Adds to the newest record for the key, or begins one. The record's arrival is that of its first envelope; with `exact`
+ * no record holds two arrivals: detectors go by the very time at which a watcher told.
+ */
 function collect(
   notices: KeyedNotices[],
-  key: string,
-  receivedAt: number,
-  traceparent: string | null,
+  { key, receivedAt, traceparent }: Omit<KeyedNotices, 'items'>,
   item: unknown,
+  exact: boolean,
 ): void {
   const open = notices.findLast((other) => other.key === key);
-  if (open !== undefined && open.items.length < ITEMS_PER_RECORD) open.items.push(item);
-  else notices.push({ key, receivedAt, traceparent, items: [item] });
-}
-
-/** The same for what a watcher tells: its detectors go by the very time of arrival, so no record holds two. */
-function collectAt(
-  notices: KeyedNotices[],
-  key: string,
-  receivedAt: number,
-  traceparent: string | null,
-  item: unknown,
-): void {
-  const open = notices.findLast((other) => other.key === key);
-  if (open?.receivedAt === receivedAt && open.items.length < ITEMS_PER_RECORD) open.items.push(item);
+  const fits = open !== undefined && open.items.length < ITEMS_PER_RECORD && !(exact && open.receivedAt !== receivedAt);
+  if (fits) open.items.push(item);
   else notices.push({ key, receivedAt, traceparent, items: [item] });
 }
 
