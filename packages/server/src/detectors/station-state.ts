@@ -92,7 +92,7 @@ export interface Alive {
 export type Told = Pick | Alive;
 
 /** Why a packet was not used, if it was not. */
-export type PacketVerdict = 'used' | 'behind' | 'unusable-rate' | 'no-samples';
+export type PacketVerdict = 'used' | 'behind' | 'unusable-rate' | 'no-acceleration' | 'no-samples';
 
 /** A state that is being worked on; arrays are its own. */
 export interface Work {

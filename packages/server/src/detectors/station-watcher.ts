@@ -3,8 +3,7 @@
  * replay; what it tells goes on under the network's key, and the first word of each pick as a trigger to its zone's swarm.
  *
  * A device without a place takes no part in the network, one without a zone in no swarm. A packet older than `liveMs` at
- * its arrival is not looked at: it could only be mistaken for a clock that is wrong. Nor is one with a sample that is no
- * acceleration: its energy would overflow and the station be deaf ever after.
+ * its arrival is not looked at: it could only be mistaken for a clock that is wrong.
  *
  * A second arrival within the shaking is told as one: it is an S wave nearly always, several times its P wave, and would
  * break through the cool-down of the swarm that the P waves made. A larger earthquake right then is the network's to tell.
@@ -23,9 +22,6 @@ export const NETWORK_KEY = 'network:seismic';
 /** A station that was silent for so long is forgotten, ms. Its noise level counts for nothing after a gap of a minute. */
 const IDLE_MS = 3_600_000;
 
-/** No acceleration, m/s², nor counts of one: a failed read, or the largest number of some type. Its square is still exact enough. */
-const ABSURD = 1e9;
-
 /** Builds the watcher; `parameters.liveMs` is the age from which a packet is only stored. */
 export function stationWatcher(parameters: PickerParameters): Watcher<StationState> {
   const picker = createStationPicker(parameters);
@@ -34,9 +30,7 @@ export function stationWatcher(parameters: PickerParameters): Watcher<StationSta
     step: (state, origin, reading) => {
       if (!isWaveform(reading) || origin.now - reading.at > parameters.liveMs) return { state, notices: [] };
       const { at, rate, x, y, z } = reading;
-      const axes = [x, y, z];
-      if (axes.some((axis) => axis.some((sample) => Math.abs(sample) > ABSURD))) return { state, notices: [] };
-      const step = picker.step(state, { at, rate, axes }, origin.now);
+      const step = picker.step(state, { at, rate, axes: [x, y, z] }, origin.now);
       return {
         state: step.state,
         notices: step.told.flatMap((told) => noticesOf(state, origin, told)),

@@ -45,6 +45,8 @@ const MOST_AXES = 3;
  * beyond would overflow in the energies, and a state with Infinity or NaN is not the same once it was saved as JSON.
  */
 const LARGEST = 2e6;
+/** No acceleration in any unit: a failed read, or the largest number of some type. A packet that holds one is left out. */
+const ABSURD = 1e9;
 
 /** Builds the picker. */
 export function createStationPicker(parameters: PickerParameters): StationPicker {
@@ -72,6 +74,8 @@ function step(
   if (axes.length === 0 || samples === 0) return { state, told: [], verdict: 'no-samples' };
   if (!(packet.rate >= parameters.leastHz && packet.rate <= parameters.mostHz))
     return { state, told: [], verdict: 'unusable-rate' };
+  if (axes.some((axis) => axis.some((value) => Math.abs(value) > ABSURD)))
+    return { state, told: [], verdict: 'no-acceleration' };
   const tuning = tuningOf(packet.rate);
   const work = begin(parameters, state, { ...packet, axes }, samples, now);
   if (work === 'behind')
