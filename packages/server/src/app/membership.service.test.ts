@@ -103,6 +103,16 @@ describe('processes on one database', () => {
     await expect(enter('c', { bus: busOf(['c']) })).rejects.toMatchObject({ code: 'other-bus' });
   });
 
+  it('a bus that is only not connected yet is waited for, so that another one is noticed', async () => {
+    await enter('a');
+    let asked = 0;
+    const late = {
+      ...busOf(['b']),
+      peers: async () => ((asked += 1) < 4 ? Promise.reject(new Error('not yet')) : ['b']),
+    };
+    await expect(enter('b', { bus: late, patienceMs: 1500 })).rejects.toMatchObject({ code: 'other-bus' });
+  });
+
   it('strangers that appear later are told', async () => {
     const told: string[] = [];
     await enter('b', { bus: busOf(['b']), onStrangers: (ids) => told.push(...ids) });

@@ -30,6 +30,8 @@ const RENEW_MS = 750;
 const RETRY_MS = 250;
 /** A process that must be alone gives others, whose leases have run out, so long to renew them. */
 const GRACE_MS = 3000;
+/** A bus that has not answered for so long after a start began is away. */
+const AWAY_MS = 3000;
 /** A start waits so long for leases of dead processes, and for living ones to appear on the bus. */
 const PATIENCE_MS = LEASE_MS + 5000;
 
@@ -139,9 +141,17 @@ async function meetOnBus(
   until: number,
 ): Promise<void> {
   let others = first;
+  const awayAt = Math.min(until, performance.now() + AWAY_MS);
   for (;;) {
     const peers = await bus.peers().catch(() => null);
-    if (peers === null) return;
+    // Nobody to meet, or a bus that is away; one that is only not connected yet is waited for.
+    if (others.every(({ onBus }) => !onBus)) return;
+    if (peers === null) {
+      if (performance.now() > awayAt) return;
+      await pause(RETRY_MS);
+      others = await renew();
+      continue;
+    }
     const missing = strangers(others, peers);
     if (missing.length === 0 || others.some(({ id, onBus }) => onBus && !missing.includes(id))) return;
     if (performance.now() > until) {
