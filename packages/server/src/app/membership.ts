@@ -143,18 +143,13 @@ async function meetOnBus(
   let others = first;
   const awayAt = Math.min(until, performance.now() + AWAY_MS);
   for (;;) {
-    const peers = await bus.peers().catch(() => null);
-    // Nobody to meet, or a bus that is away; one that is only not connected yet is waited for.
     if (others.every(({ onBus }) => !onBus)) return;
+    const peers = await bus.peers().catch(() => null);
     if (peers === null) {
+      // One that is only not connected yet is no bus that is away.
       if (performance.now() > awayAt) return;
-      await pause(RETRY_MS);
-      others = await renew();
-      continue;
-    }
-    const missing = strangers(others, peers);
-    if (missing.length === 0 || others.some(({ id, onBus }) => onBus && !missing.includes(id))) return;
-    if (performance.now() > until) {
+    } else if (others.some(({ id, onBus }) => onBus && peers.includes(id))) return;
+    else if (performance.now() > until) {
       if (!peers.includes(instance)) return;
       const detail = 'other processes of this database are on another Redis; all need the same bus';
       throw new CodedError('other-bus', detail);
