@@ -49,6 +49,7 @@ function folder(name: string, imports: readonly string[], path = `${SERVER}/${na
 /** The folders, from the ground up. */
 export const FOLDERS: readonly FolderRow[] = [
   { ...folder('protocol', [], 'packages/protocol/src'), pure: true },
+  folder('device', ['protocol'], 'packages/device/src'),
   folder('lib', []),
   folder('ops', ['lib']),
   folder('store/ports', ['protocol', 'lib', 'ops']),

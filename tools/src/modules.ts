@@ -50,6 +50,7 @@ export const ROOT: string = fileURLToPath(import.meta.url).includes(`${sep}dist$
 /** Where our TypeScript lives. */
 const SOURCES: readonly string[] = [
   'packages/protocol/src',
+  'packages/device/src',
   'packages/server/src',
   'packages/server/bin',
   'packages/testkit/src',
