@@ -40,7 +40,7 @@ process.stdout.on('error', stop);
 const made = spawnSync(bin + '/initdb', ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'],
   { ...as, cwd: root, encoding: 'utf8' });
 if (made.status !== 0) { process.stderr.write(String(made.stderr || made.error)); end(1); }
-const settings = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'autovacuum=off', 'jit=off', 'max_connections=300',
+const settings = ['fsync=off', 'full_page_writes=off', 'autovacuum=off', 'jit=off', 'max_connections=300',
   'shared_buffers=64MB', 'max_wal_size=1GB', 'listen_addresses=', 'unix_socket_directories=' + root, 'wal_level=minimal',
   'max_wal_senders=0'];
 postgres = spawn(bin + '/postgres', ['-D', data, ...settings.flatMap((setting) => ['-c', setting])],

@@ -52,7 +52,7 @@ export interface OpenLog {
 
 /** Opens it. Rejects with `log-redis-unsuitable`, `log-backend`, or `bus-unavailable` while its Redis is away. */
 export async function openLog(settings: Settings, { db, clock, log, metrics, onChanged }: LogGround): Promise<OpenLog> {
-  const store = createLog(db);
+  const store = createLog(db, { remember: settings.roles.includes('worker') });
   const backends = createLogBackendStore(db);
   const wanted = settings.logBackend;
   const place = redisPlaceOf(settings);

@@ -157,6 +157,7 @@ function toAppend(draft: Draft, partitions: number): EnvelopeAppend {
     traceparent: draft.traceparent,
     context: contextOf(device),
     body: draft.record ?? draft.body,
+    envelope,
   };
 }
 

@@ -105,7 +105,7 @@ function one(meaning: Meaning, states: States, record: LogRecord, outcome: Outco
 function envelope(meaning: Meaning, states: States, record: LogRecord, outcome: Outcome): void {
   const { context, receivedAt, traceparent } = record;
   if (context === null) throw new Error('the record has no device');
-  const { id, profile, readings } = meaning.decode(record);
+  const { id, profile, readings } = record.envelope ?? meaning.decode(record);
   const rows = readings.map((reading) => {
     const { value, fields } = meaning.measure(profile, reading);
     return { receivedAt, at: reading.at, device: context.device, zone: context.zone, value, envelopeId: id, fields };

@@ -74,6 +74,28 @@ function keeperOf(meaning: Meaning, name: string, key: string): Keeper | undefin
 interface Share {
   readonly own: Owned;
   readonly outcome: Outcome;
+  /** Of its records, when this process remembers them. */
+  readonly epoch?: string;
+}
+
+function byPartition(records: readonly LogRecord[]): ReadonlyMap<number, LogRecord[]> {
+  const found = new Map<number, LogRecord[]>();
+  for (const record of records) {
+    const mine = found.get(record.partition);
+    if (mine === undefined) found.set(record.partition, [record]);
+    else mine.push(record);
+  }
+  return found;
+}
+
+/**
+ * Whether a partition must be looked at again without a hint: what is held back now must not wait for the next poll, and
+ * behind what was read from the store there may be more. What comes after records that are remembered is hinted at.
+ */
+function mayHaveMore(read: readonly LogRecord[], mine: readonly LogRecord[], limit: number, maxBytes: number): boolean {
+  if (read.length === 0) return false;
+  if (mine.length < read.length || read.length >= limit || read[0]?.epoch === undefined) return true;
+  return read.reduce((bytes, { body }) => bytes + body.length, 0) >= maxBytes;
 }
 
 export async function cycle<Message>(
@@ -93,14 +115,18 @@ export async function cycle<Message>(
     limit,
     bytes,
   );
-  const paced = inOrder(options, loop, read, { limit, maxBytes: bytes });
-  // There may be more than what was read, and what is held back now must not wait for the next poll.
-  const more = new Set(read.map(({ partition }) => partition));
-  for (const own of chosen) if (more.has(own.lease.partition)) own.due = true;
+  const paced = byPartition(inOrder(options, loop, read, { limit, maxBytes: bytes }));
+  const all = byPartition(read);
   const shares = chosen.flatMap((own): Share[] => {
-    const mine = paced.filter(({ partition }) => partition === own.lease.partition);
-    if (mine.length === 0) return [];
-    return [{ own, outcome: decide(options.meaning, own, mine) }];
+    const { partition } = own.lease;
+    const mine = paced.get(partition) ?? [];
+    if (mayHaveMore(all.get(partition) ?? [], mine, limit, bytes)) own.due = true;
+    const [first] = mine;
+    if (first === undefined) return [];
+    const outcome = decide(options.meaning, own, mine);
+    // Taken apart: what was left out comes next.
+    if (outcome.last !== mine.at(-1)?.offset) own.due = true;
+    return [first.epoch === undefined ? { own, outcome } : { own, outcome, epoch: first.epoch }];
   });
   if (shares.length === 0) return;
   const committed = await commit(options, shares);
@@ -163,7 +189,10 @@ async function commit<Message>(
   const states = statesOf(shares);
   const failed = outcomes.flatMap((outcome) => outcome.failed);
   const now = options.now();
-  const batches = shares.map(({ own, outcome }) => ({ lease: own.lease, position: outcome.last }));
+  const batches = shares.map(({ own, outcome, epoch }) => {
+    const batch = { lease: own.lease, position: outcome.last };
+    return epoch === undefined ? batch : { ...batch, epoch };
+  });
   const partitions = appended.map((record) => record.partition);
   try {
     if (findings.length === 0 && failed.length === 0 && rows.length <= PLAIN_ROWS) {

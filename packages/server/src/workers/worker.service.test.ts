@@ -29,13 +29,18 @@ const swarm = swarmDetector({ sensors: 50, windowMs: 10_000, cooldownMs: 60_000,
 
 const everyPartition = Array.from({ length: 16 }, (_, i) => i);
 
-describe.each(engines)('workers on %s', (engine) => {
+const variants = engines.flatMap((engine) => [
+  { engine, remember: false },
+  { engine, remember: true },
+]);
+
+describe.each(variants)('workers on $engine, appends remembered: $remember', ({ engine, remember }) => {
   let database: TestDatabase;
   let log: Log;
   const workers: Worker[] = [];
   beforeEach(async () => {
     database = await openTestDatabase(engine);
-    log = createLog(database.db);
+    log = createLog(database.db, { remember });
     await database.db.execute('CREATE TABLE raised (fingerprint text, sensors integer)');
   });
   afterEach(async () => {

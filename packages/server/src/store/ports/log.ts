@@ -5,6 +5,7 @@
  * partition start at 1, grow by 1 in the order of commits, without gaps: whoever has read up to n has read all up to n.
  * Failure: `append` rejects as a whole (nothing was accepted) when the store is away; `LogUnavailable` says so.
  */
+import type { Envelope } from '@tocsin/protocol/envelope';
 import type { Sql } from './database.ts';
 
 /** What kind of record it is; the worker dispatches on it. */
@@ -38,6 +39,8 @@ export interface EnvelopeAppend {
   readonly context: DeviceContext;
   /** The bytes that the worker needs, as text (the compact JWS as it arrived, or JSON). No NUL characters. */
   readonly body: string;
+  /** What `body` says, for a worker in the same process. */
+  readonly envelope?: Envelope;
 }
 
 /** What became of an appended envelope. */
@@ -55,10 +58,17 @@ export interface LogRecord {
   /** Of envelopes; null for findings and ticks. */
   readonly context: DeviceContext | null;
   readonly body: string;
+  /** What `body` says, when it is known already. */
+  readonly envelope?: Envelope;
+  /**
+   * Of a record that this process remembers and has not read back: the life of the store that committed it. Its work may
+   * only be committed in the same one.
+   */
+  readonly epoch?: string;
 }
 
 /** A record to append without an id of its own (findings, ticks). */
-export type KeyedAppend = Omit<LogRecord, 'offset' | 'context'>;
+export type KeyedAppend = Omit<LogRecord, 'offset' | 'context' | 'envelope' | 'epoch'>;
 
 /** Where a partition stands. */
 export interface PartitionState {
@@ -90,6 +100,8 @@ export interface BatchCommit {
   readonly lease: Lease;
   /** Offset of the last record of the batch. */
   readonly position: number;
+  /** Of the batch's records; absent when they were read from the store. */
+  readonly epoch?: string;
 }
 
 /** Where a reader stands in a partition: it has everything up to `position`. */
@@ -108,7 +120,8 @@ export interface Log {
   appendKeyed(sql: Sql, records: readonly KeyedAppend[]): Promise<void>;
   /**
    * Records of partitions after a position in each, by partition and offset; of each partition at most `limit` records
-   * and, past the first, `maxBytes` of bodies.
+   * and, past the first, `maxBytes` of bodies. Those that this process appended may come from its memory, then with an
+   * `epoch`; such an answer ends before the first record of the partition that others appended: ask again.
    */
   read(from: readonly ReadFrom[], limit: number, maxBytes: number): Promise<LogRecord[]>;
   /** Head and position of every partition. */

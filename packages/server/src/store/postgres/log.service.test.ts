@@ -1,7 +1,13 @@
 import { engines } from '@tocsin/testkit/engines';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describeWith } from '@tocsin/testkit/needs';
+import { startPostgres } from '@tocsin/testkit/postgres-server';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Log, LogRecord } from '../ports/log.ts';
+import { migrate } from '../migrate.ts';
+import { openDatabase } from '../pool.ts';
 import { createLog } from './log.ts';
+import { createWorkStore } from './readings.ts';
 import { logContract, sample } from './log.suite.ts';
 
 describe.each(engines)('the log in PostgreSQL (%s)', (engine) => {
@@ -10,6 +16,32 @@ describe.each(engines)('the log in PostgreSQL (%s)', (engine) => {
   logContract(async () => {
     database = await openTestDatabase(engine);
     return { log: createLog(database.db), db: database.db };
+  });
+});
+
+describe.each(engines)('the log in PostgreSQL with its tail remembered (%s)', (engine) => {
+  let database: TestDatabase | undefined;
+  afterEach(() => database?.close());
+  logContract(async () => {
+    database = await openTestDatabase(engine);
+    let log = createLog(database.db, { remember: true });
+    await log.read(
+      Array.from({ length: log.partitions }, (_, partition) => ({ partition, position: 0 })),
+      1,
+      1,
+    );
+    const read: Log['read'] = async (from, limit, maxBytes) => {
+      const records = await log.read(from, limit, maxBytes);
+      return records.map(({ epoch: _epoch, ...record }) => record);
+    };
+    // Nobody reads before the position but this contract; memory would still have what was trimmed.
+    const { db } = database;
+    const trim: Log['trim'] = async () => {
+      const trimmed = await log.trim();
+      log = createLog(db, { remember: true });
+      return trimmed;
+    };
+    return { log: { ...log, read, trim }, db };
   });
 });
 
@@ -49,5 +81,83 @@ describe('the log in PostgreSQL, stricter than the port', () => {
       [1, 'k'],
       [2, 'l'],
     ]);
+  });
+});
+
+describe('what a process remembers of the log', () => {
+  let database: TestDatabase;
+  beforeEach(async () => {
+    database = await openTestDatabase();
+  });
+  afterEach(() => database.close());
+  const from = (position: number): { partition: number; position: number }[] => [{ partition: 3, position }];
+
+  test('comes without asking the store, and equals what the store has', async () => {
+    const log = createLog(database.db, { remember: true });
+    await log.read(from(0), 10, 1e6);
+    await log.append([sample('a', '1'), sample('b', '1'), sample('a', '1'), sample('c', '1', 4)]);
+    await log.append([sample('b', '1'), sample('b', '2')]);
+    const remembered = await log.read(from(0), 10, 1e6);
+    const stored = await createLog(database.db).read(from(0), 10, 1e6);
+    expect(remembered.map(({ epoch: _epoch, ...record }) => record)).toEqual(stored);
+    expect(remembered.every(({ epoch }) => epoch !== undefined && epoch !== '')).toBe(true);
+    await database.db.execute('DELETE FROM log_records');
+    expect(await log.read(from(0), 10, 1e6)).toEqual(remembered);
+  });
+
+  test('what others append between makes no gap for the reader', async () => {
+    const log = createLog(database.db, { remember: true });
+    const other = createLog(database.db);
+    await log.read(from(0), 10, 1e6);
+    const seen: LogRecord[] = [];
+    for (let round = 0; round < 6; round += 1) {
+      await (round % 2 === 0 ? log : other).append([sample('a', `${round}`), sample('b', `${round}`)]);
+      seen.push(...(await log.read(from(seen.length), 10, 1e6)));
+    }
+    expect(seen.map(({ offset }) => offset)).toEqual(Array.from({ length: 12 }, (_, i) => i + 1));
+  });
+
+  test('its work is not committed in another life of the store', async () => {
+    const log = createLog(database.db, { remember: true });
+    const [lease] = await log.acquire('me', { among: [3], most: 1, ttlMs: 60_000, seize: true });
+    if (lease === undefined) throw new Error('no lease');
+    await log.append([sample('a', '1')]);
+    const work = { rows: [], states: [], appended: [], now: 1 };
+    const store = createWorkStore(database.db);
+    const batch = { lease, position: 1, epoch: 'another' };
+    expect(await store.commitPlain({ ...work, batches: [batch] })).toBe(false);
+    expect(await database.db.transaction((sql) => log.advance(sql, [batch]))).toEqual([]);
+  });
+});
+
+describeWith(['postgres15-postgis'], 'what a process remembers of the log of a server of its own', () => {
+  test('is forgotten when that server was restarted, and nothing is kept where commits may be lost', async () => {
+    const server = await startPostgres();
+    const db = openDatabase(server.url);
+    try {
+      await migrate(db);
+      const log = createLog(db, { remember: true });
+      const from = [{ partition: 3, position: 0 }];
+      await log.read(from, 10, 1e6);
+      await log.append([sample('a', '1')]);
+      await server.kill();
+      await server.restart();
+      // As after a failover to a copy that had not got the record yet, and another process was quicker.
+      await vi.waitFor(() => db.execute('DELETE FROM log_records'), 10_000);
+      await db.execute('UPDATE log_heads SET head = 0');
+      await createLog(db).append([sample('other', '1')]);
+      await log.state();
+      expect((await log.read(from, 10, 1e6)).map(({ key }) => key)).toEqual(['other']);
+      await db.execute('ALTER ROLE CURRENT_USER SET synchronous_commit = off');
+      const hasty = openDatabase(server.url);
+      const lossy = createLog(hasty, { remember: true });
+      await lossy.read(from, 10, 1e6);
+      await lossy.append([sample('b', '1')]);
+      expect((await lossy.read(from, 10, 1e6)).map(({ epoch }) => epoch)).toEqual([undefined, undefined]);
+      await hasty.close();
+    } finally {
+      await db.close();
+      await server.stop();
+    }
   });
 });

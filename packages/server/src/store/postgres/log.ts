@@ -20,7 +20,8 @@ import type {
 import type { Database, Sql } from '../ports/database.ts';
 import { formatContext, parseContext } from '../ports/log-context.ts';
 import { takeHeads } from './log-heads.ts';
-import { batchColumns, keyedColumns, LOCK_POSITIONS } from './work-columns.ts';
+import { createTail, type Tail } from './tail.ts';
+import { batchColumns, EPOCH, keyedColumns, LOCK_POSITIONS } from './work-columns.ts';
 
 /** Partitions that the base migration makes. */
 const PARTITIONS = 16;
@@ -47,7 +48,8 @@ WITH input AS (
   SELECT k.partition, h.base + k.rank, k.received_at, k.kind, k.device_id, nullif(k.traceparent, ''), k.context, k.body
   FROM kept k JOIN heads h USING (partition)
 )
-SELECT n::integer AS n FROM kept`;
+SELECT count(*)::integer AS kept, ${EPOCH} AS epoch, (SELECT string_agg(partition || ' ' || base, ',') FROM heads) AS bases,
+  CASE WHEN count(*) < cardinality($1::text[]) THEN string_agg(n::text, ',') END AS numbers FROM kept`;
 
 const APPEND_KEYED = `
 WITH input AS (
@@ -92,7 +94,7 @@ WITH ${LOCK_POSITIONS}
 UPDATE log_positions p SET position = m.target FROM mine m WHERE p.partition = m.partition RETURNING p.partition`;
 
 const STATE = `
-SELECT h.partition, h.head, p.position FROM log_heads h JOIN log_positions p USING (partition) ORDER BY h.partition`;
+SELECT h.partition, h.head, p.position, ${EPOCH} AS epoch FROM log_heads h JOIN log_positions p USING (partition) ORDER BY h.partition`;
 
 const COMPLETE_UNTIL = `
 SELECT least(now_ms(), (
@@ -115,14 +117,18 @@ const DIGESTS = `
 SELECT e.device_id, e.envelope_id, encode(e.digest, 'hex') AS digest
 FROM unnest($1::text[], $2::text[]) AS t (device_id, envelope_id) JOIN envelope_ids e USING (device_id, envelope_id)`;
 
-/** The log over `db`. Rejects with `store-unavailable` when PostgreSQL is away. */
-export function createLog(db: Database): Log {
+/**
+ * The log over `db`. Rejects with `store-unavailable` when PostgreSQL is away. `remember`: for a process with a worker, which
+ * then gets what was appended here without reading it back.
+ */
+export function createLog(db: Database, { remember = false }: { readonly remember?: boolean } = {}): Log {
+  const tail = remember ? createTail() : null;
   return {
     partitions: PARTITIONS,
-    append: (envelopes) => append(db, envelopes),
+    append: (envelopes) => append(db, tail, envelopes),
     appendKeyed,
-    read: (from, limit, maxBytes) => read(db, from, limit, maxBytes),
-    state: () => db.query<PartitionState>(STATE, [], 'log-state'),
+    read: (from, limit, maxBytes) => readOn(db, tail, from, limit, maxBytes),
+    state: () => state(db, tail),
     completeUntil: async (marginMs = COMMIT_MARGIN_MS) =>
       (await db.query<{ until: number }>(COMPLETE_UNTIL, [marginMs]))[0]?.until ?? 0,
     acquire: (owner, { among, most, ttlMs, seize }) =>
@@ -142,9 +148,9 @@ async function advance(sql: Sql, batches: readonly BatchCommit[]): Promise<numbe
   );
 }
 
-async function append(db: Database, envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]> {
+async function append(db: Database, tail: Tail | null, envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]> {
   const { unique, order } = distinct(envelopes);
-  const rows = await db.query<{ n: number }>(
+  const [row] = await db.query<AppendRow>(
     APPEND,
     [
       unique.map((e) => e.deviceId),
@@ -159,7 +165,11 @@ async function append(db: Database, envelopes: readonly EnvelopeAppend[]): Promi
     ],
     'log-append',
   );
-  const accepted = new Set(rows.map((row) => unique[row.n - 1]));
+  if (row === undefined) throw new TypeError('an append has no answer');
+  const kept = keptOf(unique, row);
+  tail?.add(row.epoch, recordsOf(kept, row));
+  if (kept.length === envelopes.length) return envelopes.map(() => 'accepted');
+  const accepted = new Set(kept);
   const stored = await storedDigests(
     db,
     unique.filter((envelope) => !accepted.has(envelope)),
@@ -169,6 +179,33 @@ async function append(db: Database, envelopes: readonly EnvelopeAppend[]): Promi
     if (envelope === first && accepted.has(first)) return 'accepted';
     const digest = accepted.has(first) ? first.digest.toString('hex') : stored.get(identity(first));
     return digest === envelope?.digest.toString('hex') ? 'replay' : 'id-conflict';
+  });
+}
+
+/** What an append answers: how many it kept, which (null: all; numbers from 1), and offsets before the first of each partition. */
+interface AppendRow {
+  kept: number;
+  epoch: string;
+  /** `<partition> <offset>`, joined by commas; null when nothing was kept. */
+  bases: string | null;
+  numbers: string | null;
+}
+
+function keptOf(unique: readonly EnvelopeAppend[], { kept, numbers }: AppendRow): readonly EnvelopeAppend[] {
+  if (kept === unique.length) return unique;
+  const wanted = new Set(numbers?.split(',').map(Number));
+  return unique.filter((_envelope, index) => wanted.has(index + 1));
+}
+
+/** The records that were written, numbered within each partition in the order given, as the statement numbers them. */
+function recordsOf(kept: readonly EnvelopeAppend[], { bases, epoch }: AppendRow): LogRecord[] {
+  const heads = new Map((bases ?? '').split(',').map((pair) => pair.split(' ').map(Number) as [number, number]));
+  return kept.map((envelope) => {
+    const { partition, kind, receivedAt, deviceId, traceparent, context, body } = envelope;
+    const offset = (heads.get(partition) ?? 0) + 1;
+    heads.set(partition, offset);
+    const record = { partition, offset, kind, receivedAt, key: deviceId, traceparent, context, body, epoch };
+    return envelope.envelope === undefined ? record : { ...record, envelope: envelope.envelope };
   });
 }
 
@@ -212,6 +249,27 @@ interface RecordRow {
   traceparent: string | null;
   context: string;
   body: string;
+}
+
+async function state(db: Database, tail: Tail | null): Promise<PartitionState[]> {
+  const rows = await db.query<PartitionState & { epoch: string }>(STATE, [], 'log-state');
+  tail?.trust(rows[0]?.epoch ?? '');
+  return rows.map(({ partition, head, position }) => ({ partition, head, position }));
+}
+
+/** From memory where the partition's records are there, else from the store. */
+async function readOn(
+  db: Database,
+  tail: Tail | null,
+  from: readonly ReadFrom[],
+  limit: number,
+  maxBytes: number,
+): Promise<LogRecord[]> {
+  if (tail === null) return read(db, from, limit, maxBytes);
+  const remembered = from.map(({ partition, position }) => tail.read(partition, position, limit, maxBytes));
+  const others = from.filter((_from, index) => remembered[index] === null);
+  const asked = others.length === 0 ? [] : await read(db, others, limit, maxBytes);
+  return [...remembered.flatMap((records) => records ?? []), ...asked].sort((a, b) => a.partition - b.partition);
 }
 
 async function read(db: Database, from: readonly ReadFrom[], limit: number, maxBytes: number): Promise<LogRecord[]> {

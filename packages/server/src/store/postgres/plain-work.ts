@@ -15,19 +15,19 @@ WITH ${LOCK_POSITIONS}, ok AS MATERIALIZED (
 ), stored AS (
   INSERT INTO readings (received_at, at, device, zone, value, envelope_id, fields)
   SELECT r.received_at, r.at, r.device, r.zone, r.value, r.envelope_id, r.fields::jsonb
-  FROM unnest($5::bigint[], $6::bigint[], $7::integer[], $8::integer[], $9::double precision[], $10::text[], $11::text[])
+  FROM unnest($6::bigint[], $7::bigint[], $8::integer[], $9::integer[], $10::double precision[], $11::text[], $12::text[])
     AS r (received_at, at, device, zone, value, envelope_id, fields), ok WHERE ok.ok
 ), saved AS (
   INSERT INTO detector_states (partition, detector, key, state, updated_at)
-  SELECT s.partition, s.detector, s.key, s.state, $12 FROM unnest($13::smallint[], $14::text[], $15::text[], $16::text[])
+  SELECT s.partition, s.detector, s.key, s.state, $13 FROM unnest($14::smallint[], $15::text[], $16::text[], $17::text[])
     AS s (partition, detector, key, state), ok WHERE ok.ok
   ON CONFLICT (partition, detector, key) DO UPDATE SET state = excluded.state, updated_at = excluded.updated_at
 ), forgotten AS (
-  DELETE FROM detector_states s USING unnest($17::smallint[], $18::text[], $19::text[]) AS t (partition, detector, key), ok
+  DELETE FROM detector_states s USING unnest($18::smallint[], $19::text[], $20::text[]) AS t (partition, detector, key), ok
   WHERE ok.ok AND s.partition = t.partition AND s.detector = t.detector AND s.key = t.key
 ), input AS (
   SELECT t.*, row_number() OVER (PARTITION BY t.partition ORDER BY t.n) AS rank
-  FROM unnest($20::smallint[], $21::text[], $22::bigint[], $23::text[], $24::text[], $25::text[])
+  FROM unnest($21::smallint[], $22::text[], $23::bigint[], $24::text[], $25::text[], $26::text[])
     WITH ORDINALITY AS t (partition, kind, received_at, key, traceparent, body, n), ok WHERE ok.ok
 ), ${takeHeads('input')}, appended AS (
   INSERT INTO log_records (partition, "offset", received_at, kind, key, traceparent, context, body)

@@ -6,22 +6,32 @@ import type { BatchCommit, KeyedAppend } from '../ports/log.ts';
 import type { StateRow } from '../ports/readings.ts';
 
 /**
- * The common table expression `mine` (partition, target) over $1 to $4, {@link batchColumns}: positions that stand where
- * they were expected, under the fence that was expected, locked in the order of partitions.
+ * The life of the PostgreSQL process that answers, as text; empty where a crash may lose what it has committed. Whoever was
+ * told the same twice knows that nothing committed in between is gone: a failover or a restart changes it.
  */
-export const LOCK_POSITIONS = `mine AS (
-  SELECT p.partition, b.target FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS b (partition, fence, position, target)
+export const EPOCH: string = `CASE WHEN current_setting('synchronous_commit') = 'off' THEN ''
+  ELSE extract(epoch FROM pg_postmaster_start_time())::text END`;
+
+/**
+ * The common table expression `mine` (partition, target) over $1 to $5, {@link batchColumns}: positions that stand where
+ * they were expected, under the fence and in the epoch that were expected, locked in the order of partitions.
+ */
+export const LOCK_POSITIONS: string = `mine AS (
+  SELECT p.partition, b.target
+  FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[]) AS b (partition, fence, position, target, epoch)
   JOIN log_positions p ON p.partition = b.partition AND p.fence = b.fence AND p.position = b.position
+  WHERE b.epoch = '' OR b.epoch = (SELECT ${EPOCH})
   ORDER BY p.partition FOR UPDATE OF p
 )`;
 
-/** Partition, fence, position, target. */
+/** Partition, fence, position, target, epoch or ''. */
 export function batchColumns(batches: readonly BatchCommit[]): unknown[] {
   return [
     batches.map(({ lease }) => lease.partition),
     batches.map(({ lease }) => lease.fence),
     batches.map(({ lease }) => lease.position),
     batches.map(({ position }) => position),
+    batches.map(({ epoch = '' }) => epoch),
   ];
 }
 
