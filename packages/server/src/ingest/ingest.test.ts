@@ -88,7 +88,7 @@ function bench(): Bench {
       limitDevice(limiter, limits),
       findDevice(device),
       checkSignature(verifySignature),
-      checkSchema({ seismic: seismic.parse, host: hostProfile.parse, mobile: mobileProfile.parse }),
+      checkSchema({ seismic: seismic.parse, host: hostProfile().parse, mobile: mobileProfile.parse }),
       checkFreshness(30_000),
       appender.stage,
     ],

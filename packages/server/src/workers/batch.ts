@@ -70,6 +70,7 @@ export interface Outcome {
   readonly failed: FailedRecord[];
 }
 
+const NOTHING: readonly Notice[] = [];
 /** Findings of one record at most, so that no record grows beyond what a worker reads at once. */
 const ITEMS_PER_RECORD = 2000;
 
@@ -117,9 +118,11 @@ function envelope(meaning: Meaning, states: States, record: LogRecord, outcome: 
   const { zoneId, place = null, exercise = false } = context;
   const origin: Origin = { deviceId: record.key, zoneId, envelopeId: id, now: receivedAt, place };
   const notices = meaning.notice(profile, origin, readings);
-  const watched = (meaning.watchers?.(profile) ?? []).map((watcher) =>
-    watch(watcher, current(states, outcome, stateName(watcher.name, record.key)), origin, readings),
-  );
+  const watched: Watched[] = [];
+  for (const watcher of meaning.watchers?.(profile) ?? []) {
+    const seen = watch(watcher, current(states, outcome, stateName(watcher.name, record.key)), origin, readings);
+    if (seen !== null) watched.push(seen);
+  }
   // Nothing of a record that fails takes effect, so effects come last.
   for (const row of rows) outcome.rows.push(row);
   const pass = ({ key, item }: Notice, exact: boolean): void =>
@@ -131,20 +134,27 @@ function envelope(meaning: Meaning, states: States, record: LogRecord, outcome: 
   }
 }
 
-/** A watcher over an envelope's readings, in the order of their times. The entry is null when its state is as it was. */
+/** What a watcher made of an envelope. The entry is null when its state is as it was. */
+interface Watched {
+  readonly entry: StateEntry | null;
+  readonly told: readonly Notice[];
+}
+
+/** A watcher over an envelope's readings, in the order of their times. Null: nothing changed, nothing was told. */
 function watch(
   watcher: Watcher<unknown>,
   before: unknown,
   origin: Origin,
   readings: readonly Reading[],
-): { entry: StateEntry | null; told: Notice[] } {
-  const told: Notice[] = [];
+): Watched | null {
+  let told: readonly Notice[] = NOTHING;
   let state = before;
   for (const reading of readings.length > 1 ? readings.toSorted((a, b) => a.at - b.at) : readings) {
     const step = watcher.step(state, origin, reading);
     state = step.state;
-    told.push(...step.notices);
+    if (step.notices.length > 0) told = [...told, ...step.notices];
   }
+  if (state === before && told.length === 0) return null;
   return { entry: state === before ? null : { detector: watcher, key: origin.deviceId, state }, told };
 }
 
@@ -170,13 +180,14 @@ function finding(meaning: Meaning, states: States, record: LogRecord, outcome: O
   for (const detector of meaning.detectors(key)) {
     const name = stateName(detector.name, record.key);
     const found: Finding[] = [];
-    let state = current(states, outcome, name);
+    const before = current(states, outcome, name);
+    let state = before;
     for (const item of items) {
       const step = detector.step(state, key, item, record.receivedAt);
       state = step.state;
       found.push(...step.findings);
     }
-    outcome.states.set(name, { detector, key: record.key, state });
+    if (state !== null || before !== null) outcome.states.set(name, { detector, key: record.key, state });
     tell(outcome, record, record.key, found);
   }
 }
