@@ -18,12 +18,7 @@ import { registerDocs } from '../transports/http/docs.ts';
 import { healthRoutes } from '../transports/http/health.ts';
 import { jwksRoutes } from '../transports/http/jwks.ts';
 import { refusalOf } from '../transports/http/problem.ts';
-import {
-  type ArrivedEnvelope,
-  misurationsRoutes,
-  type ReadingsServices,
-  readingsRoutes,
-} from '../transports/http/readings.ts';
+import { misurationsRoutes, type ReadingsServices, readingsRoutes } from '../transports/http/readings.ts';
 import { type OriginalServices, originalRoutes } from '../transports/http/original/routes.ts';
 import { statisticsRoutes } from '../transports/http/statistics.ts';
 import { upgradeOnlyRoutes } from '../transports/http/upgrade-only.ts';
@@ -138,10 +133,8 @@ function registerAlerts(app: FastifyInstance, { registry, clock }: Ground, { pip
 
 function readingsServices({ clock }: Ground, pipeline: Pipeline): ReadingsServices {
   return {
-    envelope: (arrived: ArrivedEnvelope) =>
-      pipeline.envelopes(newDraft({ ...arrived, transport: 'http', kind: 'envelope', receivedAt: clock.now() })),
-    original: (arrived: ArrivedEnvelope) =>
-      pipeline.originals(newDraft({ ...arrived, transport: 'original', kind: 'original', receivedAt: clock.now() })),
+    envelope: (arrived) => pipeline.envelopes(newDraft('http', 'envelope', arrived, clock.now())),
+    original: (arrived) => pipeline.originals(newDraft('original', 'original', arrived, clock.now())),
     refused: (transport, error) => pipeline.rejected(transport, refusalOf(error)?.code ?? 'internal'),
   };
 }

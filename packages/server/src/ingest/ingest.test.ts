@@ -127,9 +127,7 @@ const envelope = (change: object = {}): object => ({
 });
 
 function send(self: Bench, body: string, apiKey: string | undefined = 'key'): Promise<IngestAnswer> {
-  return self.ingest(
-    newDraft({ transport: 'http', kind: 'envelope', receivedAt: NOW, traceparent: null, apiKey, body }),
-  );
+  return self.ingest(newDraft('http', 'envelope', { traceparent: null, apiKey, body }, NOW));
 }
 
 async function codeOf(self: Bench, body: string, apiKey?: string): Promise<ErrorCode | 'accepted'> {
