@@ -20,7 +20,6 @@ export interface Impersonated {
 export interface Recorded {
   readonly device: Impersonated;
   readonly id: string;
-  readonly at: number;
   readonly body: string;
 }
 

@@ -4,7 +4,7 @@
  * Speeds: P 6.5 km/s, S 3.75 km/s (the crust's; P over S = 1.73). Peaks: Cua & Heaton (2009, "Characterizing average
  * properties of southern California ground motion amplitudes and envelopes", EERL), horizontal acceleration on rock.
  */
-import type { Random } from './random.ts';
+import { createRandom, type Random } from './random.ts';
 
 /** A place, in degrees. */
 export interface Place {
@@ -29,6 +29,8 @@ export interface Felt {
 
 /** Which earthquakes there are. */
 export interface EarthquakePlan {
+  /** The same seed: the same earthquakes. */
+  readonly seed: string;
   /** The first one, ms after the start. */
   readonly firstMs: number;
   /** From one to the next, ms. */
@@ -83,7 +85,8 @@ export function originOf({ firstMs, everyMs, count }: EarthquakePlan, n: number)
 }
 
 /** Earthquake `n` of the plan, from its own stream of chance: all processes see the same. */
-export function earthquakeOf(plan: EarthquakePlan, n: number, random: Random): Earthquake {
+export function earthquakeOf(plan: EarthquakePlan, n: number): Earthquake {
+  const random = createRandom(`${plan.seed}/earthquake/${n}`);
   const centre = plan.around[random.integer(plan.around.length)] ?? { latitude: 0, longitude: 0 };
   const magnitude = plan.leastMagnitude + random.uniform() * (plan.mostMagnitude - plan.leastMagnitude);
   return {
