@@ -8,7 +8,10 @@ import { createMeaning } from '@tocsin/server/app/meaning';
 
 /** Starts it with the default parameters; without `detect` nothing watches waveforms. */
 export function createWorkOnly(db: Database, detect = true): Worker {
-  const settings = { swarmSensors: 50, swarmWindowSeconds: 10, swarmCooldownSeconds: 60, liveReadingSeconds: 60 };
+  const settings = {
+    ...{ swarmSensors: 50, swarmWindowSeconds: 10, swarmCooldownSeconds: 60, liveReadingSeconds: 60 },
+    ...{ cpuAlertPercent: 90, alertCooldownSeconds: 60 },
+  };
   const { watchers: _watchers, ...blind } = createMeaning(settings).meaning;
   return startWorker({
     owner: 'bench',

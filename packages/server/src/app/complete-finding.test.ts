@@ -23,8 +23,8 @@ function finding(change: Partial<Finding>): Finding {
 }
 
 const picksOf = (...ids: string[]): Finding['evidence'] => ({ picks: ids.map((deviceId) => ({ deviceId })) });
-const complete = (change: Partial<Finding>): ReturnType<typeof completeFinding> =>
-  completeFinding(registry, { finding: finding(change), key: 'network:seismic', traceparent: null, now: 0 });
+const complete = (change: Partial<Finding>, key = 'network:seismic'): ReturnType<typeof completeFinding> =>
+  completeFinding(registry, { finding: finding(change), key, traceparent: null, now: 0 });
 
 describe('a finding made whole', () => {
   test('an earthquake belongs to the zone of the station nearest to it and keeps its own place', async () => {
@@ -47,6 +47,25 @@ describe('a finding made whole', () => {
       latitude: 1,
       longitude: 2,
     });
+  });
+
+  test('a device whose place nobody knows does not take the mean place of its zone for its own', async () => {
+    expect(await complete({ deviceId: 'd1', zoneId: 'south', latitude: null, longitude: null })).toMatchObject({
+      ...{ zoneId: 'south', latitude: null, longitude: null },
+    });
+    expect(await complete({ deviceId: 'd1', zoneId: 'south', latitude: 3, longitude: 4 })).toMatchObject({
+      ...{ latitude: 3, longitude: 4 },
+    });
+  });
+
+  test('what simulated devices made is an exercise in their zone; the real alert beside it is another one', async () => {
+    const change = { evidence: picksOf('near'), deviceId: null };
+    const real = await complete(change);
+    const exercise = await complete(change, 'exercise:network:seismic');
+    expect([real.status, exercise.status]).toEqual(['actual', 'exercise']);
+    expect(exercise).toEqual({ ...real, status: 'exercise', fingerprint: exercise.fingerprint });
+    expect(exercise.zoneId).toBe('north');
+    expect(exercise.fingerprint).not.toBe(real.fingerprint);
   });
 
   test('the zone it got changes no fingerprint', async () => {

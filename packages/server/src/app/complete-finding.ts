@@ -2,7 +2,10 @@
  * Makes a finding whole for the ledger: its zone with name and place, the trace, the fingerprint.
  *
  * An earthquake belongs to the zone of the station nearest to it, among those that its evidence names and that are
- * registered now; to none when that station has none. Its place is its own, not the zone's.
+ * registered now; to none when that station has none. Its place is its own, not the zone's. So is that of a single device:
+ * one whose place nobody knows is not where its zone's devices are on average.
+ *
+ * What was found under the key of exercise devices is an exercise. This is the only place that says so.
  */
 import type { AlertFinding } from '@tocsin/protocol/finding';
 import { fingerprint } from '../alerts/fingerprint.ts';
@@ -10,6 +13,7 @@ import type { Finding } from '../detectors/detector.ts';
 import { distanceKm, type Place } from '../detectors/travel.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Outcome } from '../workers/batch.ts';
+import { isExerciseKey } from '../workers/exercise.ts';
 
 /** What of the registry is asked, only when something was found. */
 export type FindingRegistry = Pick<Registry, 'zoneFacts'> & {
@@ -25,9 +29,10 @@ export async function completeFinding(
   const zone = zoneId === null ? null : await registry.zoneFacts(zoneId);
   const name = zone?.name ?? zoneId ?? '';
   const named = (text: string): string => text.replaceAll('{zone}', () => name);
-  const { latitude, longitude } = placeOf(finding) ?? zone?.place ?? finding;
+  const { latitude, longitude } = placeOf(finding) ?? (finding.deviceId === null ? zone?.place : null) ?? finding;
   return {
     ...finding,
+    status: isExerciseKey(key) ? 'exercise' : finding.status,
     zoneId,
     // The trace of the envelope that the finding was told with: one trace runs from the device to the viewer.
     evidence: traceparent === null ? finding.evidence : { ...finding.evidence, traceparent },

@@ -1,6 +1,7 @@
 /** The profiles and detectors of this installation, with their parameters, in the shapes that ingest and workers take. */
 import type { ProfileName } from '@tocsin/protocol/envelope';
 import type { Detector } from '../detectors/detector.ts';
+import { cpuWatcher, hostDetector } from '../detectors/host.ts';
 import { networkDetector } from '../detectors/network.ts';
 import { stationWatcher } from '../detectors/station-watcher.ts';
 import { swarmDetector } from '../detectors/swarm.ts';
@@ -19,6 +20,8 @@ export interface MeaningSettings {
   readonly swarmWindowSeconds: number;
   readonly swarmCooldownSeconds: number;
   readonly liveReadingSeconds: number;
+  readonly cpuAlertPercent: number;
+  readonly alertCooldownSeconds: number;
 }
 
 /** What ingest and workers need of profiles and detectors. */
@@ -32,9 +35,11 @@ export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
   const windowMs = settings.swarmWindowSeconds * 1000;
   const liveMs = settings.liveReadingSeconds * 1000;
   const station = stationWatcher({ ...PICKER, liveMs });
+  const hostCooldownMs = settings.alertCooldownSeconds * 1000;
+  const cpu = cpuWatcher({ threshold: settings.cpuAlertPercent, cooldownMs: hostCooldownMs, liveMs });
   const profiles: Readonly<Record<ProfileName, Profile>> = {
     seismic: seismicProfile({ windowMs, liveMs, watchers: [station as Watcher<unknown>] }),
-    host: hostProfile,
+    host: hostProfile({ watchers: [cpu as Watcher<unknown>] }),
     mobile: mobileProfile,
   };
   const cooldownMs = settings.swarmCooldownSeconds * 1000;
@@ -42,6 +47,7 @@ export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
   // States and inputs of detectors are their own affair; the worker only carries them.
   const ofZone = [swarm as Detector<unknown, unknown>];
   const ofNetwork = [networkDetector(NETWORK) as Detector<unknown, unknown>];
+  const ofDevice = [hostDetector() as Detector<unknown, unknown>];
   return {
     parsers: { seismic: profiles.seismic.parse, host: profiles.host.parse, mobile: profiles.mobile.parse },
     meaning: {
@@ -51,6 +57,7 @@ export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
       watchers: (profile) => profiles[profile].watchers,
       detectors: (key) => {
         if (key.startsWith('zone:')) return ofZone;
+        if (key.startsWith('device:')) return ofDevice;
         return key.startsWith('network:') ? ofNetwork : [];
       },
     },

@@ -2,6 +2,7 @@
  * The one file that joins the row: transports -> ingest -> log -> workers -> alerts -> realtime -> viewers. No part of
  * the row knows another; each is handed its neighbours here, as functions.
  */
+import type { Alert } from '@tocsin/protocol/alert';
 import type { ErrorCode } from '@tocsin/protocol/errors';
 import { createAppender } from '../ingest/append.ts';
 import { authenticate } from '../ingest/authenticate.ts';
@@ -50,6 +51,14 @@ const PARTITION_HINT_TOPIC = 'log';
 const MOST_BACKLOG = 500_000;
 const BEHIND = { reason: 'backlog', retryAfterMs: 5000 } as const;
 
+/**
+ * Whether `tocsin_alerts_total` counts an alert: operators page on it and its labels do not tell exercises apart, so those
+ * of simulated devices do not count. A drill does: its kind says what it is.
+ */
+function countsAsRaised({ kind, status }: Pick<Alert, 'kind' | 'status'>): boolean {
+  return status === 'actual' || kind === 'operator.drill';
+}
+
 /** The joined row. */
 export interface Pipeline {
   readonly log: Log;
@@ -84,7 +93,7 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   const publish = (messages: readonly RaisedMessage[]): void => {
     for (const { type, alert } of messages) {
       const { id, kind, severity, status, zoneId, deviceId, offset, revision, evidence } = alert;
-      if (type === 'alert') metrics.alerts.add({ kind, severity });
+      if (type === 'alert' && countsAsRaised({ kind, status })) metrics.alerts.add({ kind, severity });
       logger.info(
         {
           alertId: id,

@@ -160,9 +160,10 @@ function toAppend(draft: Draft, partitions: number): EnvelopeAppend {
   };
 }
 
-function contextOf({ number, zoneNumber, zoneId, latitude, longitude }: IngestDevice): DeviceContext {
-  const context = { device: number, zone: zoneNumber, zoneId };
-  return latitude === null || longitude === null ? context : { ...context, place: { latitude, longitude } };
+function contextOf({ number, zoneNumber, zoneId, latitude, longitude, exercise }: IngestDevice): DeviceContext {
+  const known = { device: number, zone: zoneNumber, zoneId };
+  const context = latitude === null || longitude === null ? known : { ...known, place: { latitude, longitude } };
+  return exercise ? { ...context, exercise } : context;
 }
 
 /** SHA-256 of profile and readings as they are after validation (keys in a fixed order): equal content, equal digest. */

@@ -28,6 +28,7 @@ interface Bench {
   readonly rejected: string[];
   limited: boolean;
   standing: Standing;
+  exercise: boolean;
   outcome: 'accepted' | 'replay' | 'id-conflict' | Error;
   overloaded: boolean;
   time: number;
@@ -50,6 +51,7 @@ function bench(): Bench {
           latitude: 44.5,
           longitude: 11.25,
           standing: self.standing,
+          exercise: self.exercise,
           key: good.publicKey,
         }
       : null;
@@ -86,7 +88,7 @@ function bench(): Bench {
       limitDevice(limiter, limits),
       findDevice(device),
       checkSignature(verifySignature),
-      checkSchema({ seismic: seismic.parse, host: hostProfile.parse, mobile: mobileProfile.parse }),
+      checkSchema({ seismic: seismic.parse, host: hostProfile().parse, mobile: mobileProfile.parse }),
       checkFreshness(30_000),
       appender.stage,
     ],
@@ -98,6 +100,7 @@ function bench(): Bench {
     rejected,
     limited: false,
     standing: 'active',
+    exercise: false,
     outcome: 'accepted',
     overloaded: false,
     time: 0,
@@ -152,6 +155,17 @@ describe('ingest', () => {
       envelopeId: 'e1',
       body,
       context: { device: 1, zone: 4, zoneId: 'z', place: { latitude: 44.5, longitude: 11.25 } },
+    });
+    expect(self.appended[0]?.context).not.toHaveProperty('exercise');
+  });
+
+  test('the record of a simulated device says that it is one', async () => {
+    const self = bench();
+    self.exercise = true;
+    expect(await send(self, jws(envelope()))).toMatchObject({ accepted: true });
+    expect(self.appended[0]?.context).toEqual({
+      ...{ device: 1, zone: 4, zoneId: 'z', exercise: true },
+      place: { latitude: 44.5, longitude: 11.25 },
     });
   });
 

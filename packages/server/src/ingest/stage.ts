@@ -15,7 +15,7 @@ export type TransportName = 'http' | 'original' | 'mqtt' | 'grpc' | 'websocket';
 export interface IngestDevice
   extends Pick<
     DeviceRow,
-    'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'latitude' | 'longitude' | 'standing'
+    'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'latitude' | 'longitude' | 'standing' | 'exercise'
   > {
   readonly key: KeyObject;
 }

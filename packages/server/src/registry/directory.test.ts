@@ -16,6 +16,7 @@ function row(id: string, more: Partial<DeviceRow> = {}): DeviceRow {
     publicKey,
     ownerId: null,
     standing: 'active',
+    exercise: false,
     createdAt: 0,
     updatedAt: 0,
     ...more,

@@ -18,7 +18,7 @@ import { keyObject } from './public-key.ts';
 export interface DeviceForIngest
   extends Pick<
     DeviceRow,
-    'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'latitude' | 'longitude' | 'standing'
+    'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'latitude' | 'longitude' | 'standing' | 'exercise'
   > {
   /** Parsed once for as long as the device keeps it. */
   readonly key: KeyObject;
@@ -92,9 +92,9 @@ export function createDirectory(options: DirectoryOptions): Directory {
       trim(unknown, UNKNOWN_KEPT);
       return null;
     }
-    const { number, profile, zoneId, zoneNumber, latitude, longitude, standing, publicKey } = row;
+    const { number, profile, zoneId, zoneNumber, latitude, longitude, standing, exercise, publicKey } = row;
     const key = before?.publicKey.equals(publicKey) === true ? before.device.key : keyObject(publicKey);
-    const device = { id, number, profile, zoneId, zoneNumber, latitude, longitude, standing, key };
+    const device = { id, number, profile, zoneId, zoneNumber, latitude, longitude, standing, exercise, key };
     // A change during the reading: these callers asked before it, but whoever asks next must read anew.
     const stale = changedAll || changed.has(id);
     unknown.delete(id);

@@ -98,6 +98,7 @@ export function createOriginalRegistry(options: OriginalRegistryOptions): Origin
         publicKey: key.der,
         ownerId: null,
         standing: request.active ? 'active' : 'inactive',
+        exercise: false,
         createdAt: now,
       });
       if (written.outcome === 'zone-unknown')

@@ -183,6 +183,32 @@ describe.each(engines)('the registry on %s', (engine) => {
       expect(await call('GET', '/v1/devices/d1')).toEqual({ status: 200, body: shown });
     });
 
+    test('are simulated ones for good when they are made so, and only those carry the member', async () => {
+      const made = await call('POST', '/v1/devices', device('sim', { exercise: true }));
+      expect(made).toMatchObject({ status: 201, body: { id: 'sim', exercise: true } });
+      const real = await call('POST', '/v1/devices', device('real', { exercise: false }));
+      expect(real.status).toBe(201);
+      expect(real.body).not.toHaveProperty('exercise');
+      expect(await call('GET', '/v1/devices/sim')).toEqual({ status: 200, body: made.body });
+      const listed: { body: { items: { id: string; exercise?: boolean }[] } } = await call('GET', '/v1/devices');
+      expect(listed.body.items.map(({ id, exercise }) => [id, exercise])).toEqual([
+        ['real', undefined],
+        ['sim', true],
+      ]);
+      for (const [id, exercise] of [
+        ['sim', false],
+        ['real', true],
+      ] as const) {
+        const answer = await call('PATCH', `/v1/devices/${id}`, { exercise });
+        expect([answer.status, pointerOf(answer)]).toEqual([422, '/exercise']);
+        expect((await registry.directory.lookup(id))?.exercise).toBe(id === 'sim');
+      }
+      expect(await call('PATCH', '/v1/devices/sim', { ownerId: 'u1' })).toMatchObject({ body: { exercise: true } });
+      expect((await call('POST', '/v1/devices', device('bad', { exercise: 'yes' }))).status).toBe(422);
+      expect((await call('DELETE', '/v1/devices/sim')).status).toBe(204);
+      expect(await call('GET', '/v1/devices/sim')).toMatchObject({ body: { standing: 'revoked', exercise: true } });
+    });
+
     test('refuse what does not fit, with a pointer', async () => {
       const pointers = [];
       for (const more of [
@@ -342,6 +368,17 @@ describe.each(engines)('the registry on %s', (engine) => {
       expect(await other.zoneName('fiji')).toBe('Viti');
       expect(await other.zoneName('nowhere')).toBeNull();
     });
+
+    test('takes simulated devices for the place of a zone only where there are no others', async () => {
+      await call('POST', '/v1/zones', { id: 'etna', name: 'Etna' });
+      await call('POST', '/v1/devices', device('s1', { zoneId: 'etna', latitude: 10, longitude: 10, exercise: true }));
+      expect((await other.zonePlace('etna'))?.latitude).toBeCloseTo(10);
+      await call('POST', '/v1/devices', device('r0', { zoneId: 'etna' }));
+      expect((await other.zonePlace('etna'))?.latitude).toBeCloseTo(10);
+      await call('POST', '/v1/devices', device('r1', { zoneId: 'etna', latitude: 37.7, longitude: 15 }));
+      const place = await other.zonePlace('etna');
+      expect([place?.latitude, place?.longitude]).toEqual([expect.closeTo(37.7), expect.closeTo(15)]);
+    });
   });
 
   describe('the original client', () => {
@@ -395,6 +432,18 @@ describe.each(engines)('the registry on %s', (engine) => {
       expect(second.device.id).toBeGreaterThan(first.device.id);
       expect((await registry.directory.lookup(`m${second.device.id}`))?.standing).toBe('inactive');
       expect(await registry.listOriginalDevices()).toEqual([second.device]);
+    });
+
+    test('never gets a simulated device, whatever its id and key', async () => {
+      const { zone } = await registry.createOrFindOriginalZone('Rome');
+      const pem = newKey();
+      const made = await call('POST', '/v1/devices', { ...device('m900', { exercise: true }), publicKey: pem });
+      expect(made.status).toBe(201);
+      const request = { active: true, zoneId: zone.id, latitude: 1, longitude: 2, publicKeyHex: hexOf(pem) };
+      const { device: real, created } = await registry.createOrFindOriginalDevice(request);
+      expect(created).toBe(true);
+      expect(real.id).not.toBe(900);
+      expect(await registry.directory.lookup(`m${real.id}`)).toMatchObject({ exercise: false });
     });
 
     test('is refused a zone or a key that is none, with a pointer of its own names', async () => {

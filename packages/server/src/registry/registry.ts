@@ -42,6 +42,8 @@ export interface DeviceRequest {
   readonly place: Place | null;
   readonly publicKey: string;
   readonly ownerId: string | null;
+  /** A simulated device; fixed with its creation. */
+  readonly exercise: boolean;
 }
 
 /** What operators may change of a device; absent members stay. */
@@ -161,7 +163,7 @@ function toChange(patch: DevicePatch): DeviceChange {
 function createDeviceRegistry(devices: DeviceStore, clock: Clock, announce: Announce): DeviceRegistry {
   return {
     async create(request) {
-      const { id, profile, zoneId, place, ownerId } = request;
+      const { id, profile, zoneId, place, ownerId, exercise } = request;
       const publicKey = parseKey(request.publicKey);
       const { latitude, longitude } = place ?? { latitude: null, longitude: null };
       const made = {
@@ -173,6 +175,7 @@ function createDeviceRegistry(devices: DeviceStore, clock: Clock, announce: Anno
         publicKey,
         ownerId,
         standing: 'active',
+        exercise,
         createdAt: clock.now(),
       } as const;
       const written = await devices.insert(made);

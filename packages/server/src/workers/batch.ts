@@ -1,12 +1,16 @@
 /**
  * What a batch of log records comes to, before anything is written: pure but for the functions it is given. Records are
  * worked off in their order; a record that cannot be is set aside with its reason and stops nothing.
+ *
+ * What exercise devices tell is kept apart here, by its keys (`exercise.ts`): states and findings have the key of the
+ * record, with its prefix; profiles and detectors are given the plain one.
  */
 import type { Envelope, ProfileName, Reading } from '@tocsin/protocol/envelope';
 import type { Finding, Detector } from '../detectors/detector.ts';
 import type { Measured, Notice, Origin, Watcher } from '../profiles/profile.ts';
 import type { LogRecord } from '../store/ports/log.ts';
 import type { FailedRecord, ReadingRow } from '../store/ports/readings.ts';
+import { exerciseKey, plainKey } from './exercise.ts';
 
 /** What the batch needs to know of profiles and detectors. */
 export interface Meaning {
@@ -40,7 +44,7 @@ export interface StateEntry {
   readonly state: unknown;
 }
 
-/** Findings for the log, by key. */
+/** Findings for the log, by key. Those of exercise devices have keys of their own. */
 export interface KeyedNotices {
   readonly key: string;
   readonly receivedAt: number;
@@ -66,6 +70,7 @@ export interface Outcome {
   readonly failed: FailedRecord[];
 }
 
+const NOTHING: readonly Notice[] = [];
 /** Findings of one record at most, so that no record grows beyond what a worker reads at once. */
 const ITEMS_PER_RECORD = 2000;
 
@@ -110,35 +115,46 @@ function envelope(meaning: Meaning, states: States, record: LogRecord, outcome: 
     const { value, fields } = meaning.measure(profile, reading);
     return { receivedAt, at: reading.at, device: context.device, zone: context.zone, value, envelopeId: id, fields };
   });
-  const { zoneId, place = null } = context;
+  const { zoneId, place = null, exercise = false } = context;
   const origin: Origin = { deviceId: record.key, zoneId, envelopeId: id, now: receivedAt, place };
   const notices = meaning.notice(profile, origin, readings);
-  const watched = (meaning.watchers?.(profile) ?? []).map((watcher) =>
-    watch(watcher, current(states, outcome, stateName(watcher.name, record.key)), origin, readings),
-  );
+  const watched: Watched[] = [];
+  for (const watcher of meaning.watchers?.(profile) ?? []) {
+    const seen = watch(watcher, current(states, outcome, stateName(watcher.name, record.key)), origin, readings);
+    if (seen !== null) watched.push(seen);
+  }
   // Nothing of a record that fails takes effect, so effects come last.
   for (const row of rows) outcome.rows.push(row);
-  for (const { key, item } of notices) collect(outcome.notices, { key, receivedAt, traceparent }, item, false);
+  const pass = ({ key, item }: Notice, exact: boolean): void =>
+    collect(outcome.notices, { key: exercise ? exerciseKey(key) : key, receivedAt, traceparent }, item, exact);
+  for (const notice of notices) pass(notice, false);
   for (const { entry, told } of watched) {
     if (entry !== null) outcome.states.set(stateName(entry.detector.name, record.key), entry);
-    for (const { key, item } of told) collect(outcome.notices, { key, receivedAt, traceparent }, item, true);
+    for (const notice of told) pass(notice, true);
   }
 }
 
-/** A watcher over an envelope's readings, in the order of their times. The entry is null when its state is as it was. */
+/** What a watcher made of an envelope. The entry is null when its state is as it was. */
+interface Watched {
+  readonly entry: StateEntry | null;
+  readonly told: readonly Notice[];
+}
+
+/** A watcher over an envelope's readings, in the order of their times. Null: nothing changed, nothing was told. */
 function watch(
   watcher: Watcher<unknown>,
   before: unknown,
   origin: Origin,
   readings: readonly Reading[],
-): { entry: StateEntry | null; told: Notice[] } {
-  const told: Notice[] = [];
+): Watched | null {
+  let told: readonly Notice[] = NOTHING;
   let state = before;
   for (const reading of readings.length > 1 ? readings.toSorted((a, b) => a.at - b.at) : readings) {
     const step = watcher.step(state, origin, reading);
     state = step.state;
-    told.push(...step.notices);
+    if (step.notices.length > 0) told = [...told, ...step.notices];
   }
+  if (state === before && told.length === 0) return null;
   return { entry: state === before ? null : { detector: watcher, key: origin.deviceId, state }, told };
 }
 
@@ -160,16 +176,18 @@ function collect(
 
 function finding(meaning: Meaning, states: States, record: LogRecord, outcome: Outcome): void {
   const items = JSON.parse(record.body) as unknown[];
-  for (const detector of meaning.detectors(record.key)) {
+  const key = plainKey(record.key);
+  for (const detector of meaning.detectors(key)) {
     const name = stateName(detector.name, record.key);
     const found: Finding[] = [];
-    let state = current(states, outcome, name);
+    const before = current(states, outcome, name);
+    let state = before;
     for (const item of items) {
-      const step = detector.step(state, record.key, item, record.receivedAt);
+      const step = detector.step(state, key, item, record.receivedAt);
       state = step.state;
       found.push(...step.findings);
     }
-    outcome.states.set(name, { detector, key: record.key, state });
+    if (state !== null || before !== null) outcome.states.set(name, { detector, key: record.key, state });
     tell(outcome, record, record.key, found);
   }
 }
@@ -178,7 +196,7 @@ function tick(states: States, record: LogRecord, outcome: Outcome): void {
   for (const [name, { detector, key }] of [...states]) {
     const state = current(states, outcome, name);
     if (state === null) continue;
-    const step = detector.tick(state, key, record.receivedAt);
+    const step = detector.tick(state, plainKey(key), record.receivedAt);
     if (step.state !== state) outcome.states.set(name, { detector, key, state: step.state });
     tell(outcome, record, key, step.findings);
   }

@@ -6,6 +6,7 @@ import { devicePartitions, partitionOf } from '../lib/partition.ts';
 import type { KeyedAppend, Log, LogRecord } from '../store/ports/log.ts';
 import type { StateRow } from '../store/ports/readings.ts';
 import { type Keeper, type Meaning, type Outcome, type StateEntry, type States, stateName } from './batch.ts';
+import { plainKey } from './exercise.ts';
 import { atOnePace, type Pace } from './pace.ts';
 import { isHeld, LEASE_MS } from './ownership.ts';
 import { BATCH_RECORDS, decide, type Owned, succeeded } from './partition-state.ts';
@@ -65,7 +66,7 @@ async function loadStates(
 /** Whose state it is; undefined for one that is no more. Keys of detectors have a colon, ids of devices none. */
 function keeperOf(meaning: Meaning, name: string, key: string): Keeper | undefined {
   const detectors: readonly Keeper[] = key.includes(':')
-    ? meaning.detectors(key)
+    ? meaning.detectors(plainKey(key))
     : PROFILES.flatMap((profile) => meaning.watchers?.(profile) ?? []);
   return detectors.find((other) => other.name === name);
 }

@@ -70,6 +70,8 @@ function playing(event: string): void {
       swarmWindowSeconds: 10,
       swarmCooldownSeconds: 60,
       liveReadingSeconds: LIVE_SECONDS,
+      cpuAlertPercent: 90,
+      alertCooldownSeconds: 60,
     };
     const worker = startWorker<never>({
       owner,

@@ -19,7 +19,7 @@ import type { WorkerOptions } from './worker-options.ts';
 
 const profiles = {
   seismic: seismicProfile({ windowMs: 10_000, liveMs: 60_000 }),
-  host: hostProfile,
+  host: hostProfile(),
   mobile: mobileProfile,
 };
 const swarm = swarmDetector({ sensors: 50, windowMs: 10_000, cooldownMs: 60_000, liveMs: 60_000 }) as Detector<

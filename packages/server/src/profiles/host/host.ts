@@ -2,7 +2,7 @@
 import type { ErrorDetail } from '@tocsin/protocol/errors';
 import type { HostReading, Reading } from '@tocsin/protocol/envelope';
 import { checkObject, numberOrNull, numberWithin, optional, required, time, type Fields } from '../fields.ts';
-import type { Measured, Profile } from '../profile.ts';
+import type { Measured, Profile, Watcher } from '../profile.ts';
 
 const percent = numberWithin(0, 100);
 const FRAME: Fields = {
@@ -35,5 +35,7 @@ function measure(reading: Reading): Measured {
   return { value: fields.cpu_percent, fields };
 }
 
-/** The host profile. */
-export const hostProfile: Profile = { name: 'host', parse, measure, notice: () => [], watchers: [] };
+/** The host profile; `watchers` watch each host, absent: nothing does. */
+export function hostProfile({ watchers = [] }: { readonly watchers?: readonly Watcher<unknown>[] } = {}): Profile {
+  return { name: 'host', parse, measure, notice: () => [], watchers };
+}

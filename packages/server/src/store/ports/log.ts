@@ -13,13 +13,14 @@ export type LogKind = 'envelope' | 'original' | 'finding' | 'tick';
 /**
  * A device and its zone in the short form that readings carry; zone fields are null for a device without one. `place`
  * (degrees) is where the device was when the envelope was accepted; absent when the registry knows no place, and in
- * records of versions that wrote none.
+ * records of versions that wrote none. `exercise` is true of a simulated device, else absent.
  */
 export interface DeviceContext {
   readonly device: number;
   readonly zone: number | null;
   readonly zoneId: string | null;
   readonly place?: { readonly latitude: number; readonly longitude: number };
+  readonly exercise?: true;
 }
 
 /** An envelope to append, with the identity that makes it unique. */

@@ -12,7 +12,10 @@ export interface ZoneRow {
   readonly createdAt: number;
 }
 
-/** Something that reports. `publicKey` is DER SubjectPublicKeyInfo of a P-256 key. */
+/**
+ * Something that reports. `publicKey` is DER SubjectPublicKeyInfo of a P-256 key. `exercise`: a simulated device, from its
+ * creation on and for good; what it tells makes exercises only.
+ */
 export interface DeviceRow {
   readonly id: string;
   readonly number: number;
@@ -24,6 +27,7 @@ export interface DeviceRow {
   readonly publicKey: Buffer;
   readonly ownerId: string | null;
   readonly standing: Standing;
+  readonly exercise: boolean;
   readonly createdAt: number;
   readonly updatedAt: number;
 }
@@ -37,7 +41,10 @@ export interface ZoneQuery {
 /** What became of a zone to delete. */
 export type ZoneRemoval = 'removed' | 'unknown' | 'in-use';
 
-/** What alerts and workers want to know of a zone; the place is the mean of its devices that are not revoked. */
+/**
+ * What alerts and workers want to know of a zone; the place is the mean of its devices that are not revoked. Exercise
+ * devices count only in a zone that has no others with a place: they move no real alert.
+ */
 export interface ZoneFacts {
   readonly id: string;
   readonly number: number;
@@ -119,7 +126,10 @@ export interface DeviceStore {
   revoke(id: string, updatedAt: number): Promise<boolean>;
   /** Devices that are not revoked. */
   countRegistered(): Promise<number>;
-  /** The device of the original client with this key, made when there is none (id `m<n>`); serialised in the store. */
+  /**
+   * The device of the original client with this key, made when there is none (id `m<n>`); serialised in the store. An
+   * exercise device is none of them, whatever its id and key: a real sensor must not be taken for a simulated one.
+   */
   findOrInsertOriginal(device: Omit<DeviceInsert, 'id'>): Promise<OriginalDeviceWrite>;
   /** Devices whose id is `m<n>`, revoked ones not, by number. */
   listOriginal(limit: number): Promise<DeviceRow[]>;

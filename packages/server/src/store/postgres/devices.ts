@@ -13,7 +13,7 @@ import type {
 import { isForeignKeyViolation } from './zones.ts';
 
 const COLUMNS = `d.id, d.number, d.profile, d.zone_id AS "zoneId", z.number AS "zoneNumber", d.latitude, d.longitude,
-  d.public_key AS "publicKey", d.owner_id AS "ownerId", d.standing, d.created_at AS "createdAt", d.updated_at AS "updatedAt"`;
+  d.public_key AS "publicKey", d.owner_id AS "ownerId", d.standing, d.exercise, d.created_at AS "createdAt", d.updated_at AS "updatedAt"`;
 const FROM = 'FROM devices d LEFT JOIN zones z ON z.id = d.zone_id';
 /** Ids of the original client's devices; more digits would not fit its integers. */
 const ORIGINAL = `'^m[1-9][0-9]{0,14}$'`;
@@ -22,8 +22,8 @@ const ORIGINAL_LOCK = 7_201_002;
 
 const INSERT = `
   WITH d AS (
-    INSERT INTO devices (id, profile, zone_id, latitude, longitude, public_key, owner_id, standing, created_at, updated_at)
-    SELECT $1::text, $2, $3, $4, $5, $6, $7, $8, $9, $9 WHERE NOT EXISTS (SELECT FROM devices WHERE id = $1::text)
+    INSERT INTO devices (id, profile, zone_id, latitude, longitude, public_key, owner_id, standing, exercise, created_at, updated_at)
+    SELECT $1::text, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10 WHERE NOT EXISTS (SELECT FROM devices WHERE id = $1::text)
     ON CONFLICT (id) DO NOTHING RETURNING *
   )
   SELECT ${COLUMNS} FROM d LEFT JOIN zones z ON z.id = d.zone_id`;
@@ -52,8 +52,8 @@ const NEXT_ORIGINAL = `
   SELECT max(n) AS n FROM draw`;
 
 async function insert(sql: Sql, device: DeviceInsert): Promise<DeviceRow | null> {
-  const { id, profile, zoneId, latitude, longitude, publicKey, ownerId, standing, createdAt } = device;
-  const values = [id, profile, zoneId, latitude, longitude, publicKey, ownerId, standing, createdAt];
+  const { id, profile, zoneId, latitude, longitude, publicKey, ownerId, standing, exercise, createdAt } = device;
+  const values = [id, profile, zoneId, latitude, longitude, publicKey, ownerId, standing, exercise, createdAt];
   return (await sql.query<DeviceRow>(INSERT, values))[0] ?? null;
 }
 
@@ -136,7 +136,7 @@ function list(db: Database, query: DeviceQuery): Promise<DeviceRow[]> {
 async function findOrInsertOriginal(sql: Transaction, device: Omit<DeviceInsert, 'id'>): Promise<OriginalDeviceWrite> {
   await sql.execute('SELECT pg_advisory_xact_lock($1)', [ORIGINAL_LOCK]);
   const found = await sql.query<DeviceRow>(
-    `SELECT ${COLUMNS} ${FROM} WHERE d.public_key = $1 AND d.id ~ ${ORIGINAL} ORDER BY d.number LIMIT 1`,
+    `SELECT ${COLUMNS} ${FROM} WHERE d.public_key = $1 AND d.id ~ ${ORIGINAL} AND NOT d.exercise ORDER BY d.number LIMIT 1`,
     [device.publicKey],
   );
   if (found[0] !== undefined) return { outcome: 'found', row: found[0] };

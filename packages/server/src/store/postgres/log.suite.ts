@@ -255,7 +255,7 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     expect(records[1]).toEqual({ ...tick, offset: 2, context: null });
   });
 
-  test('contexts and traces come back as they were, with and without a zone, with and without a place', async () => {
+  test('contexts and traces come back as they were, with and without a zone, a place and the mark of an exercise', async () => {
     const alone = { device: 1, zone: null, zoneId: null };
     const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01';
     await log.append([
@@ -269,6 +269,10 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
         ...sample('d', '1'),
         context: { device: 4, zone: null, zoneId: null, place: { latitude: 0, longitude: -1e-7 } },
       },
+      {
+        ...sample('e', '1'),
+        context: { device: 5, zone: 4, zoneId: 'z', place: { latitude: 1, longitude: 2 }, exercise: true },
+      },
     ]);
     const records = await log.read([{ partition: 3, position: 0 }], 10, 1e6);
     expect(records.map(({ key, context, traceparent: trace }) => [key, context, trace])).toEqual([
@@ -276,6 +280,7 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
       ['b', { device: 2, zone: 3, zoneId: '-' }, traceparent],
       ['c', { device: 3, zone: 4, zoneId: 'z', place: { latitude: -0.5, longitude: 179.25 } }, null],
       ['d', { device: 4, zone: null, zoneId: null, place: { latitude: 0, longitude: -1e-7 } }, null],
+      ['e', { device: 5, zone: 4, zoneId: 'z', place: { latitude: 1, longitude: 2 }, exercise: true }, null],
     ]);
   });
 

@@ -19,6 +19,7 @@ const INSERT = `
   ON CONFLICT (id) DO NOTHING RETURNING ${COLUMNS}`;
 
 // The mean of places is the mean of their vectors: it does not break at the antimeridian. Opposite places cancel out.
+// Exercise devices are a group of their own, which is looked at only where there is no other.
 const FACTS = `
   SELECT z.id, z.number, z.name,
     CASE WHEN m.x * m.x + m.y * m.y + m.z * m.z > 1e-12 THEN degrees(atan2(m.z, sqrt(m.x * m.x + m.y * m.y))) END AS latitude,
@@ -29,6 +30,7 @@ const FACTS = `
            avg(cos(radians(d.latitude)) * sin(radians(d.longitude))) AS y,
            avg(sin(radians(d.latitude))) AS z
     FROM devices d WHERE d.zone_id = z.id AND d.standing <> 'revoked' AND d.latitude IS NOT NULL
+    GROUP BY d.exercise ORDER BY d.exercise LIMIT 1
   ) m ON true
   WHERE z.id = $1`;
 

@@ -1,6 +1,7 @@
 /**
  * `/v1/devices`: what reports. Viewers read, operators write. `DELETE` revokes for good: the id is never used again, the
  * readings stay, and the device can still be looked at (standing `revoked`; lists show it only when asked for).
+ * A device made with `"exercise": true` is a simulated one, for good, and says so; others do not carry the member.
  */
 import { PROFILES, type ProfileName } from '@tocsin/protocol/envelope';
 import { refuse, type RefusalError } from '@tocsin/protocol/refusal-error';
@@ -25,6 +26,7 @@ export interface DeviceBook {
     readonly place: Place | null;
     readonly publicKey: string;
     readonly ownerId: string | null;
+    readonly exercise: boolean;
   }): Promise<DeviceRow>;
   get(id: string): Promise<DeviceRow>;
   list(query: DeviceQuery): Promise<DeviceRow[]>;
@@ -49,9 +51,11 @@ export interface DeviceRoutesOptions {
 }
 
 /** A device as clients see it. */
-export interface DeviceView extends Omit<DeviceRow, 'number' | 'zoneNumber' | 'publicKey'> {
+export interface DeviceView extends Omit<DeviceRow, 'number' | 'zoneNumber' | 'publicKey' | 'exercise'> {
   /** PEM. */
   readonly publicKey: string;
+  /** Only of simulated devices. */
+  readonly exercise?: true;
 }
 
 type Nullable<Value> = Value | null | undefined;
@@ -64,9 +68,12 @@ interface CreateBody {
   readonly longitude?: number | null;
   readonly publicKey: string;
   readonly ownerId?: string | null;
+  readonly exercise?: boolean;
 }
 
-type PatchBody = Partial<Omit<CreateBody, 'id' | 'profile'>> & { readonly standing?: Exclude<Standing, 'revoked'> };
+type PatchBody = Partial<Omit<CreateBody, 'id' | 'profile' | 'exercise'>> & {
+  readonly standing?: Exclude<Standing, 'revoked'>;
+};
 
 /** The longest text of a public key; PEM of P-256 has 178 characters. */
 const KEY_CHARACTERS = 1024;
@@ -87,7 +94,15 @@ const KeySchema = Type.String({
   description: 'PEM, hex DER SPKI, hex point 04…, or 64-byte hex',
 });
 const CreateSchema = Type.Object(
-  { id: IdentifierSchema, profile: ProfileSchema, publicKey: KeySchema, ...WRITABLE },
+  {
+    id: IdentifierSchema,
+    profile: ProfileSchema,
+    publicKey: KeySchema,
+    ...WRITABLE,
+    exercise: Type.Optional(
+      Type.Boolean({ description: 'a simulated device, for good: what it tells raises exercises only; default false' }),
+    ),
+  },
   CLOSED,
 );
 const PatchSchema = Type.Object(
@@ -109,6 +124,7 @@ const DeviceSchema = Type.Object({
   standing: oneOf(STANDINGS),
   createdAt: Type.Integer(),
   updatedAt: Type.Integer(),
+  exercise: Type.Optional(Type.Boolean({ description: 'true for a simulated device, else absent' })),
 });
 
 const READ = { access: { kind: 'bearer', role: 'viewer' } } as const;
@@ -130,7 +146,19 @@ function readPlace(latitude: Nullable<number>, longitude: Nullable<number>): Pla
 }
 
 function createViewer(pem: (der: Buffer) => string): (row: DeviceRow) => DeviceView {
-  return ({ id, profile, zoneId, latitude, longitude, publicKey, ownerId, standing, createdAt, updatedAt }) => ({
+  return ({
+    id,
+    profile,
+    zoneId,
+    latitude,
+    longitude,
+    publicKey,
+    ownerId,
+    standing,
+    exercise,
+    createdAt,
+    updatedAt,
+  }) => ({
     id,
     profile,
     zoneId,
@@ -141,6 +169,7 @@ function createViewer(pem: (der: Buffer) => string): (row: DeviceRow) => DeviceV
     standing,
     createdAt,
     updatedAt,
+    ...(exercise ? { exercise } : {}),
   });
 }
 
@@ -175,9 +204,9 @@ export function deviceRoutes(app: FastifyInstance, options: DeviceRoutesOptions)
 
   const create = { ...DOCUMENTED, summary: 'Register a device', body: CreateSchema, response: { 201: DeviceSchema } };
   app.post<{ Body: CreateBody }>('/v1/devices', { config: WRITE, schema: create }, async ({ body }, reply) => {
-    const { id, profile, publicKey, zoneId = null, ownerId = null } = body;
+    const { id, profile, publicKey, zoneId = null, ownerId = null, exercise = false } = body;
     const place = readPlace(body.latitude, body.longitude) ?? null;
-    const row = await devices.create({ id, profile, publicKey, zoneId, ownerId, place });
+    const row = await devices.create({ id, profile, publicKey, zoneId, ownerId, place, exercise });
     return reply.code(201).header('location', `/v1/devices/${row.id}`).send(view(row));
   });
 
