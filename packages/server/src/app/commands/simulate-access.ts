@@ -9,9 +9,8 @@ import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createHttpPool } from '@tocsin/device/simulate/http-pool';
 import { FleetError, request } from '@tocsin/device/simulate/operator';
-import type { Identity } from '../../identity/identity.ts';
-import { newPassword } from '../../identity/passwords.ts';
 import type { Settings } from '../settings.ts';
+import { makeTemporaryAccess, removeTemporaryAccess } from '../temporary-access.ts';
 import type { CommandContext } from './command.ts';
 import { UsageError } from './exit-codes.ts';
 import type { SimulateOptions } from './simulate-options.ts';
@@ -122,38 +121,19 @@ async function makeTemporary(origin: string, given: Given, context: CommandConte
   // A signal must not end the process between making and remembering: the command answers it.
   const quiet: CommandContext = { ...context, events: { on: () => undefined, off: () => undefined } };
   const name = `simulate-${randomBytes(6).toString('hex')}`;
-  const made = await withIdentity(quiet, (identity) => make(identity, given, name));
-  const remove = (): Promise<void> => withIdentity(quiet, (identity) => unmake(identity, made));
+  const wanted = { apiKey: given.apiKey === null, operator: given.operator === null };
+  const made = await withIdentity(quiet, (identity) => makeTemporaryAccess(identity, name, wanted));
+  const remove = (): Promise<void> => withIdentity(quiet, (identity) => removeTemporaryAccess(identity, made));
+  const apiKey = given.apiKey ?? made.apiKey?.key ?? '';
   try {
-    await requireKey(origin, made.apiKey);
+    await requireKey(origin, apiKey);
   } catch (error) {
     await remove();
     throw error;
   }
-  const what = [...(made.keyId === null ? [] : ['an API key']), ...(made.userId === null ? [] : ['an operator'])];
-  const { apiKey, email, password } = made;
+  const what = [...(wanted.apiKey ? ['an API key'] : []), ...(wanted.operator ? ['an operator'] : [])];
+  const { email, password } = given.operator ?? made.operator ?? { email: '', password: '' };
   return { origin, apiKey, email, password, temporary: `${what.join(' and ')} called ${name}`, remove };
-}
-
-interface Made {
-  readonly apiKey: string;
-  readonly keyId: string | null;
-  readonly email: string;
-  readonly password: string;
-  readonly userId: string | null;
-}
-
-async function make({ apiKeys, users }: Identity, { apiKey, operator }: Given, name: string): Promise<Made> {
-  const key = apiKey === null ? await apiKeys.create(name, ['ingest']) : null;
-  const email = operator?.email ?? `${name}@simulate.invalid`;
-  const password = operator?.password ?? newPassword();
-  const user = operator === null ? await users.create({ email, password, role: 'operator' }) : null;
-  return { apiKey: apiKey ?? key?.key ?? '', keyId: key?.id ?? null, email, password, userId: user?.id ?? null };
-}
-
-async function unmake({ apiKeys, users }: Identity, { keyId, userId }: Made): Promise<void> {
-  if (keyId !== null) await apiKeys.revoke(keyId);
-  if (userId !== null) await users.remove(userId);
 }
 
 /** A running server hears of a new key within a second; one that never does is another installation. */
