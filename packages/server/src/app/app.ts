@@ -18,6 +18,7 @@ import { startMaintenance } from './maintenance.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { registerRoutes } from './routes.ts';
 import type { Settings } from './settings.ts';
+import type { CredentialBook } from './temporary-access.ts';
 import { readTls } from './tls.ts';
 import { createViewers, type Viewers } from './viewers.ts';
 
@@ -29,6 +30,8 @@ export interface App {
   readonly ready: Promise<void>;
   /** What the operator should know about the store, if anything. */
   readonly note: string | undefined;
+  /** Makes and ends credentials, for what runs beside the server in its name. */
+  readonly credentials: CredentialBook;
   /** Takes no new work; resolves when viewers are gone and what was begun has ended, at the latest after DRAIN_SECONDS. */
   drain(): Promise<void>;
   /** Drains if that has not happened, and ends everything. */
@@ -118,7 +121,14 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
         await ending.endAll();
       }
     });
-    return { address: addressOf(server, settings), ready, note: ground.store.note, drain, stop };
+    return {
+      address: addressOf(server, settings),
+      ready,
+      note: ground.store.note,
+      credentials: ground.identity,
+      drain,
+      stop,
+    };
   } catch (error) {
     await ending.endAll().catch(() => undefined);
     throw error;

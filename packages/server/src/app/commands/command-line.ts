@@ -10,6 +10,7 @@ import { rotateKeysCommand } from './keys.ts';
 import { migrateCommand } from './migrate.ts';
 import { replayCommand } from './replay.ts';
 import { serveCommand } from './serve.ts';
+import { simulateCommand } from './simulate.ts';
 import { createUserCommand } from './users.ts';
 
 /** Every command, in the order of the help. */
@@ -21,6 +22,7 @@ export const COMMANDS: readonly Command[] = [
   listApiKeysCommand,
   revokeApiKeyCommand,
   rotateKeysCommand,
+  simulateCommand,
   replayCommand,
 ];
 

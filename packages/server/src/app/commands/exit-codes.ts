@@ -41,6 +41,9 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   'embedded-version': EXIT.settings,
   'schema-newer': EXIT.settings,
   'public-url-needed': EXIT.settings,
+  // Of the simulated fleet, about the server that it speaks to.
+  'server-unreachable': EXIT.unreachable,
+  'server-refused': EXIT.failed,
   // System errors of the listener and of DATA_DIR.
   EADDRINUSE: EXIT.settings,
   EADDRNOTAVAIL: EXIT.settings,

@@ -6,13 +6,13 @@ import { EXIT, UsageError } from './exit-codes.ts';
 import { createReplay, type ReplayAlert } from './replay-network.ts';
 import { readMessages, readStations, readTruth, stemOf, type TrueEvent } from './replay-recording.ts';
 import { fourthArrival, scoreFile, sumScores, type FileScore } from './replay-score.ts';
+import { createProgress } from './progress.ts';
 import { formatTable } from './table.ts';
 import type { Terminal } from './terminal.ts';
 
 const MOST_FILES = 10_000;
 /** Messages between two looks at the progress. */
 const PROGRESS_EVERY = 1000;
-const BAR_CHARACTERS = 30;
 
 /** The command. */
 export const replayCommand: Command = {
@@ -66,15 +66,16 @@ async function replayFile(
   let bytes = 0;
   let messages = 0;
   const note = (text: string): void => terminal.err(`${text}\n`);
+  const progress = createProgress(terminal, event);
   for await (const message of readMessages(path, (count) => (bytes += count), note)) {
     replay.message(message);
     heard.add(message.deviceId);
     messages += 1;
-    if (terminal.readable && messages % PROGRESS_EVERY === 0) terminal.err(bar(event, bytes / Math.max(1, size)));
+    if (messages % PROGRESS_EVERY === 0) progress.show(bytes / Math.max(1, size));
   }
   const alerts = replay.alerts();
-  const summary = `${event}: ${messages} messages, ${heard.size} stations, ${alerts.length} ${alerts.length === 1 ? 'alert' : 'alerts'}`;
-  terminal.err(terminal.readable ? `\r\u001B[K${summary}\n` : `${summary}\n`);
+  const noun = alerts.length === 1 ? 'alert' : 'alerts';
+  progress.done(`${event}: ${messages} messages, ${heard.size} stations, ${alerts.length} ${noun}`);
   const placeless = replay.placeless();
   if (placeless.length > 0) terminal.err(`${event}: without a place, not used: ${placeless.slice(0, 20).join(', ')}\n`);
   const known = truth?.get(event);
@@ -90,11 +91,6 @@ async function sizeOf(path: string): Promise<number> {
   } catch (error) {
     throw new UsageError(`${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
   }
-}
-
-function bar(event: string, share: number): string {
-  const full = Math.round(Math.min(1, share) * BAR_CHARACTERS);
-  return `\r\u001B[K${event} [${'#'.repeat(full)}${'.'.repeat(BAR_CHARACTERS - full)}] ${Math.round(Math.min(1, share) * 100)} %`;
 }
 
 /** Stations that an alert named when it was decided. */

@@ -39,6 +39,7 @@ function scene(
     address: 'http://127.0.0.1:4711',
     ready: Promise.resolve(),
     note: undefined,
+    credentials: {} as RunningApp['credentials'],
     drain: () => Promise.resolve(void calls.push('drain')),
     stop: () => Promise.resolve(void calls.push('stop')),
     ...app,

@@ -9,9 +9,11 @@ import type { Logger } from '../../ops/logging.ts';
 import { createLogger } from '../../ops/logging.ts';
 import type { Settings } from '../settings.ts';
 import { VERSION } from '../version.ts';
-import { type Command, type CommandContext, type ProcessEvents, readArguments, requireSettings } from './command.ts';
+import type { CredentialBook } from '../temporary-access.ts';
+import { type Command, type CommandContext, type ProcessEvents, requireSettings } from './command.ts';
 import { type EndingCause, type EndingWatch, watchEnding } from './ending.ts';
 import { EXIT, type ExitCode, endingOf } from './exit-codes.ts';
+import { type DemoOffer, offerDemo, readDemo } from './serve-demo.ts';
 import { startScreen } from './start-screen.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -23,6 +25,8 @@ export interface RunningApp {
   readonly ready: Promise<void>;
   /** What the operator should know about the store. */
   readonly note: string | undefined;
+  /** Makes and ends credentials. */
+  readonly credentials: CredentialBook;
   drain(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -48,6 +52,8 @@ export interface ServeOptions {
   readonly terminal: Terminal;
   readonly events: ProcessEvents;
   readonly startApp: StartApp;
+  /** A demo beside the server; absent: none. */
+  readonly demo?: DemoOffer;
 }
 
 /** Of DRAIN_SECONDS, so much is kept for stopping what is left after the drain (at most a quarter). */
@@ -55,18 +61,21 @@ const STOP_RESERVE_MS = 3000;
 const CRASH_MS = 5000;
 /** For the exit itself (at most a twentieth of DRAIN_SECONDS). */
 const CUT_MS = 250;
+/** A demo ends before the drain, within so long (at most a quarter of DRAIN_SECONDS). */
+const DEMO_END_MS = 2000;
 
 /** The command. */
 export const serveCommand: Command = {
   name: 'serve',
-  usage: '',
-  summary: 'run the server',
+  usage: '[--demo [--demo-every <s>]]',
+  summary: 'run the server; with --demo also a simulated fleet (exercise), so that there is something to see',
   async run(args, context) {
-    readArguments(args, {});
+    const everySeconds = readDemo(args);
     const { settings, log } = readSettingsAndLog(context);
     // Loaded only here: the other commands need not wait for the whole server.
     const { startApp } = await import('../app.ts');
-    return serve({ settings, log, startApp, terminal: context.terminal, events: context.events });
+    const demo = everySeconds === null ? {} : { demo: offerDemo(settings, log, everySeconds) };
+    return serve({ settings, log, startApp, terminal: context.terminal, events: context.events, ...demo });
   },
 };
 
@@ -107,11 +116,8 @@ function crashed(log: Logger): (error: unknown) => EndingCause {
 }
 
 /** From the listener's start to the cause of the end. */
-async function run(
-  app: RunningApp,
-  { settings, log, terminal }: ServeOptions,
-  watch: EndingWatch,
-): Promise<EndingCause> {
+async function run(app: RunningApp, options: ServeOptions, watch: EndingWatch): Promise<EndingCause> {
+  const { settings, log, terminal, demo } = options;
   const { address, note } = app;
   log.info(
     {
@@ -126,8 +132,28 @@ async function run(
   const first = await Promise.race([app.ready, watch.cause]);
   if (first !== undefined) return first;
   log.info({ address }, 'ready');
-  if (terminal.readable) terminal.out(startScreen(settings, address, note));
-  return watch.cause;
+  if (terminal.readable) terminal.out(startScreen(settings, address, note, demo?.screen));
+  return demo === undefined ? watch.cause : runDemo(app, demo, options, watch);
+}
+
+/** A demo that cannot start is said and no more; the server goes on. */
+async function runDemo(
+  app: RunningApp,
+  demo: DemoOffer,
+  { settings, log }: ServeOptions,
+  watch: EndingWatch,
+): Promise<EndingCause> {
+  const starting = demo.start(app).catch((error: unknown) => {
+    log.error({ err: error }, 'the demo could not be started');
+    return null;
+  });
+  const cause = await watch.cause;
+  const allowed = cause.kind === 'signal' ? Math.min(DEMO_END_MS, settings.drainSeconds * 250) : 0;
+  const stopping = starting
+    .then((running) => running?.stop())
+    .catch((error: unknown) => log.warn({ err: error }, 'demo'));
+  if ((await within(stopping, allowed)) === 'late') log.warn('the demo did not end in time');
+  return cause;
 }
 
 async function end(

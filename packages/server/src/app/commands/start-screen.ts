@@ -2,8 +2,13 @@
 import type { Settings } from '../settings.ts';
 import { VERSION } from '../version.ts';
 
-/** The screen for a server that listens at `address` (an origin); `note`: what to know about the store. */
-export function startScreen(settings: Settings, address: string, note: string | undefined): string {
+/** The screen for a server that listens at `address` (an origin); `note`: what to know about the store, `demo`: about a demo. */
+export function startScreen(
+  settings: Settings,
+  address: string,
+  note: string | undefined,
+  demo: string | undefined,
+): string {
   const base = settings.publicUrl ?? address;
   const database =
     settings.databaseUrl === null ? 'private PostgreSQL' : 'first-start secrets; the database is DATABASE_URL';
@@ -16,6 +21,7 @@ export function startScreen(settings: Settings, address: string, note: string | 
     ...(note === undefined ? [] : [['', note] as const]),
     ['Sign in', `POST ${base}/v1/auth/login as ${email}`],
     ['', 'no password any more? `npx tocsin users create --email you@example.org --role admin`'],
+    ...(demo === undefined ? [] : [['Demo', demo] as const]),
     ['Stop', 'Ctrl-C'],
   ];
   const lines = rows.map(([name, text]) => `  ${name.padEnd(8)} ${text}`);
