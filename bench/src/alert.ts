@@ -6,7 +6,7 @@ import { Agent } from 'node:http';
 import WebSocket from 'ws';
 import { post } from '@tocsin/testkit/device';
 import { CREDENTIALS } from '@tocsin/testkit/server-process';
-import { prepareGenerator, startBenchServer } from './fleet.ts';
+import { prepareGenerator, startBenchServer } from './bench-server.ts';
 import { registerFleet } from '@tocsin/testkit/fleet';
 import type { BenchResult } from './table.ts';
 

@@ -12,7 +12,7 @@ import { registerFleet } from '@tocsin/testkit/fleet';
 import { startPostgres } from '@tocsin/testkit/postgres-server';
 import { startRedis } from '@tocsin/testkit/redis-server';
 import { freePort, type ServerProcess, signIn, startServer } from '@tocsin/testkit/server-process';
-import { cpuSeconds, prepareGenerator } from './fleet.ts';
+import { cpuSeconds, prepareGenerator } from './bench-server.ts';
 import type { LoadReport } from './generator.ts';
 import type { BenchResult, ResultRow } from './table.ts';
 

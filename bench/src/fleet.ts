@@ -1,101 +1,171 @@
-/** A server process for benchmarks, and the generator's process. */
-import { fork } from 'node:child_process';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import type { ScriptedDevice } from '@tocsin/testkit/device';
-import { CREDENTIALS, freePort, type ServerProcess, signIn, startServer } from '@tocsin/testkit/server-process';
-import type { Load, LoadReport } from './generator.ts';
+/**
+ * 5,000 hosts of three fields each, signed, with the rule on `cpu_percent` on and fsync on, against the same two cores that
+ * also sign and send for them: first at the rate that ThingsBoard publishes for two cores, then faster until it no longer
+ * keeps up. Open loop: latencies count from the moment at which each envelope was due.
+ */
+import { FLEET_DEFAULTS, type FleetOptions } from '@tocsin/device/simulate/fleet';
+import { runFleetProcesses } from '@tocsin/device/simulate/fleet-processes';
+import type { FleetReport } from '@tocsin/device/simulate/fleet-report';
+import { createHistogram, type Histogram } from '@tocsin/device/simulate/histogram';
+import { type Network, planNetwork, registerNetwork, storedReadings } from '@tocsin/device/simulate/network';
+import { openOperator, type Operator } from '@tocsin/device/simulate/operator';
+import { createRandom } from '@tocsin/device/simulate/random';
+import { call } from '@tocsin/testkit/device';
+import { CREDENTIALS } from '@tocsin/testkit/server-process';
+import { type BenchServer, cpuOf, type Cpu, startBenchServer } from './bench-server.ts';
+import type { BenchResult, ResultRow } from './table.ts';
 
-/** A server that is ready, with limits out of the way. */
-export interface BenchServer {
-  readonly server: ServerProcess;
-  readonly port: number;
-  readonly token: string;
-  stop(): Promise<void>;
+const DEVICES = 5000;
+/** https://thingsboard.io/docs/reference/performance-aws-instances: smart meters of three data points, an alarm rule on one. */
+const PUBLISHED = 5000;
+const SECONDS = 60;
+const CLIMB = { seconds: 12, step: 1000, most: 12_000 } as const;
+/** What a rate must keep to be one that the server keeps up with. */
+const KEEPS_UP = { share: 0.999, p99Ms: 1000 } as const;
+/** Five hosts in a hundred are at 92 to 99 % for eight seconds of each twenty. */
+const HOT = { everyMs: 20_000, lastingMs: 8000 } as const;
+
+/** One rate, measured. */
+interface Measured {
+  readonly rate: number;
+  readonly report: FleetReport;
+  readonly latency: Histogram;
+  readonly cpu: Cpu;
 }
 
-/** Starts the server as users do: embedded PostgreSQL, fsync on. Only limits and freshness are widened. */
-export async function startBenchServer(environment: Readonly<Record<string, string>> = {}): Promise<BenchServer> {
-  const folder = await mkdtemp(join(tmpdir(), 'tocsin-bench-'));
-  // Open to traverse, so that the cluster stays inside it when this runs as root.
-  await chmod(folder, 0o755);
-  const port = await freePort();
-  const server = startServer(folder, port, {
-    LOG_LEVEL: 'warn',
-    RATE_LIMIT_PER_KEY: '1000000',
-    RATE_LIMIT_PER_DEVICE: '1000000',
-    TIMESTAMP_TOLERANCE_SECONDS: '300',
-    ...environment,
-  });
-  await server.ready();
-  const token = await signIn(server.base);
+/** Hosts registered with a server, and the operator who did it. */
+export interface RegisteredFleet {
+  readonly network: Network;
+  readonly operator: Operator;
+}
+
+/** Registers `hosts` simulated hosts. */
+export async function registerHosts(bench: BenchServer, hosts: number): Promise<RegisteredFleet> {
+  const { email, password } = CREDENTIALS;
+  const operator = await openOperator({ origin: bench.server.base, email, password });
+  const shape = { prefix: 'bench', name: 'Bench', seismic: 0, hosts, zones: 0, waveform: false };
+  const network = planNetwork(shape, createRandom('bench/places'));
+  await registerNetwork(operator, network);
+  return { network, operator };
+}
+
+/** What is measured at any rate: everything but how fast and how long. */
+export function fleetOptions(bench: BenchServer, { network }: RegisteredFleet, run: string): FleetOptions {
   return {
-    server,
-    port,
-    token,
-    stop: async () => {
-      server.child.kill('SIGTERM');
-      await server.exited;
-      await rm(folder, { recursive: true, force: true });
-    },
-  };
-}
-
-/** A generator that has signed everything and waits for `go`. */
-export interface Generator {
-  go(): Promise<LoadReport>;
-}
-
-/** Prepares a generator in a process of its own. */
-export async function prepareGenerator(
-  bench: Pick<BenchServer, 'port'>,
-  devices: readonly ScriptedDevice[],
-  load: Pick<Load, 'envelopes' | 'readings' | 'connections' | 'seconds' | 'ratePerSecond' | 'run'>,
-): Promise<Generator> {
-  const child = fork(fileURLToPath(new URL('generator.js', import.meta.url)), { stdio: 'inherit' });
-  const message: Load = {
-    ...load,
-    port: bench.port,
+    ...FLEET_DEFAULTS,
+    origin: bench.server.base,
     apiKey: CREDENTIALS.apiKey,
-    devices: devices.map(({ id, privateKey }) => ({
-      id,
-      privateKeyPem: String(privateKey.export({ type: 'pkcs8', format: 'pem' })),
-    })),
-  };
-  const next = <T>(): Promise<T> =>
-    new Promise((resolve, reject) => {
-      child.once('message', (answer) => resolve(answer as T));
-      child.once('exit', (code) => reject(new Error(`the generator ended (${code})`)));
-    });
-  const prepared = next<'prepared'>();
-  child.send(message);
-  await prepared;
-  return {
-    go: () => {
-      const report = next<LoadReport>();
-      child.send('go');
-      return report;
-    },
+    devices: network.devices,
+    run,
+    seed: run,
+    hot: HOT,
+    connections: 512,
   };
 }
 
-/** User and system seconds that the processes `pids` and their children have used so far, from /proc. */
-export async function cpuSeconds(rootPid: number): Promise<number> {
-  const { readdir, readFile } = await import('node:fs/promises');
-  const children = new Map<number, number[]>();
-  const used = new Map<number, number>();
-  for (const name of await readdir('/proc')) {
-    if (!/^\d+$/.test(name)) continue;
-    const stat = await readFile(`/proc/${name}/stat`, 'utf8').catch(() => null);
-    if (stat === null) continue;
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    const parent = Number(fields[1]);
-    children.set(parent, [...(children.get(parent) ?? []), Number(name)]);
-    used.set(Number(name), (Number(fields[11]) + Number(fields[12])) / 100);
+/** Runs the benchmark. */
+export async function benchFleet(): Promise<BenchResult> {
+  const bench = await startBenchServer();
+  try {
+    const fleet = await registerHosts(bench, DEVICES);
+    await measure(bench, fleet, 2000, 5);
+    const published = await measure(bench, fleet, PUBLISHED, SECONDS);
+    const climbed: Measured[] = [];
+    for (let rate = PUBLISHED + CLIMB.step; rate <= CLIMB.most; rate += CLIMB.step) {
+      const next = await measure(bench, fleet, rate, CLIMB.seconds);
+      climbed.push(next);
+      if (!keepsUp(next)) break;
+    }
+    const best = climbed.filter(keepsUp).at(-1) ?? published;
+    const stored = await storedReadings(fleet.operator, fleet.network);
+    const alerts = await countAlerts(bench);
+    fleet.operator.close();
+    return {
+      name: 'fleet',
+      rows: rowsOf(published, best),
+      notes: [
+        `${DEVICES} registered hosts, 3 fields, Poisson arrivals, ${SECONDS} s; rule on cpu_percent on: ${alerts} alerts host.cpu; fsync on`,
+        `readings stored in all: ${stored}`,
+        ...[published, ...climbed].map(note),
+        'ThingsBoard’s figure is the one it publishes (smart meters, three data points, an alarm rule, no signatures); it was not run here',
+      ],
+    };
+  } finally {
+    await bench.stop();
   }
-  const sum = (pid: number): number =>
-    (used.get(pid) ?? 0) + (children.get(pid) ?? []).reduce((all, child) => all + sum(child), 0);
-  return sum(rootPid);
+}
+
+async function measure(bench: BenchServer, fleet: RegisteredFleet, rate: number, seconds: number): Promise<Measured> {
+  const pid = bench.server.child.pid ?? 0;
+  const before = await cpuOf(pid);
+  const options = { ...fleetOptions(bench, fleet, `r${rate}-${seconds}`), ratePerSecond: rate, seconds };
+  const report = await runFleetProcesses(options, 1);
+  const after = await cpuOf(pid);
+  const latency = createHistogram();
+  for (const row of report.rows) if (row.answer === '202') latency.merge(row.latency);
+  return { rate, report, latency, cpu: { own: after.own - before.own, children: after.children - before.children } };
+}
+
+function keepsUp({ report, latency }: Measured): boolean {
+  return report.accepted >= KEEPS_UP.share * report.planned && latency.quantile(0.99) < KEEPS_UP.p99Ms;
+}
+
+function rowsOf(published: Measured, best: Measured): ResultRow[] {
+  const row = (what: string, ours: number, unit: string, aim = ''): ResultRow => ({
+    ...{ what, ours, unit, aim },
+    limit: null,
+    limitIs: '',
+  });
+  return [
+    {
+      what: `accepted, ${PUBLISHED} /s offered`,
+      ours: published.report.accepted / published.report.seconds,
+      unit: '/s',
+      limit: PUBLISHED,
+      limitIs: 'ThingsBoard, published: two cores, unsigned',
+      aim: 'as much, signed and durable',
+    },
+    row('the same, p50', published.latency.quantile(0.5), 'ms'),
+    row('the same, p99', published.latency.quantile(0.99), 'ms'),
+    {
+      what: 'most that it keeps up with',
+      ours: best.report.accepted / best.report.seconds,
+      unit: '/s',
+      limit: PUBLISHED,
+      limitIs: 'ThingsBoard, published: two cores, unsigned',
+      aim: '',
+    },
+    row('the same, p99', best.latency.quantile(0.99), 'ms'),
+  ];
+}
+
+function note({ rate, report, latency, cpu }: Measured): string {
+  const each = (seconds: number): string => `${((seconds / Math.max(1, report.accepted)) * 1e6).toFixed(0)} µs`;
+  const cores = (seconds: number): string => (seconds / report.seconds).toFixed(2);
+  const answers = report.rows.map(({ answer, count }) => `${count} x ${answer}`).join(', ');
+  return [
+    `${rate} /s: ${answers}${report.unsent > 0 ? `, ${report.unsent} unsent` : ''}`,
+    `p50 ${latency.quantile(0.5).toFixed(1)}, p99 ${latency.quantile(0.99).toFixed(1)}, most ${latency.greatest.toFixed(0)} ms`,
+    `an envelope: server ${each(cpu.own)}, PostgreSQL ${each(cpu.children)}, generator ${each(report.cpuSeconds)}`,
+    `cores: ${cores(cpu.own)} + ${cores(cpu.children)} + generator ${cores(report.cpuSeconds)}`,
+  ].join('; ');
+}
+
+/** Alerts `host.cpu` so far. */
+async function countAlerts({ server, token }: BenchServer): Promise<number> {
+  let count = 0;
+  let cursor: string | null = null;
+  do {
+    const page: Record<string, unknown> | null = (
+      await call(
+        `${server.base}/v1/alerts?kind=host.cpu&limit=500${cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`}`,
+        { headers: { authorization: `Bearer ${token}` } },
+      )
+    ).body;
+    const items = page?.['items'];
+    count += Array.isArray(items) ? items.length : 0;
+    const next: unknown = page?.['next'];
+    cursor = typeof next === 'string' ? next : null;
+  } while (cursor !== null);
+  return count;
 }

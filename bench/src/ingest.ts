@@ -4,7 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { generateKeyPairSync, sign, verify } from 'node:crypto';
-import { cpuSeconds, prepareGenerator, startBenchServer, type BenchServer } from './fleet.ts';
+import { cpuSeconds, prepareGenerator, startBenchServer, type BenchServer } from './bench-server.ts';
 import { registerFleet } from '@tocsin/testkit/fleet';
 import type { LoadReport } from './generator.ts';
 import type { ScriptedDevice } from '@tocsin/testkit/device';

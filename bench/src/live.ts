@@ -13,7 +13,7 @@ import { openStore } from '@tocsin/server/store/open';
 import type { Database } from '@tocsin/server/store/ports/database';
 import type { EnvelopeAppend } from '@tocsin/server/store/ports/log';
 import { createLog } from '@tocsin/server/store/postgres/log';
-import { cpuSeconds } from './fleet.ts';
+import { cpuSeconds } from './bench-server.ts';
 import type { BenchResult } from './table.ts';
 import { createWorkOnly } from './work-only.ts';
 

@@ -2,6 +2,7 @@
 import { benchAlert } from './alert.ts';
 import { benchCluster } from './cluster.ts';
 import { benchDetect } from './detect.ts';
+import { benchFleet } from './fleet.ts';
 import { benchIngest } from './ingest.ts';
 import { benchLive } from './live.ts';
 import { benchLog } from './log.ts';
@@ -12,6 +13,7 @@ import { type BenchResult, toJson, toTable } from './table.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   ingest: benchIngest,
+  fleet: benchFleet,
   persist: benchPersist,
   alert: benchAlert,
   log: benchLog,
