@@ -30,7 +30,7 @@ function keyNamed(name: string): ReturnType<typeof keyObject> {
 
 function registered({ id, profile, key }: DeviceVector): IngestDevice {
   const place = { zoneId: null, zoneNumber: null, latitude: null, longitude: null };
-  return { id, number: null, profile, ...place, standing: 'active', key: keyNamed(key) };
+  return { id, number: 0, profile, ...place, standing: 'active', key: keyNamed(key) };
 }
 
 const { parsers } = createMeaning({
