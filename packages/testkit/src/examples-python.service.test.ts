@@ -1,7 +1,7 @@
 /** `docs/examples/python`: it agrees with the vectors, and brings every reading to a real server once, whoever is killed. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -149,13 +149,15 @@ describeWith(['python-cryptography'], 'the client in Python', () => {
       expect(await statistics(id, 200)).toMatchObject({ count: 200, min: 1, max: 200, mean: 100.5 });
     });
 
-    test('killed again and again in the middle of sending, nothing is lost and nothing comes twice', async () => {
+    test('killed again and again, and its disk put back: nothing is lost and nothing comes twice', async () => {
       const id = 'python-kills';
       await openDevice(id);
       const filling = startSending(id);
       filling.feed(values(1, 150));
       await filling.until('queued', 150);
       await filling.kill();
+      const files = readdirSync(folder).filter((name) => name.startsWith(`${id}.db`));
+      for (const name of files) copyFileSync(join(folder, name), join(folder, `backup-${name}`));
       for (let round = 0; round < 4; round += 1) {
         const sending = startSending(id);
         await sending.until('delivered', 5 + round * 3);
@@ -163,6 +165,13 @@ describeWith(['python-cryptography'], 'the client in Python', () => {
       }
       await finish(id);
       expect(await statistics(id, 150)).toMatchObject({ count: 150, min: 1, max: 150, mean: 75.5 });
+      // The disk is that of before: everything is sent once more, and answered with 409 replay.
+      for (const name of files) copyFileSync(join(folder, `backup-${name}`), join(folder, name));
+      await finish(id);
+      expect(await statistics(id, 150)).toMatchObject({ count: 150, mean: 75.5 });
+      const metrics = await fetch(`${server.base}/metrics`).then((answer) => answer.text());
+      const replays = Number(/tocsin_rejected_total\{[^}]*reason="replay"[^}]*\} (\d+)/.exec(metrics)?.[1]);
+      expect(replays).toBeGreaterThan(50);
     });
 
     test('a server that is killed while it answers: every reading is stored once', async () => {
