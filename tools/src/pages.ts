@@ -59,19 +59,11 @@ function answerTable(): string {
     ['`resign`', codes('resign'), 'sets its clock by `Date`, signs with the same `id` and a new `at`, sends at once'],
     [
       '`wait`',
-      `${codes('wait')}, every other 5xx, 408 and 429, no answer, a 2xx that is not 202`,
+      `${codes('wait')}, any answer without a code of ours, none at all`,
       'sends again after `Retry-After` (an hour at most), else after 1 s, doubling to 60 s, by chance half to all of it',
     ],
-    [
-      '`hold`',
-      `${codes('hold')}, every other 3xx and 4xx`,
-      'keeps everything, tries again after minutes: a person has to act',
-    ],
-    [
-      '`set-aside`',
-      `${codes('set-aside')}; any 400, 413, 415, 422`,
-      'goes on with the next; this one is never taken as it is',
-    ],
+    ['`hold`', codes('hold'), 'keeps everything, tries again after minutes: a person has to act'],
+    ['`set-aside`', codes('set-aside'), 'goes on with the next; this one is never taken as it is'],
   ];
   return markdownTable(['action', 'answer', 'the device'], rows);
 }

@@ -171,6 +171,7 @@ static void check_bounds(void) {
              TOCSIN_ERR_KEY,
          "bounds", "zero is no key");
   tocsin_device_free(&device);
+  expect(tocsin_retry_after("99999999999999999999999999", "") == 3600000, "bounds", "a wait of ages is an hour");
   for (unsigned attempt = 0; attempt < 40; attempt += 1) {
     uint32_t most = attempt < 6 ? 1000u << attempt : 60000;
     expect(tocsin_backoff(attempt, 0) == most / 2 && tocsin_backoff(attempt, most / 2) == most &&

@@ -13,18 +13,22 @@
 
 tocsin_action tocsin_decide(int status, const char *code) {
   if (status == 202) return TOCSIN_DELIVERED;
-  if (status == 409) {
-    if (strcmp(code, "replay") == 0) return TOCSIN_DELIVERED;
-    /* A 409 that we do not know drops nothing. */
-    return strcmp(code, "id-conflict") == 0 ? TOCSIN_SET_ASIDE : TOCSIN_HOLD;
+  /* Without a code it is not our server's word, but that of a proxy or a portal, or silence: nothing is dropped. */
+  if (code[0] == '\0' || status < 400 || status == 408 || status == 429 || status >= 500) return TOCSIN_WAIT;
+  switch (status) {
+    case 409:
+      if (strcmp(code, "replay") == 0) return TOCSIN_DELIVERED;
+      return strcmp(code, "id-conflict") == 0 ? TOCSIN_SET_ASIDE : TOCSIN_WAIT;
+    case 403:
+      return strcmp(code, "envelope-stale") == 0 || strcmp(code, "envelope-future") == 0 ? TOCSIN_RESIGN : TOCSIN_HOLD;
+    case 400:
+    case 413:
+    case 415:
+    case 422:
+      return TOCSIN_SET_ASIDE;
+    default:
+      return TOCSIN_HOLD;
   }
-  if (status == 403) {
-    return strcmp(code, "envelope-stale") == 0 || strcmp(code, "envelope-future") == 0 ? TOCSIN_RESIGN : TOCSIN_HOLD;
-  }
-  if (status == 400 || status == 413 || status == 415 || status == 422) return TOCSIN_SET_ASIDE;
-  if (status == 408 || status == 429 || status >= 500) return TOCSIN_WAIT;
-  /* No answer, or a success that is not ours: the page of a portal, say. */
-  return status < 300 ? TOCSIN_WAIT : TOCSIN_HOLD;
 }
 
 void tocsin_problem_code(const char *body, size_t length, char code[TOCSIN_CODE_MAX + 1]) {

@@ -110,11 +110,14 @@ def decide(status: int, code: Optional[str]) -> str:
     """What to do with an envelope after an answer; status 0: none came. The table is in docs/devices-in-c-and-python.md."""
     if status == 202 or (status, code) == (409, "replay"):
         return "delivered"
+    # Without a code it is not our server's word, but that of a proxy or a portal, or silence: nothing is dropped.
+    if code is None or status < 400 or status in (408, 429) or status >= 500:
+        return "wait"
     if status in (400, 413, 415, 422) or (status, code) == (409, "id-conflict"):
         return "set-aside"
     if status == 403 and code in ("envelope-stale", "envelope-future"):
         return "resign"
-    return "wait" if status < 300 or status in (408, 429) or status >= 500 else "hold"
+    return "wait" if status == 409 else "hold"
 
 
 def http_date(text: Optional[str]) -> Optional[int]:
