@@ -7,6 +7,7 @@ import { ERRORS } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { WIRE_VERSIONS } from '@tocsin/protocol/version';
 import { KEYS, NAMESPACES } from '@tocsin/server/bus/redis/keys';
+import { ACTIONS } from './fixtures/answers.ts';
 import { folderTable, libraryTable } from './import-table.ts';
 import { markdownTable } from './markdown.ts';
 
@@ -20,6 +21,7 @@ export interface PageTable {
 /** Every generated table. */
 export const PAGE_TABLES: readonly PageTable[] = [
   { page: 'docs/errors.md', name: 'errors', text: errorTable },
+  { page: 'docs/devices-in-c-and-python.md', name: 'answers', text: answerTable },
   { page: 'docs/protocol.md', name: 'versions', text: versionTable },
   { page: 'docs/protocol.md', name: 'close codes', text: closeTable },
   { page: 'docs/protocol.md', name: 'limits', text: limitTable },
@@ -41,6 +43,29 @@ export function withTable(page: string, name: string, table: string): string {
 function errorTable(): string {
   const rows = Object.entries(ERRORS).map(([code, row]) => [`\`${code}\``, String(row.status), row.title]);
   return markdownTable(['code', 'status', 'title'], rows);
+}
+
+/** What a device does next, by what the server says; the same rows as in `answers.json`. */
+function answerTable(): string {
+  const codes = (action: string): string => {
+    const rows = Object.entries(ERRORS).filter(([code]) => ACTIONS[code as keyof typeof ACTIONS] === action);
+    const named = (status: number): string =>
+      rows.flatMap(([code, row]) => (row.status === status ? [`\`${code}\``] : [])).join(' ');
+    const statuses = [...new Set(rows.map(([, row]) => row.status))];
+    return statuses.map((status) => `${status} ${named(status)}`).join(', ');
+  };
+  const rows = [
+    ['`delivered`', `202, ${codes('delivered')}`, 'forgets the envelope'],
+    ['`resign`', codes('resign'), 'sets its clock by `Date`, signs with the same `id` and a new `at`, sends at once'],
+    [
+      '`wait`',
+      `${codes('wait')}, any answer without a code of ours, none at all`,
+      'sends again after `Retry-After` (an hour at most), else after 1 s, doubling to 60 s, by chance half to all of it',
+    ],
+    ['`hold`', codes('hold'), 'keeps everything, tries again after minutes: a person has to act'],
+    ['`set-aside`', codes('set-aside'), 'goes on with the next; this one is never taken as it is'],
+  ];
+  return markdownTable(['action', 'answer', 'the device'], rows);
 }
 
 function versionTable(): string {

