@@ -13,7 +13,8 @@ import type { BenchResult } from './table.ts';
 const EVENTS = 60;
 const SENSORS = 50;
 
-async function watch(base: string, token: string): Promise<{ seen: Map<string, number>; close(): void }> {
+/** A viewer of all alerts: when the first message about each zone arrived, ms of `performance.now()`. */
+export async function watchAlerts(base: string, token: string): Promise<{ seen: Map<string, number>; close(): void }> {
   const seen = new Map<string, number>();
   const socket = new WebSocket(`${base.replace('http', 'ws')}/ws/alerts`, ['tocsin.v1', `bearer.${token}`]);
   await new Promise<void>((resolve, reject) => {
@@ -58,7 +59,7 @@ export async function benchAlert(): Promise<BenchResult> {
       ratePerSecond: rate,
       run: 'half',
     });
-    const viewer = await watch(bench.server.base, bench.token);
+    const viewer = await watchAlerts(bench.server.base, bench.token);
     const running = load.go();
     await new Promise((resolve) => setTimeout(resolve, 2000));
     const latencies: number[] = [];

@@ -22,7 +22,7 @@ const SECONDS = 60;
 const CLIMB = { seconds: 12, step: 1000, most: 12_000 } as const;
 /** What a rate must keep to be one that the server keeps up with. */
 const KEEPS_UP = { share: 0.999, p99Ms: 1000 } as const;
-/** Five hosts in a hundred are at 92 to 99 % for eight seconds of each twenty. */
+/** One host after the other is over the threshold, for eight seconds of each twenty. */
 const HOT = { everyMs: 20_000, lastingMs: 8000 } as const;
 
 /** One rate, measured. */

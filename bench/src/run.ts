@@ -6,6 +6,7 @@ import { benchFleet } from './fleet.ts';
 import { benchIngest } from './ingest.ts';
 import { benchLive } from './live.ts';
 import { benchLog } from './log.ts';
+import { benchOverload } from './overload.ts';
 import { benchPersist } from './persist.ts';
 import { drawPicture } from './picture.ts';
 import { benchSensitivity } from './sensitivity.ts';
@@ -14,6 +15,7 @@ import { type BenchResult, toJson, toTable } from './table.ts';
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   ingest: benchIngest,
   fleet: benchFleet,
+  overload: benchOverload,
   persist: benchPersist,
   alert: benchAlert,
   log: benchLog,

@@ -13,6 +13,7 @@ import { parseJws } from '../ingest/jws.ts';
 import { limitDevice, limitKey } from '../ingest/limit.ts';
 import { originalEnvelope, parseOriginal } from '../ingest/original.ts';
 import { checkSchema } from '../ingest/schema.ts';
+import { createShedder } from '../ingest/shed.ts';
 import { checkSignature } from '../ingest/signature.ts';
 import type { TransportName } from '../ingest/stage.ts';
 import { createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
@@ -194,10 +195,15 @@ function createEnvelopeIngest(
       return overload;
     },
   });
+  const shedder = createShedder({
+    monotonic: () => clock.monotonic(),
+    shed: () => metrics.shed.add({ reason: 'queue' }),
+  });
   const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
   const device = [
     limitDevice(bus.limiter, limits),
     findDevice((id) => registry.directory.lookup(id)),
+    shedder.stage,
     checkSignature(ground.verifier.check),
   ];
   const last = [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage];
@@ -209,8 +215,12 @@ function createEnvelopeIngest(
     rejected: parts.rejected,
   };
   return {
-    envelopes: createIngest([...key, parseJws(), ...device, checkSchema(parts.meaning.parsers), ...last], counts),
-    originals: createIngest([...key, parseOriginal, ...device, originalEnvelope, ...last], counts),
+    envelopes: createIngest(
+      [...key, parseJws(), ...device, checkSchema(parts.meaning.parsers), ...last],
+      counts,
+      shedder.finished,
+    ),
+    originals: createIngest([...key, parseOriginal, ...device, originalEnvelope, ...last], counts, shedder.finished),
   };
 }
 

@@ -30,7 +30,7 @@ function keyNamed(name: string): ReturnType<typeof keyObject> {
 
 function registered({ id, profile, key }: DeviceVector): IngestDevice {
   const place = { zoneId: null, zoneNumber: null, latitude: null, longitude: null };
-  return { id, number: 0, profile, ...place, standing: 'active', key: keyNamed(key) };
+  return { id, number: 0, profile, ...place, standing: 'active', exercise: false, key: keyNamed(key) };
 }
 
 const { parsers } = createMeaning({
@@ -38,6 +38,8 @@ const { parsers } = createMeaning({
   swarmWindowSeconds: 10,
   swarmCooldownSeconds: 60,
   liveReadingSeconds: 60,
+  cpuAlertPercent: 90,
+  alertCooldownSeconds: 60,
 });
 const known = new Map(devices.map((device) => [device.id, registered(device)]));
 const device = findDevice((id) => known.get(id) ?? null);
@@ -47,8 +49,8 @@ const signature = checkSignature(verifySignature);
 /** What the stages say to a body that arrives at `now`; null when they take it. */
 async function answer(stages: readonly Stage[], body: string, now: number): Promise<Refusal | null> {
   const ingest = createIngest(stages, { accepted: () => undefined, rejected: () => undefined });
-  const about = { transport: 'http', kind: 'envelope', traceparent: null, apiKey: undefined } as const;
-  const outcome = await ingest(newDraft({ ...about, receivedAt: now, body }));
+  const arrived = { traceparent: null, apiKey: undefined, body };
+  const outcome = await ingest(newDraft('http', 'envelope', arrived, now));
   return outcome.accepted ? null : outcome.refusal;
 }
 

@@ -43,23 +43,38 @@ const LATE: Refusal = {
   retryAfterMs: RETRY_AFTER_MS,
 };
 
+/** Hears of each draft that the stages are done with; `through`: none refused it. */
+export type Finished = (draft: Draft, through: boolean) => void;
+
 /** Joins stages into one function. */
 export function createIngest(
   stages: readonly Stage[],
   metrics: IngestMetrics,
-  bounds: IngestBounds = INGEST_BOUNDS,
+  finished: Finished = () => undefined,
 ): Ingest {
   let inFlight = 0;
   let bytes = 0;
   const admit = (draft: Draft): Promise<Refusal | null> => {
-    if (inFlight >= bounds.mostInFlight || bytes >= bounds.mostInFlightBytes) return Promise.resolve(FULL);
+    if (inFlight >= INGEST_BOUNDS.mostInFlight || bytes >= INGEST_BOUNDS.mostInFlightBytes)
+      return Promise.resolve(FULL);
     inFlight += 1;
     bytes += draft.body.length;
-    const work = firstRefusal(stages, draft).finally(() => {
+    const ended = (through: boolean): void => {
       inFlight -= 1;
       bytes -= draft.body.length;
-    });
-    return within(work, bounds.deadlineMs);
+      finished(draft, through);
+    };
+    const work = firstRefusal(stages, draft).then(
+      (refusal) => {
+        ended(refusal === null);
+        return refusal;
+      },
+      (error: Error) => {
+        ended(false);
+        throw error;
+      },
+    );
+    return within(work, INGEST_BOUNDS.deadlineMs);
   };
   return async (draft) => {
     const refusal = await admit(draft);

@@ -44,6 +44,8 @@ export interface Draft {
   identity: string | null;
   /** What the log keeps, when it is not the body as it arrived. */
   record: string | null;
+  /** When it was let pass under load, ms of the monotonic clock; null: not yet. */
+  admittedAt: number | null;
 }
 
 /** A stage: null to go on. */
@@ -70,5 +72,6 @@ export function newDraft(transport: TransportName, kind: LogKind, arrived: Arriv
     envelope: null,
     identity: null,
     record: null,
+    admittedAt: null,
   };
 }

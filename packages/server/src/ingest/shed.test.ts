@@ -1,0 +1,155 @@
+import fc from 'fast-check';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Refusal } from '@tocsin/protocol/errors';
+import { createShedder, nextCapacity, type Shedder, TARGET_MS } from './shed.ts';
+import { type Draft, newDraft } from './stage.ts';
+
+let now = 0;
+const draft = (profile: 'seismic' | 'host' = 'host'): Draft => {
+  const made = newDraft('http', 'envelope', { traceparent: null, apiKey: 'k', body: '' }, 0);
+  made.device = { profile } as Draft['device'];
+  return made;
+};
+
+/** A row that does `perSecond` envelopes in turn, first come first served, driven by hand. */
+function row(perSecond: number): {
+  shedder: Shedder;
+  readonly waiting: Draft[];
+  refused: number;
+  arrive(count: number, profile?: 'seismic' | 'host'): number;
+  pass(ms: number): void;
+} {
+  const waiting: Draft[] = [];
+  let owed = 0;
+  const self = {
+    shedder: createShedder({ monotonic: () => now, shed: () => void (self.refused += 1) }),
+    waiting,
+    refused: 0,
+    arrive(count: number, profile: 'seismic' | 'host' = 'host') {
+      let passed = 0;
+      for (let i = 0; i < count; i += 1) {
+        const one = draft(profile);
+        if (self.shedder.stage(one) !== null) continue;
+        waiting.push(one);
+        passed += 1;
+      }
+      return passed;
+    },
+    pass(ms: number) {
+      now += ms;
+      vi.advanceTimersByTime(ms);
+      owed += (perSecond * ms) / 1000;
+      for (; owed >= 1 && waiting.length > 0; owed -= 1) {
+        const done = waiting.shift();
+        if (done !== undefined) self.shedder.finished(done, true);
+      }
+      if (waiting.length === 0) owed = 0;
+    },
+  };
+  return self;
+}
+
+describe('load shedding', () => {
+  beforeEach(() => {
+    vi.useFakeTimers();
+    now = 1000;
+  });
+  afterEach(() => vi.useRealTimers());
+
+  test('a load that the row can carry, and a burst that it works off, are never refused', () => {
+    const self = row(5000);
+    for (let i = 0; i < 200; i += 1) {
+      self.arrive(40);
+      self.pass(10);
+    }
+    self.arrive(2000);
+    for (let i = 0; i < 200; i += 1) {
+      self.arrive(20);
+      self.pass(10);
+    }
+    expect(self.refused).toBe(0);
+  });
+
+  test('under ten times the load what is on its way stays about half a second’s worth, and all of the capacity is used', () => {
+    const self = row(5000);
+    let done = 0;
+    for (let i = 0; i < 1000; i += 1) {
+      self.arrive(500);
+      const before = self.waiting.length;
+      self.pass(10);
+      if (i >= 500) {
+        expect(self.waiting.length).toBeLessThan(5000);
+        expect(self.waiting.length).toBeGreaterThan(0);
+        done += before - self.waiting.length;
+      }
+    }
+    expect(done).toBe(25_000);
+    expect(self.refused).toBeGreaterThan(400_000);
+  });
+
+  test('seismic envelopes still pass where those of hosts are refused', () => {
+    const self = row(5000);
+    for (let i = 0; i < 300; i += 1) {
+      self.arrive(500);
+      self.pass(10);
+    }
+    expect(self.arrive(500)).toBeLessThan(500);
+    expect(self.arrive(500, 'seismic')).toBe(500);
+  });
+
+  test('when the flood is over, everything passes again within two seconds', () => {
+    const self = row(5000);
+    for (let i = 0; i < 300; i += 1) {
+      self.arrive(500);
+      self.pass(10);
+    }
+    for (let i = 0; i < 200; i += 1) {
+      self.arrive(10);
+      self.pass(10);
+    }
+    expect(self.arrive(2000)).toBe(2000);
+  });
+
+  test('a refusal comes a second later, and names one to four seconds in turn', async () => {
+    const self = row(1000);
+    for (let i = 0; i < 300; i += 1) {
+      self.arrive(100);
+      self.pass(10);
+    }
+    const answers = Array.from({ length: 8 }, () => self.shedder.stage(draft()));
+    let told = 0;
+    for (const answer of answers) void Promise.resolve(answer).then(() => (told += 1));
+    await vi.advanceTimersByTimeAsync(999);
+    expect(told).toBe(0);
+    await vi.advanceTimersByTimeAsync(1);
+    const refusals = (await Promise.all(answers)) as Refusal[];
+    expect(refusals.map(({ code }) => code)).toEqual(Array(8).fill('overloaded'));
+    expect(new Set(refusals.map(({ retryAfterMs }) => retryAfterMs))).toEqual(new Set([1000, 2000, 3000, 4000]));
+  });
+
+  test('a draft that was refused elsewhere frees its place, one that never came here takes none', () => {
+    const { shedder } = row(1000);
+    const passed = draft();
+    expect(shedder.stage(passed)).toBeNull();
+    shedder.finished(passed, false);
+    shedder.finished(draft(), false);
+    for (let i = 0; i < 10_000; i += 1) expect(shedder.stage(draft())).toBeNull();
+    expect(shedder.stage(draft())).not.toBeNull();
+  });
+
+  test('property: overload begins only with a standing queue, and ends with the first interval without a refusal', () => {
+    const seen = fc.record({
+      done: fc.nat(10_000),
+      least: fc.double({ min: 0, max: 5000, noNaN: true }),
+      refused: fc.nat(1000),
+    });
+    fc.assert(
+      fc.property(fc.option(fc.double({ min: 0, max: 1e5, noNaN: true })), seen, (before, interval) => {
+        const next = nextCapacity(before, interval, 0.5);
+        if (before === null) expect(next !== null).toBe(interval.done >= 20 && interval.least > TARGET_MS);
+        else expect(next === null).toBe(interval.refused === 0);
+        if (next !== null) expect(next).toBeLessThanOrEqual(Math.max(before ?? 0, interval.done * 2) + 1e-6);
+      }),
+    );
+  });
+});

@@ -1,0 +1,119 @@
+/**
+ * Stage: under overload, who waits and who is refused. It stands behind the device's lookup and before its signature, so
+ * that what is refused has cost little, and what may raise an alarm is told from what only fills charts.
+ *
+ * Overload is a standing queue: for a whole interval not one envelope got through within {@link TARGET_MS} (after CoDel,
+ * RFC 8289 section 4: the least wait tells a standing queue from a burst). What got through meanwhile is then what the
+ * process can do, and from it follows how much may be on its way (Little's law): half a second's worth for envelopes of
+ * hosts and phones, two seconds' worth for seismic ones. It ends with the first interval in which nothing had to be refused.
+ *
+ * A refusal waits {@link REFUSAL_DELAY_MS}: a client that does not heed `Retry-After` is slowed down with it, and the loop
+ * is not spent on saying no. Refusals name one to four seconds in turn, so that those refused do not come back together.
+ */
+import type { Refusal } from '@tocsin/protocol/errors';
+import type { Draft, Stage } from './stage.ts';
+
+/** The longest that an envelope should be on its way under load, ms. Unloaded it is 3 ms, at full load 30 to 100. */
+export const TARGET_MS = 500;
+/** How much longer what may raise an alarm may queue. */
+const ALARMS_TIMES = 4;
+const INTERVAL_MS = 200;
+/** Fewer say nothing about a queue. */
+const LEAST_DONE = 20;
+/** Until the measure says anything, so many may be on their way: two seconds' worth here. */
+const UNMEASURED_LIMIT = 10_000;
+/** So many on their way are no overload whatever the measure says: about one commit's worth. */
+const LEAST_LIMIT = 512;
+/** Weight of the newest interval in what the process can do. */
+const NEWEST = 0.3;
+const REFUSAL_DELAY_MS = 1000;
+/** Refusals that wait at most; more are told at once. */
+const MOST_DELAYED = 20_000;
+const RETRY_SECONDS = 4;
+
+/** The stage, and what tells it how the others fare. */
+export interface Shedder {
+  readonly stage: Stage;
+  /** A draft has its answer. `through`: it went all the way, so its time counts. */
+  finished(draft: Draft, through: boolean): void;
+}
+
+/** What it needs; `shed` hears of each refusal. */
+export interface ShedOptions {
+  readonly monotonic: () => number;
+  readonly shed: () => void;
+}
+
+/** One interval's look at the row. */
+interface Interval {
+  readonly from: number;
+  done: number;
+  least: number;
+  refused: number;
+}
+
+/** Builds it. */
+export function createShedder({ monotonic, shed }: ShedOptions): Shedder {
+  let interval: Interval = { from: monotonic(), done: 0, least: Infinity, refused: 0 };
+  let inFlight = 0;
+  let delayed = 0;
+  let turn = 0;
+  /** Envelopes a second that the process can do; null: not overloaded. */
+  let capacity: number | null = null;
+
+  const look = (now: number): void => {
+    const seconds = (now - interval.from) / 1000;
+    if (seconds * 1000 < INTERVAL_MS) return;
+    capacity = nextCapacity(capacity, interval, seconds);
+    interval = { from: now, done: 0, least: Infinity, refused: 0 };
+  };
+  const mayPass = (draft: Draft): boolean => {
+    const share = capacity === null ? UNMEASURED_LIMIT : Math.max(LEAST_LIMIT, (capacity * TARGET_MS) / 1000);
+    return inFlight < (draft.device?.profile === 'seismic' ? ALARMS_TIMES * share : share);
+  };
+  const refuse = (): Refusal | Promise<Refusal> => {
+    interval.refused += 1;
+    shed();
+    turn = (turn + 1) % RETRY_SECONDS;
+    const refusal: Refusal = {
+      code: 'overloaded',
+      detail: 'Overloaded; nothing was accepted',
+      retryAfterMs: (turn + 1) * 1000,
+    };
+    if (delayed >= MOST_DELAYED) return refusal;
+    delayed += 1;
+    return new Promise((resolve) => {
+      setTimeout(() => {
+        delayed -= 1;
+        resolve(refusal);
+      }, REFUSAL_DELAY_MS);
+    });
+  };
+  return {
+    stage: (draft) => {
+      const now = monotonic();
+      look(now);
+      if (!mayPass(draft)) return refuse();
+      inFlight += 1;
+      draft.admittedAt = now;
+      return null;
+    },
+    finished: ({ admittedAt }, through) => {
+      if (admittedAt === null) return;
+      inFlight -= 1;
+      const now = monotonic();
+      if (through) {
+        interval.done += 1;
+        interval.least = Math.min(interval.least, now - admittedAt);
+      }
+      look(now);
+    },
+  };
+}
+
+/** What the process can do a second after an interval, or null when it is not overloaded. Pure. */
+export function nextCapacity(before: number | null, seen: Omit<Interval, 'from'>, seconds: number): number | null {
+  const measured = seen.done / seconds;
+  if (before !== null) return seen.refused === 0 ? null : before + NEWEST * (measured - before);
+  return seen.done >= LEAST_DONE && seen.least > TARGET_MS ? measured : null;
+}
