@@ -5,8 +5,8 @@
  * lost it; each try is signed anew with the same id and the corrected time; a few are on their way at once, urgent ones
  * first, otherwise in the order of reports but for those that are tried again. No failure ends the loop.
  */
-import { type DeviceClock } from './clock.ts';
-import { type DeadLetter } from './dead-letters.ts';
+import type { DeviceClock } from './clock.ts';
+import type { DeadLetter } from './dead-letters.ts';
 import type { Emitter } from './device-events.ts';
 import type { DeviceState } from './device-state.ts';
 import { EnvelopeError, type Signer } from './envelope.ts';
@@ -250,9 +250,10 @@ async function setAside(
   ports.emit('dead-letter', { id: entry.id, readings: entry.count, ...why });
 }
 
+/** Beyond the end of the device's pause: after it another one goes first, if there is one. */
 function putOff({ outbox, pace }: CourierPorts, entry: Waiting, now: number): void {
   entry.attempts += 1;
-  outbox.giveBack(entry, now + pace.putOffMs(entry.attempts));
+  outbox.giveBack(entry, Math.max(now + pace.putOffMs(entry.attempts), (pace.pause()?.until ?? 0) + 1));
 }
 
 /** Asks for the time at once, and again when no answer has told it for long. Answers how to end it. */

@@ -23,7 +23,7 @@ export interface DeadLetter {
 }
 
 /** The largest that a file grows to before the next begins, bytes. */
-export const DEAD_LETTERS_BYTES = 1_048_576;
+const DEAD_LETTERS_BYTES = 1_048_576;
 
 /** Appends one; it is on the disk once this resolves. Calls must not overlap. */
 export async function keepDeadLetter(

@@ -16,7 +16,7 @@ import { createClock, type KnownOffset } from './clock.ts';
 import { type CourierCounts, startCourier } from './courier.ts';
 import { createOnce } from './create-once.ts';
 import { keepDeadLetter } from './dead-letters.ts';
-import { DeviceError, diskError } from './device-error.ts';
+import { DeviceError, diskError, systemCode } from './device-error.ts';
 import { createEmitter, type DeviceEventName, type Listener } from './device-events.ts';
 import type { DeviceState } from './device-state.ts';
 import { createSigner } from './envelope.ts';
@@ -190,16 +190,21 @@ async function openIn(folder: string, options: Chosen, tuning: Tuning, lock: Fol
 async function claimFor(id: string, folder: string): Promise<void> {
   const path = join(folder, 'device-id');
   try {
-    if (await createOnce(path, `${id}\n`)) return;
-    const owner = (await readFile(path, 'utf8')).trim();
+    // Reading first: the disk may be full.
+    const owner = (await readFile(path, 'utf8').catch(absent)) ?? ((await createOnce(path, id)) ? id : null);
     if (owner === id) return;
     throw new DeviceError(
       'folder-of-another-device',
-      `${folder} belongs to the device ${owner.slice(0, 64)}, not to ${id}`,
+      `${folder} belongs to the device ${owner?.slice(0, 64) ?? 'that was just opened'}, not to ${id}`,
     );
   } catch (error) {
     throw diskError(path, error);
   }
+}
+
+function absent(error: unknown): null {
+  if (systemCode(error) === 'ENOENT') return null;
+  throw error;
 }
 
 /** One dead letter after the other. */
@@ -239,11 +244,8 @@ function createClosing(end: () => Promise<void>): Closing {
   };
 }
 
-/** A trigger of a seismic sensor: it may be part of an alarm. */
+/** A trigger of a seismic sensor: it may be part of an alarm. Callers without types may pass anything. */
 function hasTrigger(profile: ProfileName, readings: readonly object[]): boolean {
-  return (
-    profile === 'seismic' &&
-    Array.isArray(readings) &&
-    readings.some((reading) => Object.hasOwn(Object(reading), 'value'))
-  );
+  const isList: boolean = Array.isArray(readings);
+  return profile === 'seismic' && isList && readings.some((reading) => Object.hasOwn(Object(reading), 'value'));
 }

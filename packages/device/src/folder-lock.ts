@@ -1,16 +1,15 @@
 /**
  * One owner for a folder: a claim that a dead process does not hold.
  *
- * Claims are files `lock.<n>`; the highest number counts. Who finds its owner gone makes the next number (a hard link: one
- * of several wins) and looks again: had somebody gone on meanwhile, there is a higher one. Numbers never fall: a claim that
+ * Claims are symbolic links `lock.<n>` whose target names the owner: made in one step by one of several, and without a
+ * block of a disk that may be full. The highest number counts. Who finds its owner gone makes the next number and looks again: had somebody gone on meanwhile, there is a higher one. Numbers never fall: a claim that
  * is given up says so and stays until two later ones are there. The owner is gone when its pid is, or, where /proc tells,
  * when the pid belongs to a process that started at another time or before this boot.
  * Not seen: processes of another pid namespace (two containers on one folder). Failure: `folder-in-use` with the pid.
  */
 import { randomBytes } from 'node:crypto';
-import { readdir, readFile, rename, unlink, writeFile } from 'node:fs/promises';
+import { readdir, readFile, readlink, rename, symlink, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createOnce } from './create-once.ts';
 import { DeviceError, diskError, systemCode } from './device-error.ts';
 
 /** A folder that is ours. */
@@ -24,12 +23,13 @@ interface Owner {
   readonly pid: number;
   readonly started: string | null;
   readonly boot: string | null;
-  readonly released: boolean;
 }
 
 const NAME = /^lock\.([0-9]{1,15})$/;
 /** Claims before ours that stay: a listing that runs meanwhile sees at least one of them. */
 const KEPT_BEFORE = 2;
+/** The target of a claim that was given up. */
+const RELEASED = 'released';
 /** Others that come first in a row. */
 const TRIES = 20;
 
@@ -39,7 +39,7 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   try {
     for (let tries = 0; tries < TRIES; tries += 1) {
       const mine = await claim(folder, self);
-      if (mine !== null) return { release: () => giveUp(folder, mine, self) };
+      if (mine !== null) return { release: () => giveUp(folder, mine) };
     }
   } catch (error) {
     throw diskError(folder, error);
@@ -61,7 +61,7 @@ async function claim(folder: string, self: Owner): Promise<number | null> {
     }
   }
   const mine = highest + 1;
-  if (!(await createOnce(join(folder, nameOf(mine)), JSON.stringify(self)))) return null;
+  if (!(await makeClaim(join(folder, nameOf(mine)), textOf(self)))) return null;
   const now = await claims(folder);
   if (now.at(-1) !== mine) {
     await unlink(join(folder, nameOf(mine))).catch(() => undefined);
@@ -73,15 +73,26 @@ async function claim(folder: string, self: Owner): Promise<number | null> {
   return mine;
 }
 
-async function giveUp(folder: string, mine: number, self: Owner): Promise<void> {
+async function giveUp(folder: string, mine: number): Promise<void> {
   const path = join(folder, nameOf(mine));
   const beside = `${path}.${randomBytes(6).toString('hex')}.new`;
   try {
-    await writeFile(beside, JSON.stringify({ ...self, released: true }), { mode: 0o600 });
+    await symlink(RELEASED, beside);
     await rename(beside, path);
   } catch {
-    // A full disk: the claim ends with the process.
+    // Then the claim ends with the process.
     await unlink(beside).catch(() => undefined);
+  }
+}
+
+/** False when there is one of that number. */
+async function makeClaim(path: string, text: string): Promise<boolean> {
+  try {
+    await symlink(text, path);
+    return true;
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return false;
+    throw error;
   }
 }
 
@@ -96,23 +107,26 @@ function nameOf(number: number): string {
   return `lock.${number}`;
 }
 
-/** Null when the claim is not there any more. What is no claim of ours has no living owner. */
+/** Null when the claim is not there any more. What is no claim of ours, or was given up, has no living owner (pid 0). */
 async function readOwner(path: string): Promise<Owner | null> {
-  const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    if (systemCode(error) === 'ENOENT') return null;
+  const text = await readlink(path).catch((error: unknown) => {
+    const code = systemCode(error);
+    if (code === 'ENOENT') return null;
+    // EINVAL: a file, not a link.
+    if (code === 'EINVAL') return RELEASED;
     throw error;
   });
   if (text === null) return null;
-  try {
-    const { pid, started, boot, released } = JSON.parse(text) as Partial<Owner>;
-    return { pid: Number(pid), started: started ?? null, boot: boot ?? null, released: released === true };
-  } catch {
-    return { pid: 0, started: null, boot: null, released: true };
-  }
+  const [pid = '', started = '', boot = ''] = text.split(' ');
+  return { pid: Number(pid) || 0, started: started || null, boot: boot || null };
+}
+
+function textOf({ pid, started, boot }: Owner): string {
+  return `${pid} ${started ?? ''} ${boot ?? ''}`;
 }
 
 async function lives(owner: Owner, self: Owner): Promise<boolean> {
-  if (owner.released || !Number.isSafeInteger(owner.pid) || owner.pid <= 0) return false;
+  if (!Number.isSafeInteger(owner.pid) || owner.pid <= 0) return false;
   if (owner.boot !== self.boot) return false;
   try {
     process.kill(owner.pid, 0);
@@ -126,7 +140,7 @@ async function lives(owner: Owner, self: Owner): Promise<boolean> {
 
 async function ourselves(): Promise<Owner> {
   const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => null);
-  return { pid: process.pid, started: await startOf(process.pid), boot: boot?.trim() ?? null, released: false };
+  return { pid: process.pid, started: await startOf(process.pid), boot: boot?.trim() ?? null };
 }
 
 /** When a process started, in the kernel's ticks since boot (proc(5), field 22 of stat); null where nobody tells. */

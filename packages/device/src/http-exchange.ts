@@ -53,11 +53,14 @@ function attempt(asked: Exchange): Promise<Exchanged | 'stale-connection'> {
     const start = url.protocol === 'https:' ? requestHttps : requestHttp;
     const request = start(url, { method, headers, agent });
     let heard = false;
+    let over = false;
     const finish = (outcome: Exchanged | 'stale-connection'): void => {
+      over = true;
       forget();
       resolve(outcome);
     };
     const fail = (reason: FailureReason): void => {
+      if (over) return;
       finish({ ok: false, reason });
       request.destroy();
     };

@@ -110,7 +110,8 @@ function openLink(broker: URL, options: MqttSenderOptions, timeoutMs: number, ti
     protocolVersion: 4,
     keepalive: KEEP_ALIVE_SECONDS,
     reconnectPeriod: 0,
-    connectTimeout: timeoutMs,
+    // Ours is the limit; the library only says "close" at its own.
+    connectTimeout: 2 * timeoutMs,
     resubscribe: false,
     timerVariant: 'native',
     ...(username === undefined ? {} : { username }),

@@ -259,10 +259,12 @@ function createUpkeep(journal: Journal, queue: Queue<Place>, shelf: Shelf, fileB
     // What is settled in the same turn goes together.
     await Promise.resolve();
     try {
-      do {
+      // Removing comes first: on a full disk it makes the room that writing needs.
+      while (await removeOldest());
+      while (ids.length > 0) {
         await writeSettled();
         while (await removeOldest());
-      } while (ids.length > 0);
+      }
     } catch {
       // A full or broken disk: `put` says so. The ids are kept for the next round.
     } finally {

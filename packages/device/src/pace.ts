@@ -59,7 +59,7 @@ export function createPace(tuning: Tuning, random: () => number): Pace {
     },
     failed: ({ action, reason }, { now, sentAt, retryAfterMs }) => {
       const refused = action === 'hold';
-      if (sentAt >= pausedAt) {
+      if (sentAt > pausedAt) {
         if (refused) refusals += 1;
         else failures += 1;
       }

@@ -2,18 +2,18 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decodeRecord, encodeRecord, PAYLOAD_MOST_BYTES, readRecords } from './record.ts';
 
-const payloads = fc.array(fc.string({ unit: 'binary', maxLength: 60 }), { minLength: 1, maxLength: 12 });
+/** Well-formed: lone surrogates cannot be written as UTF-8, and JSON has none. */
+const text = fc.string({ unit: 'binary', maxLength: 60 }).filter((each) => Buffer.from(each).toString() === each);
+const payloads = fc.array(text, { minLength: 1, maxLength: 12 });
 const written = (list: readonly string[]): Buffer => Buffer.concat(list.map(encodeRecord));
 const texts = (file: Buffer): string[] => readRecords(file).records.map(({ payload }) => payload);
-/** Lone surrogates cannot be written as UTF-8. */
-const wellFormed = (list: readonly string[]): string[] => list.map((text) => text.toWellFormed());
 
 describe('records of a file', () => {
   it('come back as they were written', () => {
     fc.assert(
       fc.property(payloads, (list) => {
         const file = written(list);
-        expect(texts(file)).toEqual(wellFormed(list));
+        expect(texts(file)).toEqual(list);
         expect(readRecords(file).damaged).toBe(0);
       }),
     );
@@ -37,7 +37,7 @@ describe('records of a file', () => {
         const at = place % file.length;
         file[at] = (file[at] ?? 0) ^ mask;
         const hit = list.findIndex((_, index) => written(list.slice(0, index + 1)).length > at);
-        expect(texts(file)).toEqual(wellFormed(list.filter((_, index) => index !== hit)));
+        expect(texts(file)).toEqual(list.filter((_, index) => index !== hit));
         expect(readRecords(file).damaged).toBe(hit === list.length - 1 ? 0 : 1);
       }),
     );

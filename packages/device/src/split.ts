@@ -27,7 +27,9 @@ export function readingsRoom(deviceId: string, profile: ProfileName): number {
 
 /** Splits. Throws `reading-invalid` or `reading-too-large`, naming the reading by its place. */
 export function splitReadings(readings: readonly object[], room: number): Part[] {
-  if (!Array.isArray(readings) || readings.length === 0) {
+  // Callers without types may pass anything.
+  const isList: boolean = Array.isArray(readings);
+  if (!isList || readings.length === 0) {
     throw new DeviceError('reading-invalid', 'a report has at least one reading');
   }
   const parts: Part[] = [];
