@@ -143,10 +143,14 @@ function createWriter(folder: string, fileBytes: number, first: number): Writer 
     try {
       await syncFolder(folder);
     } catch (error) {
-      await handle.close();
+      await discard(file, handle);
       throw error;
     }
     return { file, handle, end: 0 };
+  };
+  const discard = async (file: number, handle: FileHandle): Promise<void> => {
+    await handle.close().catch(() => undefined);
+    await unlink(join(folder, nameOf(file))).catch(() => undefined);
   };
   const leave = async (): Promise<void> => {
     const old = target;
@@ -169,7 +173,9 @@ function createWriter(folder: string, fileBytes: number, first: number): Writer 
         // Cut off what may have reached the file: its callers are told that it did not. Then leave the file: after a
         // failed sync nobody knows what of it is on the disk.
         await handle.truncate(end).catch(() => undefined);
-        await leave().catch(() => undefined);
+        target = null;
+        if (end === 0) await discard(file, handle);
+        else await handle.close().catch(() => undefined);
         throw error;
       }
       target.end = end + bytes.length;

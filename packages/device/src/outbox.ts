@@ -214,6 +214,7 @@ interface Upkeep {
 function createUpkeep(journal: Journal, queue: Queue<Place>, shelf: Shelf, fileBytes: number): Upkeep {
   let ids: string[] = [];
   let running: Promise<void> | null = null;
+  let again = false;
   const writeSettled = async (): Promise<void> => {
     while (ids.length > 0) {
       const some = ids.slice(0, SETTLED_MOST);
@@ -255,25 +256,28 @@ function createUpkeep(journal: Journal, queue: Queue<Place>, shelf: Shelf, fileB
     }
     return true;
   };
-  const round = async (): Promise<void> => {
-    // What is settled in the same turn goes together.
-    await Promise.resolve();
-    try {
-      // Removing comes first: on a full disk it makes the room that writing needs.
+  const work = async (): Promise<void> => {
+    // Removing comes first: on a full disk it makes the room that writing needs.
+    while (await removeOldest());
+    while (ids.length > 0) {
+      await writeSettled();
       while (await removeOldest());
-      while (ids.length > 0) {
-        await writeSettled();
-        while (await removeOldest());
-      }
-    } catch {
-      // A full or broken disk: `put` says so. The ids are kept for the next round.
-    } finally {
-      running = null;
     }
+  };
+  const round = async (): Promise<void> => {
+    do {
+      again = false;
+      // What is settled in the same turn goes together.
+      await Promise.resolve();
+      // A full or broken disk: `put` says so. The ids are kept for the next round.
+      await work().catch(() => undefined);
+    } while (again);
+    running = null;
   };
   return {
     settled: (id) => {
       ids.push(id);
+      again = true;
       running ??= round();
       return running;
     },
