@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkCheckout, checkModules, checkReach, findCycles, matchesLibrary } from './import-rules.ts';
 import { FOLDERS, folderTable, LIBRARIES, libraryTable, PUBLIC_MODULES, ROW } from './import-table.ts';
-import { type Module, parseModule, ROOT, readModules } from './modules.ts';
+import { type Module, parseModule, ROOT, readModules, resolveImport } from './modules.ts';
 
 const SERVER = 'packages/server/src';
 
@@ -39,6 +39,21 @@ describe('this checkout', () => {
     const page = read('docs/device-sdk.md');
     const names = PUBLIC_MODULES.map((path) => path.replace(/^packages\/(.+)\/src\/(.+)\.ts$/, '@tocsin/$1/$2'));
     expect(names.filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
+  });
+
+  it('lets devices that speak HTTP load nothing foreign', () => {
+    const modules = new Map(readModules().map((module) => [module.path, module]));
+    const reached = new Set(['packages/device/src/device.ts']);
+    const foreign = new Set<string>();
+    for (const path of reached) {
+      for (const { specifier, typeOnly } of modules.get(path)?.imports ?? []) {
+        const target = resolveImport(path, specifier);
+        if (target !== null && !typeOnly) reached.add(target);
+        else if (target === null && !specifier.startsWith('node:')) foreign.add(specifier);
+      }
+    }
+    expect(reached.size).toBeGreaterThan(20);
+    expect([...foreign]).toEqual([]);
   });
 
   it('uses every library that has a row', () => {

@@ -86,8 +86,8 @@ export function startCourier(ports: CourierPorts): Courier {
     }
     if (pause !== null && now < pause.until)
       return { state: 'waiting', until: unix(pause.until), reason: pause.reason };
-    const earliest = outbox.earliest();
-    if (active > 0 || earliest === null || earliest <= now) return { state: 'sending' };
+    const earliest = active > 0 ? null : outbox.earliest();
+    if (earliest === null || earliest <= now) return { state: 'sending' };
     return { state: 'waiting', until: unix(earliest), reason: 'put-off' };
   };
   const show = (): void => {
@@ -220,7 +220,8 @@ async function tryToSend(ports: CourierPorts, id: string, report: Report): Promi
     const sealed = seal(signer, { id, at: clock.now(), profile: report.profile, readings });
     if (sealed instanceof EnvelopeError) return sealed;
     const sentAt = time.monotonic();
-    const answer = await sender.send(sealed, id);
+    // A sender of the app's own may break its promise.
+    const answer: Answer = await sender.send(sealed, id).catch(() => ({ kind: 'failed', reason: 'connection-lost' }));
     if (answer.kind === 'answered' && answer.sample !== null) clock.learn(answer.sample);
     const verdict = judge(answer);
     if (verdict.action !== 'sign-again' || again >= SIGN_AGAIN_MOST) return { answer, verdict, sentAt };
@@ -261,7 +262,7 @@ function keepTime({ clock, sender, time }: CourierPorts): () => void {
   let ended = false;
   let forget: () => void = () => undefined;
   const ask = async (): Promise<void> => {
-    const sample = await sender.askTime();
+    const sample = await sender.askTime().catch(() => null);
     if (ended) return;
     if (sample !== null) clock.learn(sample);
     forget = time.after(ASK_TIME_MS, () => void ask());

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type Device, type DeviceOptions, openDevice } from './device.ts';
 import type { DeviceState } from './device-state.ts';
 import { createFakeTime, type FakeTime } from './fake-time.suite.ts';
+import type { Sender } from './sender.ts';
 import { accepted, problem, type ScriptedServer, startScripted } from './scripted-server.suite.ts';
 
 const START = Date.UTC(2026, 10, 28, 12, 0, 0);
@@ -249,6 +250,28 @@ describe('a wrong clock', () => {
     expect(await stateOf(device, 'waiting')).toMatchObject({ reason: 'envelope-future' });
     expect(server.arrived).toHaveLength(3);
     expect(device.status()).toMatchObject({ queued: 1, deadLetters: 0 });
+  });
+});
+
+describe('a sender of the app', () => {
+  it('is used in place of HTTP and closed with the device; one that rejects counts as a lost connection', async () => {
+    const calls: string[] = [];
+    const sender: Sender = {
+      send: async (sealed, id) => {
+        calls.push(`${sealed.split('.').length} ${id}`);
+        if (calls.length === 1) throw new Error('not what was promised');
+        return { kind: 'acknowledged' };
+      },
+      askTime: () => Promise.reject(new Error('nor this')),
+      close: async () => void calls.push('closed'),
+    };
+    const device = await open({ server: undefined, apiKey: undefined, sender } as Partial<DeviceOptions>);
+    const [id] = await device.report([{ at: START, value: 1 }]);
+    expect(await stateOf(device, 'waiting')).toMatchObject({ reason: 'connection-lost' });
+    time.advance(1000);
+    expect(await device.flush(10_000)).toBe(true);
+    await device.close();
+    expect(calls).toEqual([`3 ${id}`, `3 ${id}`, 'closed']);
   });
 });
 

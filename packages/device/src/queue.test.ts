@@ -81,13 +81,15 @@ describe('the queue', () => {
             if (next !== null) taken.push(next);
           }
           const held = what === 'back' || what === 'settle' ? taken.shift() : undefined;
-          if (held !== undefined && what === 'back') queue.putBack(held, 0);
+          if (held !== undefined && what === 'back') queue.putBack(held, bytes % 3 === 0 ? 0 : bytes);
           if (held !== undefined && what === 'settle') {
             queue.remove(held);
             alive.delete(held);
           }
           const known = [...alive];
           expect(new Set(queue.entries())).toEqual(alive);
+          const waiting = known.filter(({ state }) => state === 'waiting').map(({ notBefore }) => notBefore);
+          expect(queue.earliest()).toBe(waiting.length === 0 ? null : Math.min(...waiting));
           expect(queue.count()).toBe(known.length);
           expect(queue.bytes()).toBe(known.reduce((sum, one) => sum + one.bytes, 0));
           expect(queue.count()).toBeLessThanOrEqual(8);

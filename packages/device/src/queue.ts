@@ -41,7 +41,7 @@ export interface Queue<Where> {
   take(now: number): Entry<Where> | null;
   /** A taken entry waits again. */
   putBack(entry: Entry<Where>, notBefore: number): void;
-  /** When the next waiting entry may be sent; null when none waits. */
+  /** When the next waiting entry may be sent, 0 for at once; null when none waits. */
   earliest(): number | null;
   /** Everything that waits or is taken, in no order. */
   entries(): Iterable<Entry<Where>>;
@@ -72,10 +72,15 @@ export function createQueue<Where>(bounds: QueueBounds): Queue<Where> {
     telemetry: { count: 0, bytes: 0 },
     urgent: { count: 0, bytes: 0 },
   };
-  const looseOf = (entry: Entry<Where>): Sums => (entry.urgent ? loose.urgent : loose.telemetry);
+  /** Waiting entries that were put off. */
+  let putOff = 0;
+  const loosen = (entry: Entry<Where>, times: 1 | -1): void => {
+    add(entry.urgent ? loose.urgent : loose.telemetry, entry, times);
+    if (entry.notBefore > 0) putOff += times;
+  };
   const remove = (entry: Entry<Where>): void => {
     if (entry.state === 'gone') return;
-    if (entry.state === 'waiting') add(looseOf(entry), entry, -1);
+    if (entry.state === 'waiting') loosen(entry, -1);
     add(all, entry, -1);
     entry.state = 'gone';
     settleHead(entry.urgent ? urgent : telemetry);
@@ -90,7 +95,7 @@ export function createQueue<Where>(bounds: QueueBounds): Queue<Where> {
     add: (entry) => {
       (entry.urgent ? urgent : telemetry).list.push(entry);
       add(all, entry, 1);
-      if (entry.state === 'waiting') add(looseOf(entry), entry, 1);
+      if (entry.state === 'waiting') loosen(entry, 1);
     },
     trim: () => {
       const victims: Entry<Where>[] = [];
@@ -108,16 +113,19 @@ export function createQueue<Where>(bounds: QueueBounds): Queue<Where> {
       const entry = find(urgent, due) ?? find(telemetry, due);
       if (entry === null) return null;
       entry.state = 'taken';
-      add(looseOf(entry), entry, -1);
+      loosen(entry, -1);
       return entry;
     },
     putBack: (entry, notBefore) => {
       if (entry.state !== 'taken') return;
       entry.state = 'waiting';
       entry.notBefore = notBefore;
-      add(looseOf(entry), entry, 1);
+      loosen(entry, 1);
     },
     earliest: () => {
+      const waiting = loose.telemetry.count + loose.urgent.count;
+      // Called for each report: only those that were put off are worth a look, and only when there are no others.
+      if (waiting > putOff) return 0;
       let least: number | null = null;
       for (const entry of everything(urgent, telemetry)) {
         if (entry.state === 'waiting' && (least === null || entry.notBefore < least)) least = entry.notBefore;
