@@ -265,7 +265,7 @@ describe('a sender of the app', () => {
       askTime: () => Promise.reject(new Error('nor this')),
       close: async () => void calls.push('closed'),
     };
-    const device = await open({ server: undefined, apiKey: undefined, sender } as Partial<DeviceOptions>);
+    const device = await open({ sender });
     const [id] = await device.report([{ at: START, value: 1 }]);
     expect(await stateOf(device, 'waiting')).toMatchObject({ reason: 'connection-lost' });
     time.advance(1000);

@@ -247,5 +247,5 @@ function createClosing(end: () => Promise<void>): Closing {
 /** A trigger of a seismic sensor: it may be part of an alarm. Callers without types may pass anything. */
 function hasTrigger(profile: ProfileName, readings: readonly object[]): boolean {
   const isList: boolean = Array.isArray(readings);
-  return profile === 'seismic' && isList && readings.some((reading) => Object.hasOwn(Object(reading), 'value'));
+  return profile === 'seismic' && isList && readings.some((reading) => Object.hasOwn(reading ?? {}, 'value'));
 }

@@ -141,12 +141,12 @@ describe('a device whose process is killed again and again', () => {
     const report = JSON.parse(said[0] ?? '{}') as Record<string, unknown>;
     expect(report).toMatchObject({ empty: true, dropped: 0, deadLetters: 0, damaged: 0 });
     const found = await stored('m1', resolved.length);
-    const once = new Set(found);
+    const distinct = new Set(found);
     process.stderr.write(
       `${JSON.stringify({ kills: KILLS, resolved: resolved.length, stored: found.length, ...report })}\n`,
     );
-    expect(found).toHaveLength(once.size);
-    expect(resolved.filter((value) => !once.has(value))).toEqual([]);
+    expect(found).toHaveLength(distinct.size);
+    expect(resolved.filter((value) => !distinct.has(value))).toEqual([]);
     // Beyond these only what was under way at a kill: eight at most each time.
     expect(found.length - resolved.length).toBeLessThanOrEqual(8 * KILLS);
   });

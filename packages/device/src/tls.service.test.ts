@@ -38,7 +38,12 @@ describe('https', () => {
     server.on('tlsClientError', () => undefined);
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   });
-  afterAll(() => new Promise((resolve) => void server.close(resolve).closeAllConnections()));
+  afterAll(
+    () =>
+      new Promise((resolve) => {
+        server.close(resolve).closeAllConnections();
+      }),
+  );
 
   it.each([
     ['takes the certificate of its own authority and shows ours', { ca: 'server', own: 'client' }, { status: 202 }],
