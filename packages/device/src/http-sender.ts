@@ -49,7 +49,8 @@ export function createHttpSender(options: HttpSenderOptions): Sender {
   const rules = { option: 'server', secure: 'https:', plain: 'http:', allowInsecure: options.allowInsecure === true };
   const base = checkUrl(options.server, rules);
   const to = (path: string): URL => new URL(base.pathname.replace(/\/+$/, '') + path, base);
-  const settings = { keepAlive: true, maxSockets: connections, timeout: IDLE_MS };
+  // One more, for the question of the time: what waits for a connection would outlive the agent.
+  const settings = { keepAlive: true, maxSockets: connections + 1, timeout: IDLE_MS };
   const agent = base.protocol === 'https:' ? new SecureAgent({ ...settings, ...tls }) : new Agent(settings);
   const headers = { 'content-type': 'application/jose', 'x-api-key': checkApiKey(apiKey), accept: 'application/json' };
   const readings = to('/v1/readings');

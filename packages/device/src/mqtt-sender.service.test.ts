@@ -146,6 +146,16 @@ describe('the MQTT sender', () => {
     expect(await sender.send('x', 'e1')).toEqual({ kind: 'failed', reason: 'connection-lost' });
   });
 
+  it('closed while it connects lets go at once', async () => {
+    const silent = await startProxy({ port: 1 });
+    ends.push(() => silent.stop());
+    silent.halfOpen();
+    const sender = createMqttSender({ broker: `mqtt://127.0.0.1:${silent.port}`, id: 'm1', timeoutMs: 100_000 });
+    const answer = sender.send('x', 'e1');
+    await sender.close();
+    expect(await answer).toEqual({ kind: 'failed', reason: 'connection-lost' });
+  });
+
   it('asks the clock URL for the time, and nobody where there is none', async () => {
     const server = createServer((_request, response) => {
       response.writeHead(200, { date: 'Sat, 28 Nov 2026 12:00:00 GMT' }).end('{}');

@@ -48,6 +48,13 @@ const CONNACK_UNAVAILABLE = 3;
 
 type Link = { readonly client: MqttClient } | { readonly failed: FailureReason };
 
+/** A session that begins, or has begun. */
+interface Opening {
+  readonly link: Promise<Link>;
+  /** Ends it at once; what waits for it, or for a PUBACK, answers `connection-lost`. */
+  end(): void;
+}
+
 /** A sender over MQTT. Throws `option-invalid` or `server-insecure`. */
 export function createMqttSender(options: MqttSenderOptions): Sender {
   const { id, allowInsecure = false, timeoutMs = TIMEOUT_MS, time = systemTime } = options;
@@ -55,35 +62,38 @@ export function createMqttSender(options: MqttSenderOptions): Sender {
   const broker = checkUrl(options.broker, { option: 'broker', secure: 'mqtts:', plain: 'mqtt:', allowInsecure });
   const topic = `${checkPrefix(options.topicPrefix ?? 'devices')}/${id}/readings`;
   const clock = createTimeQuestion(options, timeoutMs, time);
-  let link: Promise<Link> | null = null;
+  let link: Opening | null = null;
   let closed = false;
-  const drop = (client: MqttClient): void => {
-    link = null;
-    client.end(true);
+  /** Ends a session; the next one begins with the next message. */
+  const drop = (opening: Opening): void => {
+    if (link === opening) link = null;
+    opening.end();
   };
-  const linked = (): Promise<Link> => {
-    link ??= openLink(broker, options, timeoutMs, time).then((opened) => {
-      if ('failed' in opened) link = null;
-      else opened.client.once('close', () => drop(opened.client));
-      return opened;
+  const linked = (): Opening => {
+    if (link !== null) return link;
+    const opening = openLink(broker, options, timeoutMs, time);
+    link = opening;
+    void opening.link.then((opened) => {
+      if ('failed' in opened) drop(opening);
+      else opened.client.once('close', () => drop(opening));
     });
-    return link;
+    return opening;
   };
   return {
     send: async (sealed) => {
       if (closed) return failed('connection-lost');
-      const opened = await linked();
+      const opening = linked();
+      const opened = await opening.link;
       if ('failed' in opened) return failed(opened.failed);
       const answer = await publish(opened.client, topic, sealed, timeoutMs, time);
-      if (answer.kind === 'failed') drop(opened.client);
+      if (answer.kind === 'failed') drop(opening);
       return answer;
     },
     askTime: clock.ask,
     close: async () => {
       closed = true;
       clock.close();
-      const opened = await link;
-      if (opened !== null && 'client' in opened) drop(opened.client);
+      if (link !== null) drop(link);
     },
   };
 }
@@ -101,7 +111,7 @@ function checkPrefix(prefix: string): string {
 }
 
 /** A new session; settles within the time limit. */
-function openLink(broker: URL, options: MqttSenderOptions, timeoutMs: number, time: TimeSource): Promise<Link> {
+function openLink(broker: URL, options: MqttSenderOptions, timeoutMs: number, time: TimeSource): Opening {
   const { id, username, password, tls = {} } = options;
   const settings: IClientOptions = {
     ...tls,
@@ -117,14 +127,13 @@ function openLink(broker: URL, options: MqttSenderOptions, timeoutMs: number, ti
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
   };
-  return new Promise((resolve) => {
-    const client = connect(broker.href, settings);
-    // One listener for each message on its way.
-    client.setMaxListeners(LISTENERS_MOST);
-    const finish = (link: Link): void => {
+  const client = connect(broker.href, settings);
+  // One listener for each message on its way.
+  client.setMaxListeners(LISTENERS_MOST);
+  const link = new Promise<Link>((resolve) => {
+    const finish = (outcome: Link): void => {
       forget();
-      if ('failed' in link) client.end(true);
-      resolve(link);
+      resolve(outcome);
     };
     const forget = time.after(timeoutMs, () => finish({ failed: 'timeout' }));
     client.once('connect', () => finish({ client }));
@@ -132,6 +141,7 @@ function openLink(broker: URL, options: MqttSenderOptions, timeoutMs: number, ti
     client.on('error', (error) => finish({ failed: refusalOf(error) }));
     client.once('close', () => finish({ failed: 'connection-lost' }));
   });
+  return { link, end: () => void client.end(true) };
 }
 
 function refusalOf(error: Error): FailureReason {
