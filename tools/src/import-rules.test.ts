@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { checkCheckout, checkModules, checkReach, findCycles, matchesLibrary } from './import-rules.ts';
-import { FOLDERS, folderTable, LIBRARIES, libraryTable, ROW } from './import-table.ts';
-import { type Module, parseModule, ROOT, readModules } from './modules.ts';
+import { FOLDERS, folderTable, LIBRARIES, libraryTable, PUBLIC_MODULES, ROW } from './import-table.ts';
+import { type Module, parseModule, ROOT, readModules, resolveImport } from './modules.ts';
 
 const SERVER = 'packages/server/src';
 
@@ -27,6 +27,33 @@ describe('this checkout', () => {
     const page = readFileSync(join(ROOT, 'ARCHITECTURE.md'), 'utf8');
     expect(page).toContain(folderTable());
     expect(page).toContain(libraryTable());
+  });
+
+  it('has every public module, knip knows the same ones, and the page of the package tells of each', () => {
+    const read = (path: string): string => readFileSync(join(ROOT, path), 'utf8');
+    const paths = new Set(readModules().map((module) => module.path));
+    expect(PUBLIC_MODULES.filter((path) => !paths.has(path))).toEqual([]);
+    const { workspaces } = JSON.parse(read('knip.json')) as { workspaces: Record<string, { entry?: string[] }> };
+    const entries = workspaces['packages/device']?.entry?.map((entry) => `packages/device/${entry}`);
+    expect(entries).toEqual(PUBLIC_MODULES);
+    const page = read('docs/device-sdk.md');
+    const names = PUBLIC_MODULES.map((path) => path.replace(/^packages\/(.+)\/src\/(.+)\.ts$/, '@tocsin/$1/$2'));
+    expect(names.filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
+  });
+
+  it('lets devices that speak HTTP load nothing foreign', () => {
+    const modules = new Map(readModules().map((module) => [module.path, module]));
+    const reached = new Set(['packages/device/src/device.ts']);
+    const foreign = new Set<string>();
+    for (const path of reached) {
+      for (const { specifier, typeOnly } of modules.get(path)?.imports ?? []) {
+        const target = resolveImport(path, specifier);
+        if (target !== null && !typeOnly) reached.add(target);
+        else if (target === null && !specifier.startsWith('node:')) foreign.add(specifier);
+      }
+    }
+    expect(reached.size).toBeGreaterThan(20);
+    expect([...foreign]).toEqual([]);
   });
 
   it('uses every library that has a row', () => {
@@ -157,6 +184,15 @@ describe('the rules', () => {
       [`${SERVER}/app/c.test.ts`]: "import { c } from './c.ts'; c;",
     });
     expect(checkReach(modules).map((violation) => violation.path)).toEqual([`${SERVER}/app/c.ts`]);
+  });
+
+  it('take public modules for entries, and nothing beside them', () => {
+    const modules = checkout({
+      'packages/device/src/device.ts': "import { a } from './a.ts'; export const device = a;",
+      'packages/device/src/a.ts': 'export const a = 1;',
+      'packages/device/src/b.ts': 'export const b = 1;',
+    });
+    expect(checkReach(modules).map((violation) => violation.path)).toEqual(['packages/device/src/b.ts']);
   });
 
   it('count the lines of a function without those of the functions within it', () => {

@@ -2,7 +2,7 @@
  * Enforces the table of `import-table.ts`, and what goes with it: no cycles (types included), a foreign library only in
  * its folder, no impurity in pure folders, no module that nothing reaches, no function past 70 lines of its own. Pure but for {@link checkCheckout}.
  */
-import { FOLDERS, type FolderRow, LIBRARIES, NOT_PRODUCT } from './import-table.ts';
+import { FOLDERS, type FolderRow, LIBRARIES, NOT_PRODUCT, PUBLIC_MODULES } from './import-table.ts';
 import { isTest, type Module, readModules, resolveImport } from './modules.ts';
 
 /** Why something is not allowed. */
@@ -112,12 +112,14 @@ function folderOf(path: string): FolderRow | undefined {
 }
 
 /**
- * Modules of the product that no entry reaches: entries are the commands in `bin`, and whatever tests, measures or
- * checks the product without being a test itself. A module that only its own test imports is dead.
+ * Modules of the product that no entry reaches: entries are the commands in `bin`, the public modules of what we publish,
+ * and whatever tests, measures or checks the product without being a test itself. A module that only its own test
+ * imports is dead.
  */
 export function checkReach(modules: readonly Module[]): Violation[] {
   const product = new Map(modules.filter((module) => !isTest(module.path)).map((module) => [module.path, module]));
-  const isEntry = (path: string): boolean => path.includes('/bin/') || NOT_PRODUCT.includes(folderOf(path)?.name ?? '');
+  const isEntry = (path: string): boolean =>
+    path.includes('/bin/') || PUBLIC_MODULES.includes(path) || NOT_PRODUCT.includes(folderOf(path)?.name ?? '');
   const reached = new Set([...product.keys()].filter(isEntry));
   for (const path of reached) {
     for (const { specifier } of product.get(path)?.imports ?? []) {
@@ -127,7 +129,7 @@ export function checkReach(modules: readonly Module[]): Violation[] {
   }
   return [...product.keys()]
     .filter((path) => !reached.has(path))
-    .map((path) => ({ reason: 'unreachable', path, detail: 'no command leads to it' }));
+    .map((path) => ({ reason: 'unreachable', path, detail: 'no command and no public module leads to it' }));
 }
 
 /** Cycles of modules, each once, types included (Tarjan's strongly connected components, one way round each). */

@@ -72,9 +72,18 @@ export const FOLDERS: readonly FolderRow[] = [
 /** Folders that the product never imports: they exist to test, measure and check it. */
 export const NOT_PRODUCT: readonly string[] = ['testkit', 'bench', 'tools'];
 
+/**
+ * Modules that outsiders import: the doors of what we publish. No command of ours need lead to them; what lies behind
+ * them has to be reached from them or from a command. `knip.json` names the same, and so does the page of the package.
+ */
+export const PUBLIC_MODULES: readonly string[] = ['challenge', 'device', 'envelope', 'key', 'mqtt-sender'].map(
+  (name) => `packages/device/src/${name}.ts`,
+);
+
 /** The foreign libraries of the product. */
 export const LIBRARIES: readonly LibraryRow[] = [
   { library: 'typebox', paths: ['packages/protocol/src', `${SERVER}/transports/http`] },
+  { library: 'mqtt', paths: ['packages/device/src'] },
   { library: 'fastify', paths: [`${SERVER}/transports/http`] },
   { library: '@fastify/*', paths: [`${SERVER}/transports/http`] },
   { library: 'ws', paths: [`${SERVER}/transports/websocket`] },

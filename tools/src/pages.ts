@@ -2,6 +2,10 @@
  * The tables that documents take from the code: each stands between `<!-- table: <name> -->` and `<!-- end -->`.
  * `npm run docs` writes them, a test compares them. Pure.
  */
+import { DEVICE_ERRORS } from '@tocsin/device/device-error';
+import { STATES } from '@tocsin/device/device-state';
+import { TUNING } from '@tocsin/device/tuning';
+import { verdictRows } from '@tocsin/device/verdict';
 import { CLOSE_CODES } from '@tocsin/protocol/close-codes';
 import { ERRORS } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
@@ -25,6 +29,10 @@ export const PAGE_TABLES: readonly PageTable[] = [
   { page: 'docs/protocol.md', name: 'versions', text: versionTable },
   { page: 'docs/protocol.md', name: 'close codes', text: closeTable },
   { page: 'docs/protocol.md', name: 'limits', text: limitTable },
+  { page: 'docs/device-sdk.md', name: 'verdicts', text: verdictTable },
+  { page: 'docs/device-sdk.md', name: 'states', text: stateTable },
+  { page: 'docs/device-sdk.md', name: 'tuning', text: tuningTable },
+  { page: 'docs/device-sdk.md', name: 'device errors', text: deviceErrorTable },
   { page: 'docs/redis.md', name: 'keys', text: keyTable },
   { page: 'docs/redis.md', name: 'namespaces', text: namespaceTable },
   { page: 'ARCHITECTURE.md', name: 'folders', text: folderTable },
@@ -86,6 +94,37 @@ function closeTable(): string {
 function limitTable(): string {
   const rows = Object.entries(LIMITS).map(([name, row]) => [`\`${name}\``, String(row.value), row.unit, row.prose]);
   return markdownTable(['name', 'value', 'unit', 'bounds'], rows);
+}
+
+function verdictTable(): string {
+  const rows = verdictRows().map(({ answer, action, reason }) => [
+    answer,
+    action.replaceAll('-', ' '),
+    `\`${reason}\``,
+  ]);
+  return markdownTable(['answer', 'verdict', 'reason'], rows);
+}
+
+function stateTable(): string {
+  return markdownTable(
+    ['state', 'meaning'],
+    Object.entries(STATES).map(([state, meaning]) => [`\`${state}\``, meaning]),
+  );
+}
+
+function tuningTable(): string {
+  const rows = Object.entries(TUNING).map(([name, row]) => [
+    `\`${name}\``,
+    String(row.value),
+    `${row.least} to ${row.most}`,
+    row.prose,
+  ]);
+  return markdownTable(['option', 'default', 'range', 'is'], rows);
+}
+
+function deviceErrorTable(): string {
+  const rows = Object.entries(DEVICE_ERRORS).map(([code, meaning]) => [`\`${code}\``, meaning]);
+  return markdownTable(['code', 'means'], rows);
 }
 
 function keyTable(): string {

@@ -197,6 +197,7 @@ function createEnvelopeIngest(
   });
   const shedder = createShedder({
     monotonic: () => clock.monotonic(),
+    later: setTimeout,
     shed: () => metrics.shed.add({ reason: 'queue' }),
   });
   const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];

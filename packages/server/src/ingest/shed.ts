@@ -41,6 +41,8 @@ export interface Shedder {
 /** What it needs; `shed` hears of each refusal. */
 export interface ShedOptions {
   readonly monotonic: () => number;
+  /** Does something after a time; `setTimeout`. */
+  readonly later: (work: () => void, ms: number) => void;
   readonly shed: () => void;
 }
 
@@ -53,7 +55,7 @@ interface Interval {
 }
 
 /** Builds it. */
-export function createShedder({ monotonic, shed }: ShedOptions): Shedder {
+export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder {
   let interval: Interval = { from: monotonic(), done: 0, least: Infinity, refused: 0 };
   let inFlight = 0;
   let delayed = 0;
@@ -83,7 +85,7 @@ export function createShedder({ monotonic, shed }: ShedOptions): Shedder {
     if (delayed >= MOST_DELAYED) return refusal;
     delayed += 1;
     return new Promise((resolve) => {
-      setTimeout(() => {
+      later(() => {
         delayed -= 1;
         resolve(refusal);
       }, REFUSAL_DELAY_MS);
