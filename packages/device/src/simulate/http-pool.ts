@@ -139,7 +139,7 @@ class Pool {
       this.#connectIfNeeded();
     });
     socket.on('data', (piece: string) => this.#read(connection, piece));
-    socket.on('error', (error) => {
+    socket.on('error', (error: Error) => {
       this.lastError = error.message;
     });
     socket.on('close', () => this.#closedBy(connection));

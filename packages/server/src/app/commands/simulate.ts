@@ -90,8 +90,8 @@ function fleetOf(options: SimulateOptions, access: Access, network: Network, run
         ? null
         : {
             seed,
-            // A picker needs some seconds to know the noise of its station.
-            firstMs: options.waveform ? Math.min(everySeconds * 1000, WARM_MS) : everySeconds * 500,
+            // A picker needs some 20 s to know the noise and the clock of its station.
+            firstMs: options.waveform ? WARM_MS : everySeconds * 500,
             everyMs: everySeconds * 1000,
             count: earthquakes,
             leastMagnitude: 5,
@@ -116,7 +116,12 @@ async function register(operator: Operator, network: Network, terminal: Terminal
 
 async function remove(operator: Operator, network: Network, terminal: Terminal): Promise<void> {
   const progress = createProgress(terminal, 'revoking');
-  await removeNetwork(operator, network, (done, of) => progress.show(done / of, `${done} devices`));
+  try {
+    await removeNetwork(operator, network, (done, of) => progress.show(done / of, `${done} devices`));
+  } catch (error) {
+    progress.done(`devices of this run may still be there: ${network.devices[0]?.id ?? ''} and on, marked as exercise`);
+    throw error;
+  }
   progress.done(`revoked ${network.devices.length} devices, deleted ${network.zones.length} zones`);
 }
 
