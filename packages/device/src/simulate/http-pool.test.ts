@@ -39,7 +39,7 @@ function open(port: number, connections = 1, timeoutMs = 5000): HttpPool {
 }
 
 function ask(of: HttpPool): Promise<HttpOutcome> {
-  return new Promise((resolve) => of.send(REQUEST, resolve));
+  return new Promise((resolve) => of.send(() => REQUEST, resolve));
 }
 
 describe('pool of connections', () => {
@@ -111,7 +111,7 @@ describe('pool of connections', () => {
     const one = open(port);
     const asked = [ask(one), ask(one)];
     one.close();
-    expect((await Promise.all([...asked, ask(one)])).map(({ kind }) => kind)).toEqual(Array(3).fill('unanswered'));
+    expect((await Promise.all([...asked, ask(one)])).map(({ kind }) => kind)).toEqual(Array(3).fill('unsent'));
     expect(one.outstanding()).toBe(0);
   });
 });
