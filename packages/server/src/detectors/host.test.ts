@@ -179,9 +179,10 @@ function run(all: readonly LogRecord[], cuts: readonly boolean[]): { told: Outco
 const essence = (told: Outcome['notices']): unknown[] =>
   told.flatMap(({ key, receivedAt, items }) => items.map((item) => [key, receivedAt, item]));
 
-function ticked(all: readonly LogRecord[]): LogRecord[] {
-  return all.flatMap((record) => [record, { ...record, kind: 'tick' as const, key: '', context: null, body: '' }]);
-}
+const tickAt = (receivedAt: number): LogRecord => ({
+  ...{ partition: 0, offset: 0, kind: 'tick', receivedAt, key: '', traceparent: null, context: null, body: '' },
+});
+const ticked = (all: readonly LogRecord[]): LogRecord[] => all.flatMap((record) => [record, tickAt(record.receivedAt)]);
 
 describe('hosts in a log, whatever they send', () => {
   test('no device is told of twice within a cool-down by arrival, and none that is over is left out', () => {
@@ -225,8 +226,8 @@ describe('hosts in a log, whatever they send', () => {
     fc.assert(
       fc.property(samples, (drawn) => {
         const all = records(drawn);
-        const end = { ...(ticked(all).at(-1) ?? []), receivedAt: NOW + 3_600_000 } as LogRecord;
-        const { states } = run(all.length === 0 ? [] : [...all, { ...end, offset: all.length + 1 }], [true]);
+        const end = tickAt(NOW + 3_600_000);
+        const { states } = run([...all, end], [true]);
         expect([...states.keys()]).toEqual([]);
       }),
     );

@@ -66,6 +66,17 @@ describe('watchers of devices in a batch', () => {
     expect(notices[0]?.items[0]).toEqual({ device: 'a', at: 1, count: 1, place: { latitude: 1, longitude: 2 } });
   });
 
+  test('what is told of a simulated device goes under the key of exercises; its state stays its own', () => {
+    const [real, simulated] = [record('a', 1, [1, 1]), record('b', 1, [1, 1])];
+    const context = { device: 2, zone: null, zoneId: null, exercise: true } as const;
+    const { notices, states } = workOff(meaning, new Map(), [real, { ...simulated, context }]);
+    expect(notices.map(({ key, items }) => [key, items.length])).toEqual([
+      ['network:test', 1],
+      ['exercise:network:test', 1],
+    ]);
+    expect([...states.keys()]).toEqual(['counter a', 'counter b']);
+  });
+
   test('a record whose watcher fails is set aside whole: no reading, no state, nothing told', () => {
     const outcome = workOff(meaning, new Map(), [record('a', 1, [1, 1], [2, -1]), record('b', 2, [1, 1])]);
     expect(outcome.failed.map(({ key, reason }) => [key, reason])).toEqual([['a', 'no']]);

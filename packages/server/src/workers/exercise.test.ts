@@ -47,8 +47,10 @@ const told = ({ notices }: Outcome): LogRecord[] =>
 const detected = (records: readonly LogRecord[], states: States = new Map()): Outcome =>
   workOff(meaning, states, told(workOff(meaning, new Map(), records)));
 
-const devicesOf = (found: Outcome['findings'][number] | undefined): string[] =>
-  (found?.finding.evidence['envelopes'] as { deviceId: string }[]).map(({ deviceId }) => deviceId);
+const devicesOf = ({ findings }: Outcome): string[][] =>
+  findings.map(({ finding }) =>
+    (finding.evidence['envelopes'] as { deviceId: string }[]).map(({ deviceId }) => deviceId),
+  );
 
 const keep = (states: ReadonlyMap<string, StateEntry>): States => new Map(states);
 
@@ -88,13 +90,15 @@ describe('simulated devices in a zone with real ones', () => {
 
   test('a quorum of each is two findings, each with its own devices, in the zone that detectors know', () => {
     asked.length = 0;
-    const { findings } = detected([...triggers(SENSORS, 0, true), ...triggers(SENSORS, 0, false)]);
-    expect(findings.map(({ key, finding }) => [key, finding.zoneId])).toEqual([
+    const outcome = detected([...triggers(SENSORS, 0, true), ...triggers(SENSORS, 0, false)]);
+    expect(outcome.findings.map(({ key, finding }) => [key, finding.zoneId])).toEqual([
       ['exercise:zone:z1', 'z1'],
       ['zone:z1', 'z1'],
     ]);
-    expect(devicesOf(findings[0])).toEqual(['sim0', 'sim1', 'sim2']);
-    expect(devicesOf(findings[1])).toEqual(['real0', 'real1', 'real2']);
+    expect(devicesOf(outcome)).toEqual([
+      ['sim0', 'sim1', 'sim2'],
+      ['real0', 'real1', 'real2'],
+    ]);
     expect(new Set(asked)).toEqual(new Set(['zone:z1']));
   });
 
