@@ -6,7 +6,7 @@
  * Connections are made when they are needed, and again after a pause (50 ms doubling to 2 s) when that failed. What waits
  * is bounded by the caller (see {@link HttpPool.outstanding}).
  */
-import { connect as connectPlain, type Socket } from 'node:net';
+import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectSecure } from 'node:tls';
 import { createResponseReader, type HttpResponse, type ResponseReader } from './http-response.ts';
 
@@ -128,7 +128,9 @@ class Pool {
 
   #connect(): void {
     const { host, port, secure } = this.#target;
-    const socket = secure ? connectSecure({ host, port, servername: host }) : connectPlain({ host, port });
+    const socket = secure
+      ? connectSecure({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}) })
+      : connectPlain({ host, port });
     const connection: Connection = {
       socket,
       reader: createResponseReader(),

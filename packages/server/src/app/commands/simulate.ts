@@ -111,7 +111,12 @@ async function register(operator: Operator, network: Network, terminal: Terminal
   const begun = performance.now();
   await registerNetwork(operator, network, (done, of) => progress.show(done / of, `${done} devices`), signal);
   const seconds = ((performance.now() - begun) / 1000).toFixed(1);
-  progress.done(`registered ${network.devices.length} devices in ${network.zones.length} zones (${seconds} s)`);
+  progress.done(`registered ${count(network)} (${seconds} s)`);
+}
+
+function count({ devices, zones }: Network): string {
+  const some = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`;
+  return `${some(devices.length, 'device')} in ${some(zones.length, 'zone')}`;
 }
 
 async function remove(operator: Operator, network: Network, terminal: Terminal): Promise<void> {
@@ -122,7 +127,7 @@ async function remove(operator: Operator, network: Network, terminal: Terminal):
     progress.done(`devices of this run may still be there: ${network.devices[0]?.id ?? ''} and on, marked as exercise`);
     throw error;
   }
-  progress.done(`revoked ${network.devices.length} devices, deleted ${network.zones.length} zones`);
+  progress.done(`removed ${count(network)}`);
 }
 
 async function runWithProgress(
