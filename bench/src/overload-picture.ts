@@ -1,7 +1,12 @@
 /** The picture of an overload: four strips over time, memory, accepted, refused, and how late answers and alerts were. */
 import { type Canvas, type Colour, createCanvas, fill, line, toPng, write } from './png.ts';
 import type { FloodReport } from './flood.ts';
-import type { ShakenAlert } from './overload.ts';
+
+/** One earthquake: when it shook, and how long until the viewer had it; null: never. */
+export interface ShakenAlert {
+  readonly second: number;
+  readonly ms: number | null;
+}
 
 const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, STRIP, GAP] = [1200, 860, 150, 30, 70, 150, 40] as const;
 const WHITE: Colour = [255, 255, 255];

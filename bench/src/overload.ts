@@ -17,7 +17,7 @@ import { watchAlerts } from './alert.ts';
 import { type BenchServer, cpuOf, startBenchServer } from './bench-server.ts';
 import { registerHosts, type RegisteredFleet } from './fleet.ts';
 import type { Flood, FloodReport } from './flood.ts';
-import { drawOverload } from './overload-picture.ts';
+import { drawOverload, type ShakenAlert } from './overload-picture.ts';
 import type { BenchResult } from './table.ts';
 
 const HOSTS = 5000;
@@ -28,12 +28,6 @@ const SENSORS = 50;
 const EVENT_MS = 3000;
 const EVENTS = 38;
 const ROOM = 1.3;
-
-/** One earthquake: when it shook, and how long until the viewer had it; null: never. */
-export interface ShakenAlert {
-  readonly second: number;
-  readonly ms: number | null;
-}
 
 /** Runs the benchmark. */
 export async function benchOverload(): Promise<BenchResult> {

@@ -53,13 +53,14 @@ export function freePort(): Promise<number> {
   });
 }
 
-/** Starts `tocsin serve` on a data folder. `environment` adds to a clean one. */
+/** Starts `tocsin serve` on a data folder. `environment` adds to a clean one, `args` follow the command. */
 export function startServer(
   dataDir: string,
   port: number,
   environment: Readonly<Record<string, string>> = {},
+  args: readonly string[] = [],
 ): ServerProcess {
-  const child = spawn(process.execPath, [COMMAND, 'serve'], {
+  const child = spawn(process.execPath, [COMMAND, 'serve', ...args], {
     cwd: dataDir,
     env: {
       PATH: process.env['PATH'] ?? '',

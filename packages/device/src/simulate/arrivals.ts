@@ -1,7 +1,7 @@
 /**
  * When envelopes are due: an open loop. The schedule depends on the seed and the plan alone, never on answers, so that a
  * server that stalls is asked as often as before and its wait counts in full (Gil Tene, "How NOT to Measure Latency",
- * 2013: a loop that waits for answers leaves out just the moments that matter). Pure.
+ * Strange Loop 2015: a loop that waits for answers leaves out just the moments that matter). Pure.
  *
  * Times are ms from the start of the run. Sources are endless or end; `peek` never goes back in time.
  */

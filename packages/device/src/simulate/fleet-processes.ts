@@ -6,7 +6,6 @@
  * process ends with its parent. Failure: rejects when a process ends without a report.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { FleetOptions } from './fleet.ts';
 import { type FleetReport, mergeReports } from './fleet-report.ts';
@@ -72,16 +71,9 @@ interface FleetChild {
 
 const NOTHING: FleetProgress = { elapsedMs: 0, sent: 0, accepted: 0, refused: 0, unsent: 0, outstanding: 0 };
 
-/** The built file, also when this one runs from source. */
-function childModule(): string {
-  const beside = fileURLToPath(new URL('fleet-process.js', import.meta.url));
-  if (existsSync(beside)) return beside;
-  return fileURLToPath(new URL('../../dist/src/simulate/fleet-process.js', import.meta.url));
-}
-
 function startChild(options: FleetOptions): FleetChild {
   // Signals of the terminal are the parent's to answer: it tells its children.
-  const child = fork(childModule(), [], {
+  const child = fork(fileURLToPath(new URL('fleet-process.js', import.meta.url)), [], {
     execArgv: [],
     detached: true,
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

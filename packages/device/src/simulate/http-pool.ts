@@ -6,14 +6,15 @@
  * Connections are made when they are needed, and again after a pause (50 ms doubling to 2 s) when that failed. What waits
  * is bounded by the caller (see {@link HttpPool.outstanding}).
  */
-import { connect as connectPlain, type Socket } from 'node:net';
+import { connect as connectPlain, isIP, type Socket } from 'node:net';
 import { connect as connectSecure } from 'node:tls';
 import { createResponseReader, type HttpResponse, type ResponseReader } from './http-response.ts';
 
-/** How a request ended. `unanswered` says why: sent and no answer in time, or the connection broke or never came. */
+/** How a request ended: `unanswered` was sent, and no answer came in time or the connection broke; `unsent` never was. */
 export type HttpOutcome =
   | { readonly kind: 'answer'; readonly response: HttpResponse }
-  | { readonly kind: 'unanswered'; readonly why: 'timeout' | 'connection' };
+  | { readonly kind: 'unanswered'; readonly why: 'timeout' | 'connection' }
+  | { readonly kind: 'unsent' };
 
 /** Where to and how. */
 export interface HttpPoolOptions {
@@ -26,20 +27,22 @@ export interface HttpPoolOptions {
 
 /** The pool. */
 export interface HttpPool {
-  /** Sends the text of a whole request (latin1), now or when a connection is free. */
-  send(request: string, done: (outcome: HttpOutcome) => void): void;
+  /** Sends the text of a whole request (latin1), which is made once a connection is free: now or later. */
+  send(make: () => string, done: (outcome: HttpOutcome) => void): void;
   /** Requests that have not ended. */
   outstanding(): number;
   /** Since when every try to connect has failed, ms of `performance.now()`; null while the last one did not. */
   downSince(): number | null;
   /** What was the matter with the last connection that failed. */
   lastError(): string;
-  /** Ends what is waiting or under way as unanswered, and all connections. */
+  /** Ends what waits for a connection, as unsent. */
+  giveUpWaiting(): void;
+  /** Ends what is waiting or under way, and all connections. */
   close(): void;
 }
 
 interface Waiting {
-  readonly request: string;
+  readonly make: () => string;
   readonly done: (outcome: HttpOutcome) => void;
 }
 
@@ -60,10 +63,11 @@ const BACK_OFF_MOST_MS = 2000;
 export function createHttpPool(options: HttpPoolOptions): HttpPool {
   const pool = new Pool(options);
   return {
-    send: (request, done) => pool.send(request, done),
+    send: (make, done) => pool.send(make, done),
     outstanding: () => pool.outstanding,
     downSince: () => pool.downSince,
     lastError: () => pool.lastError,
+    giveUpWaiting: () => pool.giveUpWaiting(),
     close: () => pool.close(),
   };
 }
@@ -93,10 +97,10 @@ class Pool {
     this.#sweep.unref();
   }
 
-  send(request: string, done: (outcome: HttpOutcome) => void): void {
+  send(make: () => string, done: (outcome: HttpOutcome) => void): void {
     this.outstanding += 1;
-    const waiting = { request, done };
-    if (this.#closed) return this.#finish(waiting, { kind: 'unanswered', why: 'connection' });
+    const waiting = { make, done };
+    if (this.#closed) return this.#finish(waiting, { kind: 'unsent' });
     const connection = this.#idle.pop();
     if (connection !== undefined) return write(connection, waiting);
     this.#line.push(waiting);
@@ -107,8 +111,12 @@ class Pool {
     this.#closed = true;
     clearInterval(this.#sweep);
     for (const connection of this.#all) this.#drop(connection, 'timeout');
+    this.giveUpWaiting();
+  }
+
+  giveUpWaiting(): void {
     for (let one = this.#line.shift(); one !== undefined; one = this.#line.shift())
-      this.#finish(one, { kind: 'unanswered', why: 'connection' });
+      this.#finish(one, { kind: 'unsent' });
   }
 
   #connectIfNeeded(): void {
@@ -120,7 +128,9 @@ class Pool {
 
   #connect(): void {
     const { host, port, secure } = this.#target;
-    const socket = secure ? connectSecure({ host, port, servername: host }) : connectPlain({ host, port });
+    const socket = secure
+      ? connectSecure({ host, port, ...(isIP(host) === 0 ? { servername: host } : {}) })
+      : connectPlain({ host, port });
     const connection: Connection = {
       socket,
       reader: createResponseReader(),
@@ -139,7 +149,7 @@ class Pool {
       this.#connectIfNeeded();
     });
     socket.on('data', (piece: string) => this.#read(connection, piece));
-    socket.on('error', (error) => {
+    socket.on('error', (error: Error) => {
       this.lastError = error.message;
     });
     socket.on('close', () => this.#closedBy(connection));
@@ -220,7 +230,7 @@ class Pool {
 function write(connection: Connection, waiting: Waiting): void {
   connection.current = waiting;
   connection.sentAt = performance.now();
-  connection.socket.write(waiting.request, 'latin1');
+  connection.socket.write(waiting.make(), 'latin1');
 }
 
 /** First in, first out, without moving what waits. */

@@ -68,17 +68,19 @@ export async function request(
   const outcome = await new Promise<HttpOutcome>((resolve) => {
     const watch = setInterval(() => {
       const down = pool.downSince();
-      if (down !== null && performance.now() - down > CONNECT_PATIENCE_MS)
-        settle({ kind: 'unanswered', why: 'connection' });
+      if (down !== null && performance.now() - down > CONNECT_PATIENCE_MS) settle({ kind: 'unsent' });
     }, 100);
     const settle = (end: HttpOutcome): void => {
       clearInterval(watch);
       resolve(end);
     };
-    pool.send(`${lines.join('\r\n')}\r\n\r\n${content}`, settle);
+    pool.send(() => `${lines.join('\r\n')}\r\n\r\n${content}`, settle);
   });
   if (outcome.kind === 'answer') return outcome.response;
-  const why = outcome.why === 'timeout' ? 'it does not answer' : pool.lastError() || 'the connection broke';
+  const why =
+    outcome.kind === 'unanswered' && outcome.why === 'timeout'
+      ? 'it does not answer'
+      : pool.lastError() || 'the connection broke';
   throw new FleetError('server-unreachable', `the server at ${origin} cannot be reached: ${why}`);
 }
 

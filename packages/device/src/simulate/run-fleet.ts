@@ -4,7 +4,7 @@
  *
  * Guarantees: an open loop (`arrivals.ts`); latency counts from the moment an envelope was due, also when this process
  * was late or every connection was busy; every envelope that was due is in the report, once. Bounded: beyond
- * `mostOutstanding`, and `timeoutMs` after the end of the schedule, what is due is counted as unsent.
+ * `mostOutstanding`, and `timeoutMs` after the end of the schedule, what is due or still waits is counted as unsent.
  * Failure: never rejects for what a server does; `ended` says when nobody listened for 5 s.
  */
 import {
@@ -64,6 +64,8 @@ export async function runFleet(options: FleetOptions, hooks: FleetHooks = {}): P
     pool.close();
   }
 }
+
+type SentOutcome = Exclude<HttpOutcome, { readonly kind: 'unsent' }>;
 
 class Run {
   readonly #options: FleetOptions;
@@ -213,19 +215,27 @@ class Run {
       return;
     }
     this.#lateness.add(now - arrival.due);
-    this.#send(this.#outgoing.next(arrival, { startedAt: this.#startedAt, ms: now }), arrival.due);
+    let outgoing: Outgoing | null = null;
+    // Signed when a connection is free, so that no envelope grows old in the line; its latency counts from the due time.
+    const make = (): string => {
+      outgoing = this.#outgoing.next(arrival, { startedAt: this.#startedAt, ms: this.#now() });
+      this.#sent += 1;
+      return this.#textOf(outgoing);
+    };
+    this.#pool.send(make, (outcome) => {
+      if (outgoing === null || outcome.kind === 'unsent') this.#counts.unsent += 1;
+      else this.#answered(outgoing, outcome, arrival.due);
+    });
   }
 
-  #send(outgoing: Outgoing, due: number): void {
-    const { body, contentType = 'application/jose', apiKey = this.#options.apiKey } = outgoing;
-    this.#sent += 1;
-    const head =
+  #textOf({ body, contentType = 'application/jose', apiKey = this.#options.apiKey }: Outgoing): string {
+    return (
       `POST /v1/readings HTTP/1.1\r\nhost: ${this.#host}\r\ncontent-type: ${contentType}\r\n` +
-      `x-api-key: ${apiKey}\r\ncontent-length: ${body.length}\r\n\r\n`;
-    this.#pool.send(head + body, (outcome) => this.#answered(outgoing, outcome, due));
+      `x-api-key: ${apiKey}\r\ncontent-length: ${body.length}\r\n\r\n${body}`
+    );
   }
 
-  #answered({ kind, expects, readings, accepted }: Outgoing, outcome: HttpOutcome, due: number): void {
+  #answered({ kind, expects, readings, accepted }: Outgoing, outcome: SentOutcome, due: number): void {
     const answer = answerOf(outcome);
     if (answer === '202' && readings > 0) {
       this.#counts.accepted += 1;
@@ -241,6 +251,7 @@ class Run {
 
   /** Waits for what is under way, as long as a single answer may take; with nobody there not at all. */
   async #drain(): Promise<void> {
+    if (this.#ended !== 'done') this.#pool.giveUpWaiting();
     const until = performance.now() + this.#options.timeoutMs;
     while (this.#ended !== 'unreachable' && this.#pool.outstanding() > 0 && performance.now() < until) {
       await new Promise((resolve) => setTimeout(resolve, 5));
@@ -253,7 +264,7 @@ class Run {
 const CODE = /"code":"([a-z0-9-]{1,40})"/;
 
 /** `202`, `409 replay`, `timeout`, … */
-function answerOf(outcome: HttpOutcome): string {
+function answerOf(outcome: SentOutcome): string {
   if (outcome.kind === 'unanswered') return outcome.why;
   const { status, body } = outcome.response;
   if (status < 400) return String(status);

@@ -48,14 +48,11 @@ export async function startDemo(ground: DemoGround): Promise<Demo> {
   const name = `demo-${randomBytes(6).toString('hex')}`;
   const access = await makeTemporaryAccess(credentials, name, { apiKey: true, operator: true });
   const onlyKey = { ...access, operator: null };
-  let network: Network;
+  let network: Network | null = null;
   try {
-    network = await registered(origin, dataDir, access, log).finally(() =>
-      removeTemporaryAccess(credentials, { ...access, apiKey: null }),
-    );
-  } catch (error) {
-    await removeTemporaryAccess(credentials, onlyKey);
-    throw error;
+    network = await registered(origin, dataDir, access, log);
+  } finally {
+    await removeTemporaryAccess(credentials, network === null ? access : { ...access, apiKey: null });
   }
   log.info(
     { devices: network.devices.length, everySeconds },

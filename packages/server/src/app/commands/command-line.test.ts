@@ -48,7 +48,9 @@ describe('the command line', () => {
   it.each([
     [['agent']],
     [['users']],
-    [['serve', '--demo']],
+    [['serve', '--demo-every', '30']],
+    [['simulate', '--devices', '0']],
+    [['simulate', '--api-key', 'secret']],
     [['serve', 'now']],
     [['users', 'create']],
     [['users', 'create', '--email', 'a@b.example', '--role', 'king']],

@@ -77,6 +77,40 @@ const settle = (): Promise<void> =>
   });
 
 describe('serve', () => {
+  it('ends a demo before it drains', async () => {
+    const { options, events, calls } = scene();
+    const demo = {
+      screen: 'a demo',
+      start: () => {
+        setImmediate(() => events.emit('SIGTERM'));
+        return Promise.resolve({ stop: () => Promise.resolve(void calls.push('demo')) });
+      },
+    };
+    expect(await serve({ ...options, demo })).toBe(0);
+    expect(calls).toEqual(['demo', 'drain', 'stop']);
+  });
+
+  it('goes on without a demo that cannot start, and says so', async () => {
+    const { options, events, calls, log } = scene();
+    const start = (): Promise<never> => {
+      setImmediate(() => events.emit('SIGTERM'));
+      return Promise.reject(new CodedError('server-refused', 'no place for a demo'));
+    };
+    expect(await serve({ ...options, demo: { screen: 'a demo', start } })).toBe(0);
+    expect(calls).toEqual(['drain', 'stop']);
+    expect(log()).toContain('the demo could not be started');
+  });
+
+  it('shows on the start screen that a demo is simulated', async () => {
+    const { options, events, terminal } = scene({}, { readable: true });
+    const start = (): Promise<{ stop(): Promise<void> }> => {
+      events.emit('SIGTERM');
+      return Promise.resolve({ stop: () => Promise.resolve() });
+    };
+    await serve({ ...options, demo: { screen: 'all of it an exercise', start } });
+    expect(terminal.stdout()).toContain('Demo     all of it an exercise');
+  });
+
   it.each(['SIGTERM', 'SIGINT', 'SIGHUP'])(
     'ends with 0 on %s, drained, then stopped, and a second one changes nothing',
     async (signal) => {

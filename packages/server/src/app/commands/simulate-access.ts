@@ -49,7 +49,7 @@ export async function obtainAccess(
   const { apiKey, operator } = given;
   if (apiKey !== null && operator !== null)
     return { origin, apiKey, ...operator, temporary: null, remove: () => Promise.resolve() };
-  if (!isOwn(origin, settings)) throw missing(given);
+  if (!isOwn(origin, settings)) throw missingCredentials(given);
   return makeTemporary(origin, given, context);
 }
 
@@ -61,12 +61,13 @@ export function ownOrigin({ host, port, tlsCertFile }: Settings): string {
 }
 
 /** True when a server there may be the one of these settings: it is on this machine. Pure. */
-function isOwn(origin: string, settings: Settings): boolean {
+export function isOwn(origin: string, settings: Settings): boolean {
   const { hostname } = new URL(origin);
   return ['127.0.0.1', 'localhost', '[::1]', new URL(ownOrigin(settings)).hostname].includes(hostname);
 }
 
-function missing({ apiKey, operator }: Given): UsageError {
+/** What a server of another machine cannot do without. Pure. */
+export function missingCredentials({ apiKey, operator }: Given): UsageError {
   const wanted = [
     ...(apiKey === null ? ['an API key (--api-key-file or API_KEY)'] : []),
     ...(operator === null ? ['an operator (--email, or ADMIN_EMAIL and ADMIN_PASSWORD)'] : []),

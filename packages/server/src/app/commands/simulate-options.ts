@@ -51,6 +51,8 @@ const READINGS = 500;
 const DEVICES_OF_A_ZONE = 100;
 const ZONES_UNASKED = 20;
 const CONNECTIONS = 256;
+/** The first earthquake of a fleet with waveforms comes after 25 s; its waves need some time. */
+const WAVEFORM_SECONDS = 40;
 const SEED = /^[\x21-\x7E]{1,64}$/;
 
 const text = { type: 'string' } as const;
@@ -92,6 +94,10 @@ export function readSimulateOptions(args: readonly string[]): SimulateOptions {
   const earthquakes = whole(read, 'earthquakes', 0, MOST.earthquakes, 0);
   if (earthquakes > 0 && fleet.seismic === 0) throw new UsageError('--earthquakes needs seismic devices');
   const seconds = number(read, 'duration', 1, MOST.seconds, DEFAULTS.seconds);
+  if (earthquakes > 0 && fleet.waveform && seconds < WAVEFORM_SECONDS)
+    throw new UsageError(
+      `--earthquakes with --waveform needs a --duration of ${WAVEFORM_SECONDS} s: pickers learn the noise first`,
+    );
   const email = read.text('email') ?? null;
   if (read.flag('password-stdin') && email === null) throw new UsageError('--password-stdin needs --email');
   const seed = read.text('seed') ?? null;

@@ -1,6 +1,6 @@
 /** What a simulated fleet's run means: the check, the table for people, the object for programs. Pure. */
 import type { AnswerRow, EnvelopeKind, FleetReport } from '@tocsin/device/simulate/fleet-report';
-import { type Histogram, histogramOf } from '@tocsin/device/simulate/histogram';
+import { createHistogram, type Histogram, histogramOf } from '@tocsin/device/simulate/histogram';
 import { formatTable } from './table.ts';
 
 /** What the server says afterwards. */
@@ -20,8 +20,9 @@ export interface FoundAlert {
 
 const ATTACK_KINDS: readonly EnvelopeKind[] = ['replay', 'forged', 'stale', 'malformed'];
 const ORDER: readonly EnvelopeKind[] = ['trigger', 'host', 'waveform', 'earthquake', ...ATTACK_KINDS];
-/** Later than this the generator, not the server, may be what was slow. Milliseconds. */
+/** Later than this, ms, and than this share of the latencies, the generator and not the server may be what was slow. */
 const LATE_MS = 100;
+const LATE_SHARE = 0.2;
 const BUSY_SHARE = 0.9;
 const CHARACTERS = 200;
 
@@ -57,16 +58,19 @@ export function hintsOf(report: FleetReport): string[] {
     .filter(({ answer }) => answer.startsWith('429'))
     .reduce((sum, { count }) => sum + count, 0);
   const share = cpuShare(report) / report.processes;
+  const all = createHistogram();
+  for (const { latency } of report.rows) all.merge(latency);
+  const late = lateness.quantile(0.99);
   return [
     ...(limited * 2 > answered
       ? [
           'most were refused with 429: RATE_LIMIT_PER_KEY (and RATE_LIMIT_PER_DEVICE) of the server are lower than --rate',
         ]
       : []),
-    ...(report.unsent > 0
+    ...(report.unsent > 0 && report.ended === 'done'
       ? [`${report.unsent} were due but never sent: the server, or this generator, was too slow for --rate`]
       : []),
-    ...(lateness.quantile(0.99) > LATE_MS || share > BUSY_SHARE
+    ...((late > LATE_MS && late > LATE_SHARE * all.quantile(0.99)) || share > BUSY_SHARE
       ? ['the generator was late itself (see "late"): latencies hold that, use more --processes or a lower --rate']
       : []),
   ];

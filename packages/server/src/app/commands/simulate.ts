@@ -90,8 +90,8 @@ function fleetOf(options: SimulateOptions, access: Access, network: Network, run
         ? null
         : {
             seed,
-            // A picker needs some seconds to know the noise of its station.
-            firstMs: options.waveform ? Math.min(everySeconds * 1000, WARM_MS) : everySeconds * 500,
+            // A picker needs some 20 s to know the noise and the clock of its station.
+            firstMs: options.waveform ? WARM_MS : everySeconds * 500,
             everyMs: everySeconds * 1000,
             count: earthquakes,
             leastMagnitude: 5,
@@ -111,13 +111,23 @@ async function register(operator: Operator, network: Network, terminal: Terminal
   const begun = performance.now();
   await registerNetwork(operator, network, (done, of) => progress.show(done / of, `${done} devices`), signal);
   const seconds = ((performance.now() - begun) / 1000).toFixed(1);
-  progress.done(`registered ${network.devices.length} devices in ${network.zones.length} zones (${seconds} s)`);
+  progress.done(`registered ${count(network)} (${seconds} s)`);
+}
+
+function count({ devices, zones }: Network): string {
+  const some = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? '' : 's'}`;
+  return `${some(devices.length, 'device')} in ${some(zones.length, 'zone')}`;
 }
 
 async function remove(operator: Operator, network: Network, terminal: Terminal): Promise<void> {
   const progress = createProgress(terminal, 'revoking');
-  await removeNetwork(operator, network, (done, of) => progress.show(done / of, `${done} devices`));
-  progress.done(`revoked ${network.devices.length} devices, deleted ${network.zones.length} zones`);
+  try {
+    await removeNetwork(operator, network, (done, of) => progress.show(done / of, `${done} devices`));
+  } catch (error) {
+    progress.done(`devices of this run may still be there: ${network.devices[0]?.id ?? ''} and on, marked as exercise`);
+    throw error;
+  }
+  progress.done(`removed ${count(network)}`);
 }
 
 async function runWithProgress(
