@@ -135,7 +135,10 @@ class Run {
     }
     second.sent += 1;
     const sentAt = performance.now();
-    this.#pool.send(request, (outcome) => this.#answered(number, sentAt, outcome));
+    this.#pool.send(
+      () => request,
+      (outcome) => this.#answered(number, sentAt, outcome),
+    );
   }
 
   /** What may be sent again goes first. */
@@ -153,7 +156,7 @@ class Run {
 
   #answered(number: number, sentAt: number, outcome: HttpOutcome): void {
     const second = this.#second();
-    const answer = outcome.kind === 'answer' ? String(outcome.response.status) : outcome.why;
+    const answer = outcome.kind === 'answer' ? String(outcome.response.status) : outcome.kind;
     this.#answers[answer] = (this.#answers[answer] ?? 0) + 1;
     if (outcome.kind === 'answer' && (answer === '202' || answer === '409')) {
       this.#durable += 1;

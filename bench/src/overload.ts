@@ -143,7 +143,8 @@ async function shake(bench: BenchServer, network: Network): Promise<ShakenAlert[
 
 function sendUntilTaken(pool: HttpPool, bench: BenchServer, body: string): void {
   const head = `POST /v1/readings HTTP/1.1\r\nhost: bench\r\ncontent-type: application/jose\r\nx-api-key: ${CREDENTIALS.apiKey}`;
-  const send = (): void => pool.send(`${head}\r\ncontent-length: ${body.length}\r\n\r\n${body}`, answered);
+  const request = `${head}\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+  const send = (): void => pool.send(() => request, answered);
   const answered = (outcome: HttpOutcome): void => {
     if (outcome.kind === 'answer' && [202, 409].includes(outcome.response.status)) return;
     if (bench.server.child.exitCode !== null) return;

@@ -121,7 +121,7 @@ describe('load shedding', () => {
       self.arrive(100);
       self.pass(10);
     }
-    const answers = Array.from({ length: 8 }, () => self.shedder.stage(draft()));
+    const answers = Array.from({ length: 8 }, async () => self.shedder.stage(draft()));
     let told = 0;
     for (const answer of answers) void Promise.resolve(answer).then(() => (told += 1));
     self.pass(999);

@@ -60,8 +60,7 @@ function ingestOf(
     // These two are the transport's to refuse, before ingest.
     if (contentType !== 'application/jose') return '415 content-type';
     if (body.length > LIMITS.bodyBytes.value) return '413 body-too-large';
-    const draft = { transport: 'http', kind: 'envelope', receivedAt: NOW, traceparent: null, apiKey, body } as const;
-    const answer = await ingest(newDraft(draft));
+    const answer = await ingest(newDraft('http', 'envelope', { traceparent: null, apiKey, body }, NOW));
     return answer.accepted ? '202' : `${ERRORS[answer.refusal.code].status} ${answer.refusal.code}`;
   };
 }
