@@ -11,6 +11,7 @@ import { createSigner } from '@tocsin/device/envelope';
 import { createHttpPool, type HttpOutcome, type HttpPool } from '@tocsin/device/simulate/http-pool';
 import { type Network, planNetwork, registerNetwork, storedReadings } from '@tocsin/device/simulate/network';
 import { createRandom } from '@tocsin/device/simulate/random';
+import { call } from '@tocsin/testkit/device';
 import { checkoutPath } from '@tocsin/testkit/machine';
 import { CREDENTIALS } from '@tocsin/testkit/server-process';
 import { watchAlerts } from './alert.ts';
@@ -36,9 +37,9 @@ export async function benchOverload(): Promise<BenchResult> {
     const fleet = await registerHosts(bench, HOSTS);
     const sensors = await registerSensors(fleet);
     const probe = await prepareFlood(bench, fleet, {
-      unique: 80_000,
+      unique: 120_000,
       ratePerSecond: 1e6,
-      seconds: 6,
+      seconds: 10,
       connections: 512,
     });
     const capacity = probed(await probe.go());
@@ -52,15 +53,22 @@ export async function benchOverload(): Promise<BenchResult> {
     const pid = bench.server.child.pid ?? 0;
     const cpu = await cpuOf(pid);
     const memory = watchMemory(pid);
-    const shaking = shake(bench, sensors);
+    const pool = await openSensors(bench);
+    const shaking = shake(bench, sensors, pool);
+    const newcomers = knock(bench);
     const report = await main.go();
+    const waits = newcomers.end();
     const after = await cpuOf(pid);
+    const shed = await shedReasons(bench);
     const megabytes = memory.end();
-    const alerts = await shaking;
+    const { alerts, answers } = await shaking;
     const stored = (await settled(fleet)) - before;
     fleet.operator.close();
     await writeFile(checkoutPath('docs', 'overload.png'), drawOverload(report, megabytes, alerts, capacity));
     return resultOf({
+      shed,
+      answers,
+      waits,
       capacity,
       report,
       megabytes,
@@ -116,10 +124,26 @@ async function registerSensors({ operator }: RegisteredFleet): Promise<Network> 
   return network;
 }
 
+/** What sensors went through. */
+interface Shaken {
+  readonly alerts: readonly ShakenAlert[];
+  readonly answers: Readonly<Record<string, number>>;
+}
+
+/** Sensors hold their connections, as those that stream do. */
+async function openSensors({ server }: BenchServer): Promise<HttpPool> {
+  const pool = createHttpPool({ origin: server.base, connections: 2 * SENSORS, timeoutMs: 15_000 });
+  const hello = `GET /health/live HTTP/1.1\r\nhost: bench\r\n\r\n`;
+  await Promise.all(
+    Array.from({ length: 2 * SENSORS }, () => new Promise((resolve) => pool.send(() => hello, resolve))),
+  );
+  return pool;
+}
+
 /** An earthquake in one zone after the other, every three seconds; sensors send again as they are told, like real ones. */
-async function shake(bench: BenchServer, network: Network): Promise<ShakenAlert[]> {
+async function shake(bench: BenchServer, network: Network, pool: HttpPool): Promise<Shaken> {
   const viewer = await watchAlerts(bench.server.base, bench.token);
-  const pool = createHttpPool({ origin: bench.server.base, connections: 2 * SENSORS, timeoutMs: 15_000 });
+  const answers: Record<string, number> = {};
   const began = performance.now();
   const events = network.zones.map(async ({ id }, n): Promise<ShakenAlert> => {
     await new Promise((resolve) => setTimeout(resolve, (n + 1) * EVENT_MS));
@@ -128,7 +152,9 @@ async function shake(bench: BenchServer, network: Network): Promise<ShakenAlert[
     for (const { id: deviceId, privateKeyPem } of network.devices.filter(({ zoneId }) => zoneId === id)) {
       const signer = createSigner(deviceId, createPrivateKey(privateKeyPem));
       const body = signer.seal({ id: 'quake', at, profile: 'seismic', readings: [{ at, value: 100 }] });
-      sendUntilTaken(pool, bench, body);
+      sendUntilTaken(pool, bench, body, (answer) => {
+        answers[answer] = (answers[answer] ?? 0) + 1;
+      });
     }
     while (!viewer.seen.has(id) && performance.now() - began < (SECONDS + 20) * 1000)
       await new Promise((resolve) => setTimeout(resolve, 5));
@@ -138,14 +164,35 @@ async function shake(bench: BenchServer, network: Network): Promise<ShakenAlert[
   const alerts = await Promise.all(events);
   viewer.close();
   pool.close();
-  return alerts;
+  return { alerts, answers };
 }
 
-function sendUntilTaken(pool: HttpPool, bench: BenchServer, body: string): void {
+/** How long somebody waits who has no connection yet, ms, one after the other. */
+function knock({ server }: BenchServer): { end(): number[] } {
+  const waits: number[] = [];
+  let stopped = false;
+  const one = async (): Promise<void> => {
+    const began = performance.now();
+    await call(`${server.base}/health/live`, { timeoutMs: 60_000 }).catch(() => undefined);
+    if (stopped) return;
+    waits.push(performance.now() - began);
+    setTimeout(() => void one(), 1000);
+  };
+  setTimeout(() => void one(), 5000);
+  return {
+    end: () => {
+      stopped = true;
+      return waits.sort((a, b) => a - b);
+    },
+  };
+}
+
+function sendUntilTaken(pool: HttpPool, bench: BenchServer, body: string, onAnswer: (answer: string) => void): void {
   const head = `POST /v1/readings HTTP/1.1\r\nhost: bench\r\ncontent-type: application/jose\r\nx-api-key: ${CREDENTIALS.apiKey}`;
   const request = `${head}\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
   const send = (): void => pool.send(() => request, answered);
   const answered = (outcome: HttpOutcome): void => {
+    onAnswer(outcome.kind === 'answer' ? String(outcome.response.status) : outcome.kind);
     if (outcome.kind === 'answer' && [202, 409].includes(outcome.response.status)) return;
     if (bench.server.child.exitCode !== null) return;
     const text = outcome.kind === 'answer' ? /\r\nretry-after: (\d+)/i.exec(outcome.response.head)?.[1] : undefined;
@@ -180,7 +227,19 @@ async function settled({ operator, network }: RegisteredFleet): Promise<number> 
   }
 }
 
+/** Refusals for load by reason, as the server counts them. */
+async function shedReasons({ server }: BenchServer): Promise<string> {
+  const text = await (await fetch(`${server.base}/metrics`)).text();
+  return [...text.matchAll(/^tocsin_shed_total\{reason="([^"]+)"\} (\d+)/gm)]
+    .map(([, reason, n]) => `${n} x ${reason}`)
+    .join(', ');
+}
+
 interface Seen {
+  readonly answers: Readonly<Record<string, number>>;
+  /** Of newcomers, ms, in order. */
+  readonly waits: readonly number[];
+  readonly shed: string;
   readonly capacity: number;
   readonly report: FloodReport;
   readonly megabytes: readonly number[];
@@ -190,7 +249,7 @@ interface Seen {
   readonly cpu: readonly [number, number];
 }
 
-function resultOf({ capacity, report, megabytes, alerts, stored, cpu }: Seen): BenchResult {
+function resultOf({ shed, answers, waits, capacity, report, megabytes, alerts, stored, cpu }: Seen): BenchResult {
   const during = report.seconds.slice(5, SECONDS);
   const sum = (of: 'sent' | 'accepted' | 'refused' | 'unsent'): number =>
     report.seconds.reduce((all, second) => all + second[of], 0);
@@ -228,12 +287,14 @@ function resultOf({ capacity, report, megabytes, alerts, stored, cpu }: Seen): B
       row('alert after the shaking, p50', quantile(0.5), 'ms'),
       row('alert after the shaking, worst', latencies.at(-1) ?? Number.NaN, 'ms'),
       row('alerts', latencies.length, '', `${alerts.length}`),
+      row('a new connection is answered, p50', waits[Math.floor((waits.length - 1) / 2)] ?? Number.NaN, 'ms'),
+      row('a new connection is answered, worst', waits.at(-1) ?? Number.NaN, 'ms'),
       row('memory after 30 s', first, 'MB'),
       row('memory at the end', last, 'MB', 'flat'),
     ],
     notes: [
       `${SECONDS} s at ${Math.round(capacity * TIMES)} envelopes/s offered (${TIMES} x ${capacity}) over ${CONNECTIONS} connections, fsync on; refused ones come again after Retry-After`,
-      `sent ${sum('sent')}, no connection free for ${sum('unsent')}; answers ${JSON.stringify(report.answers)}; uncertain at the end ${report.uncertain}`,
+      `sent ${sum('sent')}, no connection free for ${sum('unsent')}; answers ${JSON.stringify(report.answers)}; uncertain at the end ${report.uncertain}; refused for load: ${shed}; sensors were answered ${JSON.stringify(answers)}`,
       `cores: server ${(cpu[0] / SECONDS).toFixed(2)}, PostgreSQL ${(cpu[1] / SECONDS).toFixed(2)}, flood ${(report.cpu / SECONDS).toFixed(2)}`,
       `memory of the server, most ${Math.max(...megabytes).toFixed(0)} MB; picture: docs/overload.png`,
     ],

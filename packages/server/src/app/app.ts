@@ -49,6 +49,11 @@ export interface AppOptions {
   readonly signal?: AbortSignal;
 }
 
+/**
+ * Connections that wait to be taken. Node's 511 are full when a whole network connects at once, and the rest then tries again
+ * only after 1, 3, 7 s (the kernel takes the least of this and net.core.somaxconn).
+ */
+const CONNECTION_BACKLOG = 4096;
 const PROBE_TIMEOUT_MS = 2000;
 /** Of DRAIN_SECONDS: what viewers and requests may take together. The rest is for the ends of the parts. */
 const DRAIN_SHARE = 0.7;
@@ -205,7 +210,7 @@ async function listen(
   });
   await registerRoutes(server, ground, { pipeline, health, publicUrl, gateway });
   const viewers = gateway ? createViewers(server.server, settings, ground, pipeline, publicUrl) : null;
-  await server.listen({ host: settings.host, port: settings.port });
+  await server.listen({ host: settings.host, port: settings.port, backlog: CONNECTION_BACKLOG });
   return { server, viewers };
 }
 

@@ -4,29 +4,39 @@
  *
  * Overload is a standing queue: for a whole interval not one envelope got through within {@link TARGET_MS} (after CoDel,
  * RFC 8289 section 4: the least wait tells a standing queue from a burst). What got through meanwhile is then what the
- * process can do, and from it follows how much may be on its way (Little's law): half a second's worth for envelopes of
- * hosts and phones, two seconds' worth for seismic ones. It ends with the first interval in which nothing had to be refused.
+ * process can do, and from it follows how much may be on its way (Little's law): {@link QUEUE_MS} worth for envelopes of
+ * hosts and phones, {@link ALARMS_QUEUE_MS} worth for seismic ones. It ends with the first interval in which nothing had to
+ * be refused.
  *
- * A refusal waits {@link REFUSAL_DELAY_MS}: a client that does not heed `Retry-After` is slowed down with it, and the loop
- * is not spent on saying no. Refusals name one to four seconds in turn, so that those refused do not come back together.
+ * Refusals leave at a pace, so that the loop is not spent on saying no: 8,000 connections that came back at once kept it so
+ * busy that new ones, of sensors that felt an earthquake, waited for more than ten seconds to be taken. A client that
+ * heeds no `Retry-After` is slowed down with it. They name one to four seconds in turn, so that not all come back together.
  */
 import type { Refusal } from '@tocsin/protocol/errors';
 import type { Draft, Stage } from './stage.ts';
 
-/** The longest that an envelope should be on its way under load, ms. Unloaded it is 3 ms, at full load 30 to 100. */
+/** The longest that an envelope should be on its way, ms. Unloaded it is 3 ms, at full load 30 to 200. */
 export const TARGET_MS = 500;
-/** How much longer what may raise an alarm may queue. */
-const ALARMS_TIMES = 4;
+/**
+ * What may wait under overload, ms of work. Short, because all of it is worked off in one turn of the loop, and libuv takes one
+ * new connection a turn: with half a second's worth turns took 300 ms, and a sensor that had to connect was left out.
+ */
+const QUEUE_MS = 150;
+/** The same for what may raise an alarm. */
+const ALARMS_QUEUE_MS = 2000;
 const INTERVAL_MS = 200;
 /** Fewer say nothing about a queue. */
 const LEAST_DONE = 20;
 /** Until the measure says anything, so many may be on their way: two seconds' worth here. */
 const UNMEASURED_LIMIT = 10_000;
 /** So many on their way are no overload whatever the measure says: about one commit's worth. */
-const LEAST_LIMIT = 512;
+const LEAST_LIMIT = 256;
 /** Weight of the newest interval in what the process can do. */
 const NEWEST = 0.3;
-const REFUSAL_DELAY_MS = 1000;
+/** Some 80 µs of the loop each. */
+const REFUSALS_PER_SECOND = 2000;
+/** No refusal waits longer, ms: an answer must come within 5 s. */
+const MOST_DELAY_MS = 4000;
 /** Refusals that wait at most; more are told at once. */
 const MOST_DELAYED = 20_000;
 const RETRY_SECONDS = 4;
@@ -59,6 +69,8 @@ export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder 
   let interval: Interval = { from: monotonic(), done: 0, least: Infinity, refused: 0 };
   let inFlight = 0;
   let delayed = 0;
+  /** When the newest refusal leaves. */
+  let lastLeaves = 0;
   let turn = 0;
   /** Envelopes a second that the process can do; null: not overloaded. */
   let capacity: number | null = null;
@@ -70,10 +82,11 @@ export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder 
     interval = { from: now, done: 0, least: Infinity, refused: 0 };
   };
   const mayPass = (draft: Draft): boolean => {
-    const share = capacity === null ? UNMEASURED_LIMIT : Math.max(LEAST_LIMIT, (capacity * TARGET_MS) / 1000);
-    return inFlight < (draft.device?.profile === 'seismic' ? ALARMS_TIMES * share : share);
+    const alarms = draft.device?.profile === 'seismic';
+    if (capacity === null) return inFlight < (alarms ? 2 * UNMEASURED_LIMIT : UNMEASURED_LIMIT);
+    return inFlight < Math.max(LEAST_LIMIT, (capacity * (alarms ? ALARMS_QUEUE_MS : QUEUE_MS)) / 1000);
   };
-  const refuse = (): Refusal | Promise<Refusal> => {
+  const refuse = (now: number): Refusal | Promise<Refusal> => {
     interval.refused += 1;
     shed();
     turn = (turn + 1) % RETRY_SECONDS;
@@ -83,19 +96,22 @@ export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder 
       retryAfterMs: (turn + 1) * 1000,
     };
     if (delayed >= MOST_DELAYED) return refusal;
+    lastLeaves = Math.min(now + MOST_DELAY_MS, Math.max(now, lastLeaves + 1000 / REFUSALS_PER_SECOND));
+    const delay = lastLeaves - now;
+    if (delay < 1) return refusal;
     delayed += 1;
     return new Promise((resolve) => {
       later(() => {
         delayed -= 1;
         resolve(refusal);
-      }, REFUSAL_DELAY_MS);
+      }, delay);
     });
   };
   return {
     stage: (draft) => {
       const now = monotonic();
       look(now);
-      if (!mayPass(draft)) return refuse();
+      if (!mayPass(draft)) return refuse(now);
       inFlight += 1;
       draft.admittedAt = now;
       return null;
