@@ -12,6 +12,8 @@ import type { Load, LoadReport } from './generator.ts';
 export interface BenchServer {
   readonly server: ServerProcess;
   readonly port: number;
+  /** Where the private database is. */
+  readonly dataDir: string;
   readonly token: string;
   stop(): Promise<void>;
 }
@@ -34,6 +36,7 @@ export async function startBenchServer(environment: Readonly<Record<string, stri
   return {
     server,
     port,
+    dataDir: join(folder, 'data'),
     token,
     stop: async () => {
       server.child.kill('SIGTERM');

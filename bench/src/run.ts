@@ -6,6 +6,7 @@ import { benchFleet } from './fleet.ts';
 import { benchIngest } from './ingest.ts';
 import { benchLive } from './live.ts';
 import { benchLog } from './log.ts';
+import { benchMemory } from './memory.ts';
 import { benchOverload } from './overload.ts';
 import { benchPersist } from './persist.ts';
 import { drawPicture } from './picture.ts';
@@ -16,6 +17,7 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   ingest: benchIngest,
   fleet: benchFleet,
   overload: benchOverload,
+  memory: benchMemory,
   persist: benchPersist,
   alert: benchAlert,
   log: benchLog,
