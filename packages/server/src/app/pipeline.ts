@@ -225,9 +225,9 @@ function createEnvelopeIngest(
   };
 }
 
-/** Tells workers of every process that these partitions have grown; whoever misses it looks twice a second. */
-function hintWorkers({ bus }: Ground, partitions: Iterable<number>): void {
-  bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions].join(' ')).catch(() => undefined);
+/** Tells workers of every process that these partitions have grown, and by whom; whoever misses it looks twice a second. */
+function hintWorkers({ bus, instance }: Ground, partitions: Iterable<number>): void {
+  bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions, instance].join(' ')).catch(() => undefined);
 }
 
 interface WorkerParts {
@@ -267,6 +267,9 @@ function startRowWorker(ground: Ground, parts: WorkerParts): Worker {
       lost: (partition) => logger.debug({ partition }, 'partition given up'),
     },
   });
-  void bus.pubsub.subscribe(PARTITION_HINT_TOPIC, (payload) => worker.wake(payload.split(' ').map(Number)));
+  void bus.pubsub.subscribe(PARTITION_HINT_TOPIC, (payload) => {
+    const words = payload.split(' ');
+    worker.wake(words.map(Number), words.at(-1) === ground.instance);
+  });
   return worker;
 }

@@ -5,8 +5,8 @@ import { createShedder, nextCapacity, type Shedder, TARGET_MS } from './shed.ts'
 import { type Draft, newDraft } from './stage.ts';
 
 let now = 0;
-const draft = (profile: 'seismic' | 'host' = 'host'): Draft => {
-  const made = newDraft('http', 'envelope', { traceparent: null, apiKey: 'k', body: '' }, 0);
+const draft = (profile: 'seismic' | 'host' = 'host', body = ''): Draft => {
+  const made = newDraft('http', 'envelope', { traceparent: null, apiKey: 'k', body }, 0);
   made.device = { profile } as Draft['device'];
   return made;
 };
@@ -113,6 +113,48 @@ describe('load shedding', () => {
       self.pass(10);
     }
     expect(self.arrive(2000)).toBe(2000);
+  });
+
+  test('overload does not outlast a pause: hosts that all speak once a minute and never repeat are not refused again', () => {
+    const self = row(5000);
+    for (let i = 0; i < 305; i += 1) {
+      self.arrive(500);
+      self.pass(10);
+    }
+    // All that waits ends within the interval, and nobody comes who could end it.
+    for (const one of self.waiting.splice(0)) self.shedder.finished(one, true);
+    now += 60_000;
+    expect(self.arrive(1000)).toBe(1000);
+  });
+
+  test('after a store that stood still, hosts do not take the places of seismic envelopes', () => {
+    const self = row(5000);
+    for (let i = 0; i < 300; i += 1) {
+      self.arrive(500);
+      self.pass(10);
+    }
+    for (const one of self.waiting.splice(0)) self.shedder.finished(one, false);
+    for (let i = 0; i < 1000; i += 1) {
+      for (let n = 0; n < 50; n += 1) void self.shedder.stage(draft());
+      now += 10;
+    }
+    expect(self.shedder.stage(draft())).not.toBeNull();
+    expect(self.arrive(500, 'seismic')).toBe(500);
+  });
+
+  test('large envelopes do not wait for their refusal beyond a bound of bytes', () => {
+    const self = row(5000);
+    for (let i = 0; i < 300; i += 1) {
+      self.arrive(500);
+      self.pass(10);
+    }
+    now += 4100;
+    self.pass(0);
+    self.arrive(12_000);
+    const large = 'x'.repeat(262_144);
+    const answers = Array.from({ length: 100 }, () => self.shedder.stage(draft('host', large)));
+    expect(answers.filter((answer) => answer instanceof Promise).length).toBe(64);
+    expect(answers).not.toContain(null);
   });
 
   test('refusals leave at a pace of 2,000 a second, none later than four seconds, and name one to four seconds in turn', async () => {

@@ -6,7 +6,7 @@
  * RFC 8289 section 4: the least wait tells a standing queue from a burst). What got through meanwhile is then what the
  * process can do, and from it follows how much may be on its way (Little's law): {@link QUEUE_MS} worth for envelopes of
  * hosts and phones, {@link ALARMS_QUEUE_MS} worth for seismic ones. It ends with the first interval in which nothing had to
- * be refused.
+ * be refused, and when nobody came for {@link IDLE_MS} and nothing is on its way.
  *
  * Refusals leave at a pace, so that the loop is not spent on saying no: 8,000 connections that came back at once kept it so
  * busy that new ones, of sensors that felt an earthquake, waited for more than ten seconds to be taken. A client that
@@ -31,14 +31,22 @@ const LEAST_DONE = 20;
 const UNMEASURED_LIMIT = 10_000;
 /** So many on their way are no overload whatever the measure says: about one commit's worth. */
 const LEAST_LIMIT = 256;
+/** So many of what may raise an alarm are none either, whatever hosts have on their way: after a store stood still the measure is near zero. */
+const LEAST_ALARMS = 1024;
+/** So long without a call and with nothing on its way, there is no queue, whatever the last interval saw. */
+const IDLE_MS = 1000;
 /** Weight of the newest interval in what the process can do. */
 const NEWEST = 0.3;
 /** Some 80 µs of the loop each. */
 const REFUSALS_PER_SECOND = 2000;
 /** No refusal waits longer, ms: an answer must come within 5 s. */
 const MOST_DELAY_MS = 4000;
-/** Refusals that wait at most; more are told at once. */
+/**
+ * Refusals that wait at most, and characters of their envelopes; more are told at once. They still count in what ingest takes
+ * in all (25,000, 96 MiB): large envelopes that wait for their refusal must not close the door to alarms.
+ */
 const MOST_DELAYED = 20_000;
+const MOST_DELAYED_BYTES = 16_777_216;
 const RETRY_SECONDS = 4;
 
 /** The stage, and what tells it how the others fare. */
@@ -68,7 +76,9 @@ interface Interval {
 export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder {
   let interval: Interval = { from: monotonic(), done: 0, least: Infinity, refused: 0 };
   let inFlight = 0;
+  let alarmsInFlight = 0;
   let delayed = 0;
+  let delayedBytes = 0;
   /** When the newest refusal leaves. */
   let lastLeaves = 0;
   let turn = 0;
@@ -78,15 +88,17 @@ export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder 
   const look = (now: number): void => {
     const seconds = (now - interval.from) / 1000;
     if (seconds * 1000 < INTERVAL_MS) return;
-    capacity = nextCapacity(capacity, interval, seconds);
+    const idle = inFlight === 0 && seconds * 1000 >= IDLE_MS;
+    capacity = idle ? null : nextCapacity(capacity, interval, seconds);
     interval = { from: now, done: 0, least: Infinity, refused: 0 };
   };
   const mayPass = (draft: Draft): boolean => {
-    const alarms = draft.device?.profile === 'seismic';
+    const alarms = mayAlarm(draft);
     if (capacity === null) return inFlight < (alarms ? 2 * UNMEASURED_LIMIT : UNMEASURED_LIMIT);
+    if (alarms && alarmsInFlight < LEAST_ALARMS) return true;
     return inFlight < Math.max(LEAST_LIMIT, (capacity * (alarms ? ALARMS_QUEUE_MS : QUEUE_MS)) / 1000);
   };
-  const refuse = (now: number): Refusal | Promise<Refusal> => {
+  const refuse = (now: number, bytes: number): Refusal | Promise<Refusal> => {
     interval.refused += 1;
     shed();
     turn = (turn + 1) % RETRY_SECONDS;
@@ -95,14 +107,16 @@ export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder 
       detail: 'Overloaded; nothing was accepted',
       retryAfterMs: (turn + 1) * 1000,
     };
-    if (delayed >= MOST_DELAYED) return refusal;
+    if (delayed >= MOST_DELAYED || delayedBytes + bytes > MOST_DELAYED_BYTES) return refusal;
     lastLeaves = Math.min(now + MOST_DELAY_MS, Math.max(now, lastLeaves + 1000 / REFUSALS_PER_SECOND));
     const delay = lastLeaves - now;
     if (delay < 1) return refusal;
     delayed += 1;
+    delayedBytes += bytes;
     return new Promise((resolve) => {
       later(() => {
         delayed -= 1;
+        delayedBytes -= bytes;
         resolve(refusal);
       }, delay);
     });
@@ -111,14 +125,17 @@ export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder 
     stage: (draft) => {
       const now = monotonic();
       look(now);
-      if (!mayPass(draft)) return refuse(now);
+      if (!mayPass(draft)) return refuse(now, draft.body.length);
       inFlight += 1;
+      if (mayAlarm(draft)) alarmsInFlight += 1;
       draft.admittedAt = now;
       return null;
     },
-    finished: ({ admittedAt }, through) => {
+    finished: (draft, through) => {
+      const { admittedAt } = draft;
       if (admittedAt === null) return;
       inFlight -= 1;
+      if (mayAlarm(draft)) alarmsInFlight -= 1;
       const now = monotonic();
       if (through) {
         interval.done += 1;
@@ -127,6 +144,10 @@ export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder 
       look(now);
     },
   };
+}
+
+function mayAlarm({ device }: Draft): boolean {
+  return device?.profile === 'seismic';
 }
 
 /** What the process can do a second after an interval, or null when it is not overloaded. Pure. */

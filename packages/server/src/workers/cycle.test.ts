@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Reading } from '@tocsin/protocol/envelope';
 import type { LogRecord } from '../store/ports/log.ts';
 import { cycle, type CycleLoop } from './cycle.ts';
-import { newOwned, BATCH_RECORDS } from './partition-state.ts';
+import { newOwned, BATCH_RECORDS, type Owned } from './partition-state.ts';
 import type { WorkerOptions } from './worker-options.ts';
 
 const NOW = 1_000_000;
@@ -13,9 +13,15 @@ function record(partition: number, offset: number, receivedAt: number): LogRecor
 }
 
 /** One cycle of two partitions over what a read gives; answers their positions and whether more is due. */
-async function once(read: readonly LogRecord[], partitions: readonly [number, number]): Promise<unknown> {
+async function once(
+  read: readonly LogRecord[],
+  partitions: readonly [number, number],
+  known: Partial<Owned> = {},
+): Promise<unknown> {
   const owned = new Map(
-    partitions.map((partition) => [partition, newOwned({ partition, fence: 1, position: 0 })] as const),
+    partitions.map(
+      (partition) => [partition, { ...newOwned({ partition, fence: 1, position: 0 }), ...known }] as const,
+    ),
   );
   const options: Pick<WorkerOptions<never>, 'log' | 'store' | 'meaning' | 'complete' | 'now' | 'events'> = {
     log: { partitions: 16, read: async () => [...read] } as Partial<
@@ -57,6 +63,20 @@ describe('a cycle', () => {
     expect(await once([...flood(0), record(1, 1, 500_000)], [0, 1])).toEqual([
       [0, BATCH_RECORDS, true],
       [1, 0, true],
+    ]);
+  });
+
+  test('behind what is remembered the store is asked only when others may have appended, until it was', async () => {
+    const mine = { ...record(0, 1, NOW), epoch: 'e' };
+    const other = { ...record(1, 1, NOW), epoch: 'e' };
+    // Just taken: others may have appended.
+    expect(await once([mine, other], [0, 1])).toEqual([
+      [0, 1, true],
+      [1, 1, true],
+    ]);
+    expect(await once([mine, other], [0, 1], { beyond: false })).toEqual([
+      [0, 1, false],
+      [1, 1, false],
     ]);
   });
 

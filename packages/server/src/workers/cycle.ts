@@ -41,6 +41,7 @@ export async function reread({ log }: Pick<WorkerOptions<unknown>, 'log'>, chose
   for (const own of chosen) {
     own.states = null;
     own.due = true;
+    own.beyond = true;
   }
   const states = await log.state();
   for (const own of chosen) {
@@ -91,7 +92,8 @@ function byPartition(records: readonly LogRecord[]): ReadonlyMap<number, LogReco
 
 /**
  * Whether a partition must be looked at again without a hint: what is held back now must not wait for the next poll, and
- * behind what was read from the store there may be more. What comes after records that are remembered is hinted at.
+ * behind what was read from the store there may be more. What this process appends after records that it remembers is
+ * hinted at; whether others appended behind them, `Owned.beyond` says.
  */
 function mayHaveMore(read: readonly LogRecord[], mine: readonly LogRecord[], limit: number, maxBytes: number): boolean {
   if (read.length === 0) return false;
@@ -105,9 +107,11 @@ export async function cycle<Message>(
   chosen: readonly Owned[],
 ): Promise<void> {
   const { log } = options;
+  for (const own of chosen) own.states ??= await loadStates(options, own.lease.partition);
+  const beyond = new Set(chosen.filter((own) => own.beyond));
   for (const own of chosen) {
-    own.states ??= await loadStates(options, own.lease.partition);
     own.due = false;
+    own.beyond = false;
   }
   const limit = Math.min(...chosen.map((own) => own.limit));
   const bytes = Math.min(BATCH_BYTES, Math.ceil(CYCLE_BYTES / chosen.length));
@@ -121,7 +125,13 @@ export async function cycle<Message>(
   const shares = chosen.flatMap((own): Share[] => {
     const { partition } = own.lease;
     const mine = paced.get(partition) ?? [];
-    if (mayHaveMore(all.get(partition) ?? [], mine, limit, bytes)) own.due = true;
+    const found = all.get(partition) ?? [];
+    if (mayHaveMore(found, mine, limit, bytes)) own.due = true;
+    // Memory answered, so the hint at others' records stands.
+    if (beyond.has(own) && found[0]?.epoch !== undefined) {
+      own.due = true;
+      own.beyond = true;
+    }
     const [first] = mine;
     if (first === undefined) return [];
     const outcome = decide(options.meaning, own, mine);

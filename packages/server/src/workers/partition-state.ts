@@ -11,6 +11,11 @@ export interface Owned {
   states: States | null;
   /** True when there may be records to work off. */
   due: boolean;
+  /**
+   * True when there may be records that this process did not append: what it remembers ends before them, so the store has
+   * to be asked once more behind it.
+   */
+  beyond: boolean;
   /** Records of a batch at most: one while batches are taken apart to find the record that they fail for. */
   limit: number;
   /** Batches of one still to go before the limit is lifted again. */
@@ -25,7 +30,7 @@ const MOST_FAILURES = 3;
 
 /** A partition that was just taken. */
 export function newOwned(lease: Lease): Owned {
-  return { lease, states: null, due: true, limit: BATCH_RECORDS, apart: 0, failures: 0 };
+  return { lease, states: null, due: true, beyond: true, limit: BATCH_RECORDS, apart: 0, failures: 0 };
 }
 
 /** Notes that a batch was committed up to `position`. */

@@ -19,8 +19,8 @@ import type { WorkerOptions } from './worker-options.ts';
 
 /** A running worker. */
 export interface Worker {
-  /** Hint that these partitions have grown. */
-  wake(partitions: Iterable<number>): void;
+  /** Hint that these partitions have grown; `ours`: by what this process appended through the same log, and nothing else. */
+  wake(partitions: Iterable<number>, ours?: boolean): void;
   /** Resolves once everything that is in the log now has been worked off, findings included. */
   caughtUp(signal: AbortSignal): Promise<void>;
   /** Ends after the batches under way; gives the leases up. */
@@ -55,11 +55,12 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
   const { owned, lose, take } = ownership;
   let stopping = false;
 
-  const wake = (partitions: Iterable<number>): void => {
+  const wake = (partitions: Iterable<number>, ours = false): void => {
     for (const partition of partitions) {
       const own = owned.get(partition);
       if (own === undefined) continue;
       own.due = true;
+      if (!ours) own.beyond = true;
       lanes.find((lane) => lane.partitions.includes(partition))?.signal.raise();
     }
   };
