@@ -169,7 +169,7 @@ async function deliver(ports: CourierPorts, counts: Counts, entry: Waiting): Pro
   } catch {
     // The disk: what was to be read, or to be kept as a dead letter, stays queued.
     const now = time.monotonic();
-    pace.failed({ action: 'back-off', reason: 'folder-unusable' }, { now, sentAt: now, retryAfterMs: null });
+    pace.failed({ action: 'wait', reason: 'folder-unusable' }, { now, sentAt: now, retryAfterMs: null });
     putOff(ports, entry, now);
   }
 }
@@ -199,13 +199,12 @@ async function conclude(ports: CourierPorts, counts: Counts, entry: Waiting, rep
       pace.delivered(now);
       return;
     }
-    case 'back-off':
+    case 'wait':
       pace.failed(verdict, { now, sentAt, retryAfterMs });
       if (verdict.own) putOff(ports, entry, now);
       else outbox.giveBack(entry, 0);
       return;
-    case 'sign-again':
-    case 'wait':
+    case 'resign':
     case 'hold':
       pace.failed(verdict, { now, sentAt, retryAfterMs });
       outbox.giveBack(entry, 0);
@@ -224,7 +223,7 @@ async function tryToSend(ports: CourierPorts, id: string, report: Report): Promi
     const answer: Answer = await sender.send(sealed, id).catch(() => ({ kind: 'failed', reason: 'connection-lost' }));
     if (answer.kind === 'answered' && answer.sample !== null) clock.learn(answer.sample);
     const verdict = judge(answer);
-    if (verdict.action !== 'sign-again' || again >= SIGN_AGAIN_MOST) return { answer, verdict, sentAt };
+    if (verdict.action !== 'resign' || again >= SIGN_AGAIN_MOST) return { answer, verdict, sentAt };
   }
 }
 
