@@ -41,6 +41,8 @@ export interface CourierCounts {
 
 /** Running delivery. */
 export interface Courier {
+  /** Resolves once the server has told its time, or the first question for it has failed. */
+  readonly timeAsked: Promise<void>;
   /** Something may be there to send. */
   wake(): void;
   state(): DeviceState;
@@ -113,9 +115,10 @@ export function startCourier(ports: CourierPorts): Courier {
     show();
     for (const waiter of waiters) waiter();
   };
-  const forgetClock = keepTime(ports);
+  const { asked: timeAsked, end: forgetClock } = keepTime(ports);
   pump();
   return {
+    timeAsked,
     wake: pump,
     state,
     counts: () => ({ ...counts }),
@@ -256,8 +259,8 @@ function putOff({ outbox, pace }: CourierPorts, entry: Waiting, now: number): vo
   outbox.giveBack(entry, Math.max(now + pace.putOffMs(entry.attempts), (pace.pause()?.until ?? 0) + 1));
 }
 
-/** Asks for the time at once, and again when no answer has told it for long. Answers how to end it. */
-function keepTime({ clock, sender, time }: CourierPorts): () => void {
+/** Asks for the time at once, and again when no answer has told it for long; `asked`: see {@link Courier}. */
+function keepTime({ clock, sender, time }: CourierPorts): { readonly asked: Promise<void>; readonly end: () => void } {
   let ended = false;
   let forget: () => void = () => undefined;
   const ask = async (): Promise<void> => {
@@ -266,10 +269,12 @@ function keepTime({ clock, sender, time }: CourierPorts): () => void {
     if (sample !== null) clock.learn(sample);
     forget = time.after(ASK_TIME_MS, () => void ask());
   };
-  void ask();
-  return () => {
-    ended = true;
-    forget();
+  return {
+    asked: ask(),
+    end: () => {
+      ended = true;
+      forget();
+    },
   };
 }
 
