@@ -97,9 +97,9 @@ function limitTable(): string {
 }
 
 function verdictTable(): string {
-  const rows = verdictRows().map(({ answer, action, reason }) => [
+  const rows = verdictRows().map(({ answer, action, own, reason }) => [
     answer,
-    action.replaceAll('-', ' '),
+    own ? `\`${action}\`, others first` : `\`${action}\``,
     `\`${reason}\``,
   ]);
   return markdownTable(['answer', 'verdict', 'reason'], rows);

@@ -41,6 +41,8 @@ export interface CourierCounts {
 
 /** Running delivery. */
 export interface Courier {
+  /** Resolves once the server has told its time, or the first question for it has failed. */
+  readonly timeAsked: Promise<void>;
   /** Something may be there to send. */
   wake(): void;
   state(): DeviceState;
@@ -113,9 +115,10 @@ export function startCourier(ports: CourierPorts): Courier {
     show();
     for (const waiter of waiters) waiter();
   };
-  const forgetClock = keepTime(ports);
+  const { asked: timeAsked, end: forgetClock } = keepTime(ports);
   pump();
   return {
+    timeAsked,
     wake: pump,
     state,
     counts: () => ({ ...counts }),
@@ -169,7 +172,7 @@ async function deliver(ports: CourierPorts, counts: Counts, entry: Waiting): Pro
   } catch {
     // The disk: what was to be read, or to be kept as a dead letter, stays queued.
     const now = time.monotonic();
-    pace.failed({ action: 'back-off', reason: 'folder-unusable' }, { now, sentAt: now, retryAfterMs: null });
+    pace.failed({ action: 'wait', reason: 'folder-unusable' }, { now, sentAt: now, retryAfterMs: null });
     putOff(ports, entry, now);
   }
 }
@@ -199,13 +202,12 @@ async function conclude(ports: CourierPorts, counts: Counts, entry: Waiting, rep
       pace.delivered(now);
       return;
     }
-    case 'back-off':
+    case 'wait':
       pace.failed(verdict, { now, sentAt, retryAfterMs });
       if (verdict.own) putOff(ports, entry, now);
       else outbox.giveBack(entry, 0);
       return;
-    case 'sign-again':
-    case 'wait':
+    case 'resign':
     case 'hold':
       pace.failed(verdict, { now, sentAt, retryAfterMs });
       outbox.giveBack(entry, 0);
@@ -224,7 +226,7 @@ async function tryToSend(ports: CourierPorts, id: string, report: Report): Promi
     const answer: Answer = await sender.send(sealed, id).catch(() => ({ kind: 'failed', reason: 'connection-lost' }));
     if (answer.kind === 'answered' && answer.sample !== null) clock.learn(answer.sample);
     const verdict = judge(answer);
-    if (verdict.action !== 'sign-again' || again >= SIGN_AGAIN_MOST) return { answer, verdict, sentAt };
+    if (verdict.action !== 'resign' || again >= SIGN_AGAIN_MOST) return { answer, verdict, sentAt };
   }
 }
 
@@ -257,8 +259,8 @@ function putOff({ outbox, pace }: CourierPorts, entry: Waiting, now: number): vo
   outbox.giveBack(entry, Math.max(now + pace.putOffMs(entry.attempts), (pace.pause()?.until ?? 0) + 1));
 }
 
-/** Asks for the time at once, and again when no answer has told it for long. Answers how to end it. */
-function keepTime({ clock, sender, time }: CourierPorts): () => void {
+/** Asks for the time at once, and again when no answer has told it for long; `asked`: see {@link Courier}. */
+function keepTime({ clock, sender, time }: CourierPorts): { readonly asked: Promise<void>; readonly end: () => void } {
   let ended = false;
   let forget: () => void = () => undefined;
   const ask = async (): Promise<void> => {
@@ -267,10 +269,12 @@ function keepTime({ clock, sender, time }: CourierPorts): () => void {
     if (sample !== null) clock.learn(sample);
     forget = time.after(ASK_TIME_MS, () => void ask());
   };
-  void ask();
-  return () => {
-    ended = true;
-    forget();
+  return {
+    asked: ask(),
+    end: () => {
+      ended = true;
+      forget();
+    },
   };
 }
 

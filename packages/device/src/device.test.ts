@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { TimeSample } from './clock.ts';
 import { type Device, type DeviceOptions, openDevice } from './device.ts';
 import type { DeviceState } from './device-state.ts';
 import { createFakeTime, type FakeTime } from './fake-time.suite.ts';
@@ -250,6 +251,76 @@ describe('a wrong clock', () => {
     expect(await stateOf(device, 'waiting')).toMatchObject({ reason: 'envelope-future' });
     expect(server.arrived).toHaveLength(3);
     expect(device.status()).toMatchObject({ queued: 1, deadLetters: 0 });
+  });
+});
+
+describe('a reading without a time', () => {
+  const untimed = { value: 1 };
+  let tell: (sample: TimeSample | null) => void = () => undefined;
+  let sent: { readonly readings: readonly object[] }[] = [];
+  /** Says the time when the test does. */
+  const asked = (): Sender => {
+    sent = [];
+    return {
+      send: async (sealed) => {
+        sent.push(JSON.parse(Buffer.from(sealed.split('.')[1] ?? '', 'base64url').toString()));
+        return { kind: 'acknowledged' };
+      },
+      askTime: () => new Promise((resolve) => (tell = resolve)),
+      close: async () => tell(null),
+    };
+  };
+  const sample = (): TimeSample => ({ date: START, sentAt: time.monotonic(), receivedAt: time.monotonic() });
+
+  it('waits for the first word of the time, then has that of its report, as it was then', async () => {
+    time = createFakeTime(START + 3_600_000);
+    const device = await open({ sender: asked() });
+    const mine = { value: 1 };
+    const report = device.report([mine, { at: 5, value: 2 }]);
+    mine.value = 9;
+    time.advance(2000);
+    tell(sample());
+    await report;
+    expect(await device.flush(10_000)).toBe(true);
+    const at = START + 625 - 2000;
+    expect(sent.map(({ readings }) => readings)).toEqual([
+      [
+        { value: 1, at },
+        { at: 5, value: 2 },
+      ],
+    ]);
+  });
+
+  it('has the corrected time at once when that is known', async () => {
+    time = createFakeTime(START + 3_600_000);
+    const device = await open({ sender: asked() });
+    tell(sample());
+    await quiet();
+    await device.report([untimed]);
+    await device.flush(10_000);
+    expect(sent).toMatchObject([{ readings: [{ value: 1, at: START + 625 }] }]);
+  });
+
+  it("has the machine's time when nobody tells another, at the end of `requestMs` or of the device", async () => {
+    const device = await open({ sender: asked(), requestMs: 5000 });
+    const first = device.report([untimed]);
+    await quiet();
+    expect(device.status().queued).toBe(0);
+    time.advance(5000);
+    await first;
+    await device.flush(10_000);
+    expect(sent).toMatchObject([{ readings: [{ at: START }] }]);
+    const second = device.report([untimed]);
+    await device.close();
+    expect(await second).toHaveLength(1);
+  });
+
+  it('does not hold up the readings that have one, and is refused before it waits', async () => {
+    const device = await open({ sender: asked() });
+    await device.report([{ at: START, value: 1 }]);
+    await expect(device.report([{ value: Number.NaN }])).rejects.toMatchObject({ code: 'reading-invalid' });
+    const packet = { rate: 100, x: [1], y: [1], z: [1] };
+    await expect(device.report([packet])).rejects.toMatchObject({ code: 'reading-invalid' });
   });
 });
 

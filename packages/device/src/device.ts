@@ -12,7 +12,7 @@ import { join, resolve } from 'node:path';
 import { isProfileName, type ProfileName } from '@tocsin/protocol/envelope';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
 import { signChallenge } from './challenge.ts';
-import { createClock, type KnownOffset } from './clock.ts';
+import { createClock, type DeviceClock, type KnownOffset } from './clock.ts';
 import { type CourierCounts, startCourier } from './courier.ts';
 import { createOnce } from './create-once.ts';
 import { keepDeadLetter } from './dead-letters.ts';
@@ -26,8 +26,9 @@ import { loadOrCreateKey, publicKeyHex, publicKeyPem } from './key.ts';
 import { openOutbox } from './outbox.ts';
 import { createPace } from './pace.ts';
 import type { Sender } from './sender.ts';
-import { readingsRoom, splitReadings } from './split.ts';
-import { systemTime, type TimeSource } from './time-source.ts';
+import { type Part, readingsRoom, splitReadings } from './split.ts';
+import { stampReadings, untimedPlaces } from './stamp.ts';
+import { systemTime, type TimeSource, within } from './time-source.ts';
 import { readTuning, type Tuning } from './tuning.ts';
 
 /** What a device is opened with: who it is, where it keeps things, and a server with an API key or a sender. */
@@ -76,8 +77,9 @@ export interface Device {
   now(): number;
   /**
    * Queues readings, as few envelopes as they fit in; resolves with the ids once they are on the disk. `urgent` ones go
-   * first and are dropped last; by default those with a trigger of a seismic sensor. When it rejects, nothing of the
-   * report will be sent.
+   * first and are dropped last; by default those with a trigger of a seismic sensor. Readings without `at` get the time of
+   * this call; before the first answer of the server that may take `requestMs`. When it rejects, nothing of the report
+   * will be sent.
    */
   report(readings: readonly object[], options?: { readonly urgent?: boolean }): Promise<string[]>;
   /** Resolves with true once nothing waits, with false when `timeoutMs` is over before. */
@@ -157,6 +159,9 @@ async function openIn(folder: string, options: Chosen, tuning: Tuning, lock: Fol
     await outbox.close().catch(() => undefined);
     await lock.release();
   });
+  const timeTold = (): Promise<void> =>
+    within(time, tuning.requestMs, Promise.race([courier.timeAsked, closing.begun]));
+  const write = createWriter({ profile, room, clock, time, timeTold });
   return {
     id,
     publicKeyPem: publicKeyPem(key),
@@ -164,7 +169,9 @@ async function openIn(folder: string, options: Chosen, tuning: Tuning, lock: Fol
     now: () => clock.now(),
     report: (readings, { urgent = hasTrigger(profile, readings) } = {}) =>
       closing.during(async () => {
-        const parts = splitReadings(readings, room);
+        const written = write(readings);
+        // What needs no time is put at once, in the order of the calls.
+        const parts = Array.isArray(written) ? written : await written;
         const reports = parts.map((part) => ({ profile, urgent, ...part }));
         const ids = await outbox.put(reports, clock.now());
         courier.wake();
@@ -183,6 +190,35 @@ async function openIn(folder: string, options: Chosen, tuning: Tuning, lock: Fol
     on,
     signChallenge: (nonce) => signChallenge(key, id, nonce),
     close: closing.close,
+  };
+}
+
+type Writer = (readings: readonly object[]) => Part[] | Promise<Part[]>;
+
+interface WriterPorts {
+  readonly profile: ProfileName;
+  readonly room: number;
+  readonly clock: DeviceClock;
+  readonly time: TimeSource;
+  /** Resolves once the server has told its time, or will not for now. */
+  readonly timeTold: () => Promise<void>;
+}
+
+/**
+ * Writes reports down, readings without a time with the moment of the call. The texts are made before anything is awaited:
+ * the app may use its objects again, and what is no report is refused at once.
+ */
+function createWriter({ profile, room, clock, time, timeTold }: WriterPorts): Writer {
+  return (readings) => {
+    const untimed = untimedPlaces(readings);
+    const parts = splitReadings(stampReadings(profile, readings, untimed, clock.now()), room);
+    if (untimed.size === 0 || clock.offset() !== null) return parts;
+    const calledAt = time.monotonic();
+    return timeTold().then(() => {
+      const at = Math.round(clock.now() - (time.monotonic() - calledAt));
+      const written = parts.flatMap((part) => JSON.parse(part.readings) as object[]);
+      return splitReadings(stampReadings(profile, written, untimed, at), room);
+    });
   };
 }
 
@@ -218,6 +254,8 @@ function createKeeper(folder: string): (letter: Parameters<typeof keepDeadLetter
 }
 
 interface Closing {
+  /** Resolves when closing begins. */
+  readonly begun: Promise<void>;
   /** Runs work unless closing has begun; closing waits for it. Rejects with `closed`. */
   during<Result>(work: () => Promise<Result>): Promise<Result>;
   close(): Promise<void>;
@@ -226,7 +264,12 @@ interface Closing {
 function createClosing(end: () => Promise<void>): Closing {
   const running = new Set<Promise<unknown>>();
   let closed: Promise<void> | null = null;
+  let begin: () => void = () => undefined;
+  const begun = new Promise<void>((done) => {
+    begin = done;
+  });
   return {
+    begun,
     during: async (work) => {
       if (closed !== null) throw new DeviceError('closed', 'the device was closed');
       const run = work();
@@ -238,6 +281,7 @@ function createClosing(end: () => Promise<void>): Closing {
       }
     },
     close: () => {
+      begin();
       closed ??= Promise.allSettled(running).then(end);
       return closed;
     },

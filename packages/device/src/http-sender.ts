@@ -66,7 +66,6 @@ export function createHttpSender(options: HttpSenderOptions): Sender {
           headers: { ...headers, 'content-length': length },
         }),
         id,
-        time.wall(),
       );
     },
     askTime: async () => {
@@ -87,8 +86,8 @@ export function sampleOf(outcome: Exchanged): TimeSample | null {
   return date === null ? null : { date, sentAt: outcome.sentAt, receivedAt: outcome.receivedAt };
 }
 
-/** What the server said about the envelope `id`. `wall`: the machine's Unix ms, where the answer has no date. */
-function readAnswer(outcome: Exchanged, id: string, wall: number): Answer {
+/** What the server said about the envelope `id`. */
+export function readAnswer(outcome: Exchanged, id: string): Answer {
   if (!outcome.ok) return { kind: 'failed', reason: outcome.reason };
   const { status, headers, text } = outcome;
   const body = parseObject(text);
@@ -100,7 +99,7 @@ function readAnswer(outcome: Exchanged, id: string, wall: number): Answer {
     named: status === 202 && body['id'] === id,
     detail: typeof body['detail'] === 'string' ? body['detail'].slice(0, TEXT_MOST) : '',
     errors: readErrors(body['errors']),
-    retryAfterMs: readRetryAfter(headers['retry-after'], sample?.date ?? wall),
+    retryAfterMs: readRetryAfter(headers['retry-after'], sample?.date ?? null),
     sample,
   };
 }

@@ -10,7 +10,7 @@ describe('the pace', () => {
   it('is the whole window until something fails, then one at a time until one is delivered', () => {
     const pace = middle();
     expect(pace.window(0)).toBe(8);
-    pace.failed({ action: 'back-off', reason: 'timeout' }, { now: 0, sentAt: 0, ...none });
+    pace.failed({ action: 'wait', reason: 'timeout' }, { now: 0, sentAt: 0, ...none });
     expect(pace.pause()).toEqual({ until: 550, reason: 'timeout', refused: false });
     expect(pace.window(549)).toBe(0);
     expect(pace.window(550)).toBe(1);
@@ -24,21 +24,21 @@ describe('the pace', () => {
     const waits = [];
     let now = 0;
     for (let failure = 0; failure < 6; failure += 1) {
-      pace.failed({ action: 'back-off', reason: 'timeout' }, { now, sentAt: now, ...none });
+      pace.failed({ action: 'wait', reason: 'timeout' }, { now, sentAt: now, ...none });
       const until = pace.pause()?.until ?? 0;
       waits.push(until - now);
       now = until;
     }
     expect(waits).toEqual([550, 1100, 2200, 4400, 5500, 5500]);
     pace.delivered(now);
-    pace.failed({ action: 'back-off', reason: 'timeout' }, { now, sentAt: now, ...none });
+    pace.failed({ action: 'wait', reason: 'timeout' }, { now, sentAt: now, ...none });
     expect((pace.pause()?.until ?? 0) - now).toBe(550);
   });
 
   it('counts a window that fails together as one failure', () => {
     const pace = middle();
     for (let each = 0; each < 8; each += 1) {
-      pace.failed({ action: 'back-off', reason: 'connection-lost' }, { now: 100, sentAt: 50, ...none });
+      pace.failed({ action: 'wait', reason: 'connection-lost' }, { now: 100, sentAt: 50, ...none });
     }
     expect(pace.pause()?.until).toBe(100 + 550);
   });
@@ -48,7 +48,7 @@ describe('the pace', () => {
     pace.failed({ action: 'wait', reason: 'rate-limited' }, { now: 0, sentAt: 0, retryAfterMs: 30_000 });
     expect(pace.pause()?.until).toBe(33_000);
     pace.delivered(10);
-    pace.failed({ action: 'back-off', reason: 'timeout' }, { now: 20, sentAt: 15, ...none });
+    pace.failed({ action: 'wait', reason: 'timeout' }, { now: 20, sentAt: 15, ...none });
     expect(pace.pause()).toEqual({ until: 33_000, reason: 'rate-limited', refused: false });
     expect(pace.window(32_999)).toBe(0);
   });

@@ -12,11 +12,18 @@ describe('Retry-After', () => {
     expect(readRetryAfter('Sat, 28 Nov 2026 12:00:30 GMT', NOW)).toBe(30_000);
     expect(readRetryAfter('Sat, 28 Nov 2026 11:00:00 GMT', NOW)).toBe(0);
     expect(readRetryAfter('999999', NOW)).toBe(3_600_000);
-    expect(readRetryAfter('Sat, 28 Nov 2027 11:00:00 GMT', NOW)).toBe(3_600_000);
+    expect(readRetryAfter('Sun, 28 Nov 2027 11:00:00 GMT', NOW)).toBe(3_600_000);
   });
 
   it('that is missing or neither is none', () => {
-    for (const header of [undefined, '', 'soon', '-x']) expect(readRetryAfter(header, NOW)).toBeNull();
+    for (const header of [undefined, '', 'soon', '-x', '-5', '1.5', '2026-11-28T12:00:30Z']) {
+      expect(readRetryAfter(header, NOW)).toBeNull();
+    }
+  });
+
+  it('that is a date needs the Date of the same answer, not a clock that may be wrong', () => {
+    expect(readRetryAfter('Sat, 28 Nov 2026 12:00:30 GMT', null)).toBeNull();
+    expect(readRetryAfter('7', null)).toBe(7000);
   });
 
   it('is kept, and spread by no more than half a second or a fifth', () => {

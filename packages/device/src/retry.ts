@@ -1,4 +1,5 @@
 /** How long to wait before the next try. Pure. */
+import { readDate } from './clock.ts';
 
 /** The longest wait that a server may ask for, ms: a mistake of somebody else must not silence a device for a day. */
 const RETRY_AFTER_MOST_MS = 3_600_000;
@@ -15,13 +16,16 @@ export interface BackOff {
 }
 
 /**
- * `Retry-After` (RFC 9110 section 10.2.3: seconds, or a date) as ms from `now` (Unix ms, the server's time), within
- * 0 and an hour; null when it is missing or neither.
+ * `Retry-After` (RFC 9110 section 10.2.3: seconds, or a date) in ms, within 0 and an hour; null when it is missing or
+ * neither. `date` is the `Date` of the same answer (Unix ms): a date counts from there, and for nothing where that is null.
  */
-export function readRetryAfter(header: string | undefined, now: number): number | null {
+export function readRetryAfter(header: string | undefined, date: number | null): number | null {
   if (header === undefined) return null;
-  const ms = /^[0-9]{1,10}$/.test(header) ? Number(header) * 1000 : Date.parse(header) - now;
-  return Number.isNaN(ms) ? null : Math.min(Math.max(ms, 0), RETRY_AFTER_MOST_MS);
+  // Not Date.parse: it reads `-5` and `1.5` as dates, too.
+  const until = readDate(header);
+  const fromDate = until === null || date === null ? null : until - date;
+  const ms = /^[0-9]{1,10}$/.test(header) ? Number(header) * 1000 : fromDate;
+  return ms === null ? null : Math.min(Math.max(ms, 0), RETRY_AFTER_MOST_MS);
 }
 
 /** The wait that a server asked for, and a little more; `random` in [0, 1). */

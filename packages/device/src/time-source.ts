@@ -22,3 +22,15 @@ export const systemTime: TimeSource = {
     return () => clearTimeout(timer);
   },
 };
+
+/** Resolves with `work`, however it ends, or once `ms` are over. */
+export function within(time: TimeSource, ms: number, work: Promise<void>): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      forget();
+      resolve();
+    };
+    const forget = time.after(ms, resolve);
+    work.then(done, done);
+  });
+}

@@ -49,20 +49,22 @@ export type Reason =
 
 /**
  * - `delivered`: durable; forget it.
- * - `sign-again`: learn the time from this answer and send at once, with the same id.
- * - `wait`: everything waits, as long as the server says.
- * - `back-off`: everything waits, longer each time. `own`: it may be this envelope's fault, so it also lets others pass.
+ * - `resign`: learn the time from this answer, sign anew and send at once, with the same id.
+ * - `wait`: everything waits, as long as the server says, else longer each time. `own`: it may be this envelope's fault,
+ *   so it also lets others pass.
  * - `hold`: nobody but an operator can mend it; everything waits long, nothing is dropped.
  * - `set-aside`: this envelope will never be taken; it goes to the dead letters.
+ *
+ * The names are those of the test vectors (`packages/protocol/fixtures/answers.json`).
  */
 export type Verdict =
-  | { readonly action: 'delivered' | 'sign-again' | 'wait' | 'hold' | 'set-aside'; readonly reason: Reason }
-  | { readonly action: 'back-off'; readonly reason: Reason; readonly own: boolean };
+  | { readonly action: 'delivered' | 'resign' | 'hold' | 'set-aside'; readonly reason: Reason }
+  | { readonly action: 'wait'; readonly reason: Reason; readonly own: boolean };
 
 type Action = Verdict['action'];
 
-/** Refusals by code. A new row in the table of errors does not compile before it has one here. */
-const BY_CODE: Readonly<Record<ErrorCode, Action>> = {
+/** Refusals by code; `wait-own`: see {@link Verdict}. A new row in the table of errors does not compile before it has one here. */
+const BY_CODE: Readonly<Record<ErrorCode, Action | 'wait-own'>> = {
   'malformed-json': 'set-aside',
   'malformed-jws': 'set-aside',
   'malformed-request': 'set-aside',
@@ -85,27 +87,27 @@ const BY_CODE: Readonly<Record<ErrorCode, Action>> = {
   'device-quarantined': 'hold',
   'device-revoked': 'hold',
   'device-mismatch': 'hold',
-  'envelope-stale': 'sign-again',
-  'envelope-future': 'sign-again',
+  'envelope-stale': 'resign',
+  'envelope-future': 'resign',
   'origin-forbidden': 'hold',
   'not-found': 'hold',
   'method-not-allowed': 'hold',
-  'request-timeout': 'back-off',
+  'request-timeout': 'wait-own',
   replay: 'delivered',
   'id-conflict': 'set-aside',
-  'already-exists': 'back-off',
-  'limit-reached': 'back-off',
-  'last-admin': 'back-off',
-  'zone-in-use': 'back-off',
-  'transition-forbidden': 'back-off',
+  'already-exists': 'wait-own',
+  'limit-reached': 'wait-own',
+  'last-admin': 'wait-own',
+  'zone-in-use': 'wait-own',
+  'transition-forbidden': 'wait-own',
   'body-too-large': 'set-aside',
   'content-type': 'set-aside',
   schema: 'set-aside',
   'device-blocked': 'hold',
   'upgrade-required': 'hold',
   'rate-limited': 'wait',
-  'headers-too-large': 'set-aside',
-  internal: 'back-off',
+  'headers-too-large': 'hold',
+  internal: 'wait-own',
   overloaded: 'wait',
   'store-unavailable': 'wait',
   starting: 'wait',
@@ -119,7 +121,7 @@ export function judge(answer: Answer): Verdict {
       return { action: 'delivered', reason: 'acknowledged' };
     case 'failed':
       if (answer.reason === 'broker-refused') return { action: 'hold', reason: answer.reason };
-      return { action: 'back-off', reason: answer.reason, own: answer.reason === 'answer-too-large' };
+      return { action: 'wait', reason: answer.reason, own: answer.reason === 'answer-too-large' };
     case 'answered':
       return judgeStatus(answer.status, answer.code, answer.named);
   }
@@ -129,12 +131,13 @@ function judgeStatus(status: number, code: string | null, named: boolean): Verdi
   if (status === 202 && named) return { action: 'delivered', reason: 'accepted' };
   if (isOurs(code) && ERRORS[code].status === status) {
     const action = BY_CODE[code];
-    return action === 'back-off' ? { action, reason: code, own: true } : { action, reason: code };
+    if (action === 'wait-own') return { action: 'wait', reason: code, own: true };
+    return action === 'wait' ? { action, reason: code, own: false } : { action, reason: code };
   }
-  if (status === 429 || status === 503) return { action: 'wait', reason: 'busy' };
-  if (status >= 500) return { action: 'back-off', reason: 'server-error', own: true };
-  if (status >= 300 && status < 400) return { action: 'back-off', reason: 'redirected', own: false };
-  return { action: 'back-off', reason: 'unexpected-answer', own: true };
+  if (status === 429 || status === 503) return { action: 'wait', reason: 'busy', own: false };
+  if (status >= 500) return { action: 'wait', reason: 'server-error', own: true };
+  if (status >= 300 && status < 400) return { action: 'wait', reason: 'redirected', own: false };
+  return { action: 'wait', reason: 'unexpected-answer', own: true };
 }
 
 function isOurs(code: string | null): code is ErrorCode {
@@ -145,6 +148,8 @@ function isOurs(code: string | null): code is ErrorCode {
 export interface VerdictRow {
   readonly answer: string;
   readonly action: Action;
+  /** Others go first then. */
+  readonly own: boolean;
   readonly reason: Reason;
 }
 
@@ -163,6 +168,7 @@ export function verdictRows(): readonly VerdictRow[] {
   const row = (answer: string, verdict: Verdict): VerdictRow => ({
     answer,
     action: verdict.action,
+    own: verdict.action === 'wait' && verdict.own,
     reason: verdict.reason,
   });
   const foreign = (status: number): Verdict => judgeStatus(status, null, false);

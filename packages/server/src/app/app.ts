@@ -203,6 +203,7 @@ async function listen(
     trace: (header) => continueTrace(header),
     answered: (method, route, status, seconds) =>
       ground.metrics.http.observe({ method, route, status: String(status) }, seconds),
+    now: () => ground.clock.now(),
     trustedProxies: settings.trustedProxies,
     https: publicUrl.startsWith('https:'),
     draining: () => health.state().kind === 'draining',

@@ -3,6 +3,7 @@
  * (broken HTTP, headers too large, a request that does not arrive), as problem documents like everything else.
  * A slow or silent peer is cut: headers within 10 s, the whole request within 30 s, an idle socket after 75 s; and there
  * are never more than 20,000 connections.
+ * `Date` is the time that freshness is judged by, since devices set their clocks by it.
  */
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
@@ -32,16 +33,25 @@ export interface TlsOptions {
   readonly clientCa?: string | Buffer;
 }
 
+/** How far this machine's clock may be from ours, ms, before `Date` is ours and not Node's. */
+const DATE_TOLERATED_MS = 500;
+
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
-/** A problem as a whole HTTP/1.1 answer that ends the connection. */
-export function rawProblem(code: ErrorCode, detail: string): string {
+/** The `Date` of an answer at `now` (Unix ms), where the machine's own time would mislead; else null. Pure. */
+export function dateHeader(now: number, machine: number): string | null {
+  return Math.abs(now - machine) < DATE_TOLERATED_MS ? null : new Date(now).toUTCString();
+}
+
+/** A problem as a whole HTTP/1.1 answer at `now` (Unix ms) that ends the connection. */
+export function rawProblem(code: ErrorCode, detail: string, now: number): string {
   const problem = toProblem({ code, detail });
   const body = JSON.stringify(problem);
   const lines = [
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? 'Error'}`,
     `Content-Type: ${PROBLEM_TYPE}`,
     `Content-Length: ${Buffer.byteLength(body)}`,
+    `Date: ${new Date(now).toUTCString()}`,
     'Cache-Control: no-store',
     'Connection: close',
   ];
@@ -67,13 +77,13 @@ const DETAILS: Partial<Record<ErrorCode, string>> = {
   'request-timeout': 'The request did not arrive in time',
 };
 
-/** Answers a connection whose request could not be read, and ends it. */
-export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex): void {
+/** Answers a connection whose request could not be read, and ends it; `now` is the time that is told, Unix ms. */
+export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex, now: number): void {
   // A response that has begun cannot be followed by another one (the same test as in Node's own handler).
   const pending = (socket as { _httpMessage?: { headersSent?: boolean } | null })._httpMessage;
   if (error.code !== 'ECONNRESET' && socket.writable && pending?.headersSent !== true) {
     const code = clientErrorCode(error.code);
-    socket.end(rawProblem(code, DETAILS[code] ?? 'The request is not HTTP that can be read'));
+    socket.end(rawProblem(code, DETAILS[code] ?? 'The request is not HTTP that can be read', now));
     // Half a second to read the answer: a reset would throw it away with what is still unread.
     setTimeout(() => socket.destroy(), 500).unref();
     return;
@@ -81,9 +91,14 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex):
   socket.destroy();
 }
 
-/** Refuses a request of HTTP/1.1 without Host (RFC 9112 section 3.2); Node's own refusal has no body. */
-function withHost(handler: Handler): Handler {
+/**
+ * Tells our time, and refuses a request of HTTP/1.1 without Host (RFC 9112 section 3.2); Node's own refusal has no body.
+ * The time is that of the request's arrival: between its sending and its answer, as a reader of `Date` takes it.
+ */
+function withDateAndHost(handler: Handler, now: () => number): Handler {
   return (request, response) => {
+    const date = dateHeader(now(), Date.now());
+    if (date !== null) response.setHeader('date', date);
     if (request.headers.host !== undefined || request.httpVersionMinor === 0) return handler(request, response);
     const body = JSON.stringify(toProblem({ code: 'malformed-request', detail: 'The header Host is missing' }));
     response
@@ -92,8 +107,8 @@ function withHost(handler: Handler): Handler {
   };
 }
 
-/** Makes the listener, http or (with `tls`) https. Not listening yet. */
-export function createListener(handler: Handler, tls: TlsOptions | undefined): Server {
+/** Makes the listener, http or (with `tls`) https; `now` is the time that is told, Unix ms. Not listening yet. */
+export function createListener(handler: Handler, tls: TlsOptions | undefined, now: () => number): Server {
   const common = {
     maxHeaderSize: LIMITS.headerBytes.value,
     headersTimeout: HEADERS_TIMEOUT_MS,
@@ -103,7 +118,7 @@ export function createListener(handler: Handler, tls: TlsOptions | undefined): S
     requireHostHeader: false,
     noDelay: true,
   };
-  const guarded = withHost(handler);
+  const guarded = withDateAndHost(handler, now);
   const server =
     tls === undefined
       ? createServer(common, guarded)

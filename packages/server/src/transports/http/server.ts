@@ -39,6 +39,8 @@ export interface HttpServerOptions {
   readonly tls?: TlsOptions;
   /** The outside reaches us by https (a proxy may end it): HSTS is sent. Default: whether `tls` is there. */
   readonly https?: boolean;
+  /** The time that freshness is judged by, Unix ms; answers tell it as `Date`. Default: this machine's. */
+  readonly now?: () => number;
   /** True while the server ends. */
   readonly draining?: () => boolean;
   /** Hears of every answer but those of `bare` routes; `route` is the pattern, '' where none fits. */
@@ -125,10 +127,11 @@ function answerHook({ log, answered }: HttpServerOptions): AnswerHook | null {
 /** Builds the server, not listening yet; routes are registered next, then `listen`. */
 export async function createHttpServer(options: HttpServerOptions): Promise<FastifyInstance> {
   const methods = createMethodTable();
+  const now = options.now ?? Date.now;
   const app: FastifyInstance = fastify({
-    serverFactory: (handler) => createListener(handler, options.tls),
+    serverFactory: (handler) => createListener(handler, options.tls, now),
     bodyLimit: LIMITS.bodyBytes.value,
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: (error, socket) => answerClientError(error, socket, now()),
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     routerOptions: {
