@@ -16,7 +16,7 @@ export interface TemporaryAccess {
   readonly operator: { readonly id: string; readonly email: string; readonly password: string } | null;
 }
 
-/** Makes what is wanted, under a name that tells people what it is. */
+/** Makes what is wanted, under a name that tells people what it is; all of it or, when it rejects, nothing. */
 export async function makeTemporaryAccess(
   { apiKeys, users }: CredentialBook,
   name: string,
@@ -26,8 +26,13 @@ export async function makeTemporaryAccess(
   const apiKey = made === null ? null : { id: made.id, key: made.key };
   if (!wanted.operator) return { apiKey, operator: null };
   const password = newPassword();
-  const { id, email } = await users.create({ email: `${name}@simulated.invalid`, password, role: 'operator' });
-  return { apiKey, operator: { id, email, password } };
+  try {
+    const { id, email } = await users.create({ email: `${name}@simulated.invalid`, password, role: 'operator' });
+    return { apiKey, operator: { id, email, password } };
+  } catch (error) {
+    if (apiKey !== null) await apiKeys.revoke(apiKey.id);
+    throw error;
+  }
 }
 
 /** Removes it. */

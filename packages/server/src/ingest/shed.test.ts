@@ -56,6 +56,32 @@ function row(perSecond: number): {
   return self;
 }
 
+/**
+ * Envelopes a second that end in a row where each takes `ms` and at most 3,000 a second end: after calm and a flood, with
+ * 500 a second more than `offered` coming all the while.
+ */
+function afterOverload(ms: number, offered: number): number {
+  const shedder = createShedder({ monotonic: () => now, later: () => undefined, shed: () => undefined });
+  let waiting: { draft: Draft; since: number }[] = [];
+  const step = (offered: number): number => {
+    for (let i = 0; i < offered; i += 1) {
+      const one = draft();
+      if (shedder.stage(one) === null) waiting.push({ draft: one, since: now });
+    }
+    now += 10;
+    const ripe = waiting.filter(({ since }) => now - since >= ms).slice(0, 30);
+    waiting = waiting.filter((one) => !ripe.includes(one));
+    for (const one of ripe) shedder.finished(one.draft, true);
+    return ripe.length;
+  };
+  for (let i = 0; i < 2000; i += 1) step(20);
+  for (let i = 0; i < 400; i += 1) step(200);
+  for (let i = 0; i < 1000; i += 1) step(offered / 100 + 5);
+  let done = 0;
+  for (let i = 0; i < 100; i += 1) done += step(offered / 100 + 5);
+  return done;
+}
+
 describe('load shedding', () => {
   beforeEach(() => {
     now = 1000;
@@ -100,6 +126,11 @@ describe('load shedding', () => {
     }
     expect(self.arrive(500)).toBeLessThan(500);
     expect(self.arrive(500, 'seismic')).toBe(500);
+  });
+
+  test('a store that takes long for each commit is not held to less than it can do', () => {
+    // 3,000 a second, each 300 ms on its way, however few there are: 900 have to be.
+    expect(afterOverload(300, 3000)).toBeGreaterThan(2500);
   });
 
   test('when the flood is over, everything passes again within two seconds', () => {

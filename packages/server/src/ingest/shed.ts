@@ -84,19 +84,24 @@ export function createShedder({ monotonic, later, shed }: ShedOptions): Shedder 
   let turn = 0;
   /** Envelopes a second that the process can do; null: not overloaded. */
   let capacity: number | null = null;
+  /** The least wait when nothing queued: a store with slow commits needs more on its way to do the same, ms. */
+  let unhurried = 0;
 
   const look = (now: number): void => {
     const seconds = (now - interval.from) / 1000;
     if (seconds * 1000 < INTERVAL_MS) return;
     const idle = inFlight === 0 && seconds * 1000 >= IDLE_MS;
     capacity = idle ? null : nextCapacity(capacity, interval, seconds);
+    // Falls at once and rises slowly: a queue that builds up is no slow store.
+    if (capacity === null && interval.done > 0) unhurried = Math.min(interval.least, 1.1 * unhurried + 1);
     interval = { from: now, done: 0, least: Infinity, refused: 0 };
   };
   const mayPass = (draft: Draft): boolean => {
     const alarms = mayAlarm(draft);
     if (capacity === null) return inFlight < (alarms ? 2 * UNMEASURED_LIMIT : UNMEASURED_LIMIT);
     if (alarms && alarmsInFlight < LEAST_ALARMS) return true;
-    return inFlight < Math.max(LEAST_LIMIT, (capacity * (alarms ? ALARMS_QUEUE_MS : QUEUE_MS)) / 1000);
+    const queueMs = unhurried + (alarms ? ALARMS_QUEUE_MS : QUEUE_MS);
+    return inFlight < Math.max(LEAST_LIMIT, (capacity * queueMs) / 1000);
   };
   const refuse = (now: number, bytes: number): Refusal | Promise<Refusal> => {
     interval.refused += 1;
