@@ -63,8 +63,8 @@ function row(perSecond: number): {
 function afterOverload(ms: number, offered: number): number {
   const shedder = createShedder({ monotonic: () => now, later: () => undefined, shed: () => undefined });
   let waiting: { draft: Draft; since: number }[] = [];
-  const step = (offered: number): number => {
-    for (let i = 0; i < offered; i += 1) {
+  const step = (arriving: number): number => {
+    for (let i = 0; i < arriving; i += 1) {
       const one = draft();
       if (shedder.stage(one) === null) waiting.push({ draft: one, since: now });
     }
