@@ -61,15 +61,29 @@ async function run(command: Command, args: readonly string[], context: CommandCo
   }
 }
 
+const COLUMNS = 100;
+
 function describeOne({ name, usage, summary }: Command): string {
-  return `usage: tocsin ${name}${usage === '' ? '' : ` ${usage}`}\n  ${summary}\n`;
+  return `${wrapped(`usage: tocsin ${name} ${usage}`)}\n  ${summary}\n`;
+}
+
+/** A line of usage in lines of at most {@link COLUMNS}, broken before an option. */
+function wrapped(usage: string): string {
+  const lines: string[] = [];
+  for (const part of usage.trimEnd().split(/ (?=\[)/)) {
+    const line = lines.at(-1);
+    if (line === undefined) lines.push(part);
+    else if (line.length + part.length < COLUMNS) lines[lines.length - 1] = `${line} ${part}`;
+    else lines.push(`      ${part}`);
+  }
+  return lines.join('\n');
 }
 
 /** The help; of the commands that begin with `prefix`. */
 function describeAll(prefix: string): string {
   const matching = COMMANDS.filter(({ name }) => name.startsWith(prefix));
   const shown = matching.length === 0 ? COMMANDS : matching;
-  const lines = shown.map(({ name, usage, summary }) => `  tocsin ${name} ${usage}`.trimEnd() + `\n      ${summary}\n`);
+  const lines = shown.map(({ name, usage, summary }) => `${wrapped(`  tocsin ${name} ${usage}`)}\n      ${summary}\n`);
   return `usage: tocsin <command> [options]\n\n${lines.join('')}\nSettings come from the environment and from .env: see docs/settings.md.\n`;
 }
 
