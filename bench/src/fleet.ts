@@ -13,13 +13,14 @@ import { createRandom } from '@tocsin/device/simulate/random';
 import { call } from '@tocsin/testkit/device';
 import { CREDENTIALS } from '@tocsin/testkit/server-process';
 import { type BenchServer, cpuOf, type Cpu, startBenchServer } from './bench-server.ts';
+import { bareVerifications } from './ingest.ts';
 import type { BenchResult, ResultRow } from './table.ts';
 
 const DEVICES = 5000;
 /** https://thingsboard.io/docs/reference/performance-aws-instances: smart meters of three data points, an alarm rule on one. */
 const PUBLISHED = 5000;
 const SECONDS = 60;
-const CLIMB = { seconds: 12, step: 1000, most: 12_000 } as const;
+const CLIMB = { seconds: 12, from: 3000, step: 1000, most: 12_000 } as const;
 /** What a rate must keep to be one that the server keeps up with. */
 const KEEPS_UP = { share: 0.999, p99Ms: 1000 } as const;
 /** One host after the other is over the threshold, for eight seconds of each twenty. */
@@ -69,20 +70,25 @@ export async function benchFleet(): Promise<BenchResult> {
   try {
     const fleet = await registerHosts(bench, DEVICES);
     await measure(bench, fleet, 2000, 5);
+    const limit = await bareVerifications(4);
     const published = await measure(bench, fleet, PUBLISHED, SECONDS);
     const climbed: Measured[] = [];
-    for (let rate = PUBLISHED + CLIMB.step; rate <= CLIMB.most; rate += CLIMB.step) {
+    for (let rate: number = CLIMB.from; rate <= CLIMB.most; rate += CLIMB.step) {
       const next = await measure(bench, fleet, rate, CLIMB.seconds);
       climbed.push(next);
       if (!keepsUp(next)) break;
     }
-    const best = climbed.filter(keepsUp).at(-1) ?? published;
+    const best =
+      [...climbed, published]
+        .filter(keepsUp)
+        .sort((a, b) => a.rate - b.rate)
+        .at(-1) ?? published;
     const stored = await storedReadings(fleet.operator, fleet.network);
     const alerts = await countAlerts(bench);
     fleet.operator.close();
     return {
       name: 'fleet',
-      rows: rowsOf(published, best),
+      rows: rowsOf(published, best, limit),
       notes: [
         `${DEVICES} registered hosts, 3 fields, Poisson arrivals, ${SECONDS} s; rule on cpu_percent on: ${alerts} alerts host.cpu; fsync on`,
         `readings stored in all: ${stored}`,
@@ -110,7 +116,7 @@ function keepsUp({ report, latency }: Measured): boolean {
   return report.accepted >= KEEPS_UP.share * report.planned && latency.quantile(0.99) < KEEPS_UP.p99Ms;
 }
 
-function rowsOf(published: Measured, best: Measured): ResultRow[] {
+function rowsOf(published: Measured, best: Measured, limit: number): ResultRow[] {
   const row = (what: string, ours: number, unit: string, aim = ''): ResultRow => ({
     ...{ what, ours, unit, aim },
     limit: null,
@@ -131,8 +137,8 @@ function rowsOf(published: Measured, best: Measured): ResultRow[] {
       what: 'most that it keeps up with',
       ours: best.report.accepted / best.report.seconds,
       unit: '/s',
-      limit: PUBLISHED,
-      limitIs: 'ThingsBoard, published: two cores, unsigned',
+      limit,
+      limitIs: 'bare P-256 verify, all cores, nothing else running',
       aim: '',
     },
     row('the same, p99', best.latency.quantile(0.99), 'ms'),
