@@ -176,6 +176,26 @@ describeWith(['redis'], 'a Redis that somebody else writes into', () => {
     await whole();
   });
 
+  test('a board that was written over while leases live is joined anew by everybody', async () => {
+    const person = await newPerson(a, cluster.token);
+    const open = await view(a, person.token);
+    const boards = (await allKeys()).filter((name) => name.startsWith('session:board:'));
+    expect(boards.length).toBeGreaterThan(0);
+    for (const name of boards) {
+      await redis.cli('del', name);
+      await redis.cli('rpush', name, 'garbage');
+    }
+    const newer = async (): Promise<number> => {
+      const viewer = await view(b, person.token);
+      await Promise.race([open.closed, new Promise((resolve) => setTimeout(resolve, 500))]);
+      await viewer.close();
+      return open.socket.readyState;
+    };
+    await expect.poll(newer, HEALED).toBe(open.socket.CLOSED);
+    expect(await open.closed).toMatchObject({ code: 4001 });
+    await whole();
+  });
+
   test('texts that are none of ours under our keys are put right, and keep nobody out', async () => {
     const [key, person] = [await newKey(), await newPerson(a, cluster.token)];
     await overLimit(key.key);

@@ -15,7 +15,7 @@
 import { hasCode } from '../../lib/coded-error.ts';
 import type { Presence, PresenceBoard } from '../ports/bus.ts';
 import type { RedisClient } from './client.ts';
-import { BOARD_KEPT_MS, boardKey } from './keys.ts';
+import { BOARD_KEPT_MS, boardKey, INSTANCES_KEY } from './keys.ts';
 import { type LivingLeases, endLease, instanceOf, listLeases, newLease, renewLease, takeLease } from './leases.ts';
 import type { RedisLink } from './link.ts';
 import { type Script, script } from './script.ts';
@@ -31,11 +31,12 @@ const FORMER_MOST = 16;
 
 /**
  * KEYS: a board. ARGV: entry, its time (µs) or '' for the next. Answers all entries and times, in order. Something else under
- * the key, which only others can have written, is deleted.
+ * the key, which only others can have written, is deleted; then one more element comes last.
  */
 const JOIN: Script = script(`
 local kind = redis.call('TYPE', KEYS[1]).ok
-if kind ~= 'zset' and kind ~= 'none' then redis.call('DEL', KEYS[1]) end
+local strange = kind ~= 'zset' and kind ~= 'none'
+if strange then redis.call('DEL', KEYS[1]) end
 local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not score then
   if ARGV[2] ~= '' then
@@ -50,7 +51,9 @@ if not score then
   redis.call('ZADD', KEYS[1], score, ARGV[1])
 end
 redis.call('PEXPIRE', KEYS[1], ${BOARD_KEPT_MS})
-return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local answer = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+if strange then answer[#answer + 1] = 'strange' end
+return answer
 `);
 
 /** What presence needs. */
@@ -128,7 +131,10 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
   async function joinUnder(client: RedisClient, board: string, id: string): Promise<readonly Entry[]> {
     const at = own.get(board)?.get(id) ?? null;
     const under = lease;
-    const entries = entriesOf(await JOIN(client, [boardKey(board)], [`${under}/${id}`, at === null ? '' : String(at)]));
+    const answer = await JOIN(client, [boardKey(board)], [`${under}/${id}`, at === null ? '' : String(at)]);
+    const entries = entriesOf(answer);
+    // What others had on that board is gone, and their leases live: without leases everybody joins everything anew.
+    if (Array.isArray(answer) && answer.length % 2 === 1) await client.del(INSTANCES_KEY);
     const joined = entries.find((entry) => entry.lease === under && entry.id === id);
     if (joined !== undefined && holds(board, id)) own.get(board)?.set(id, joined.at);
     // It left while the script was on its way (it may have been sent a second time, after the leaving).
