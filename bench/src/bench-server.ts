@@ -46,19 +46,38 @@ export async function startBenchServer(environment: Readonly<Record<string, stri
   };
 }
 
-/** A generator that has signed everything and waits for `go`. */
-export interface Generator {
-  go(): Promise<LoadReport>;
+/** A process that has signed everything and waits for `go`. */
+export interface Prepared<Report> {
+  go(): Promise<Report>;
+}
+
+/** Starts the module `file` beside this one in a process of its own, which gets `order`, prepares, and reports after `go`. */
+export async function prepareChild<Report>(file: string, order: object): Promise<Prepared<Report>> {
+  const child = fork(fileURLToPath(new URL(file, import.meta.url)), { stdio: 'inherit' });
+  const next = <T>(): Promise<T> =>
+    new Promise((resolve, reject) => {
+      child.once('message', (answer) => resolve(answer as T));
+      child.once('exit', (code) => reject(new Error(`${file} ended (${code})`)));
+    });
+  const prepared = next<'prepared'>();
+  child.send(order);
+  await prepared;
+  return {
+    go: () => {
+      const report = next<Report>();
+      child.send('go');
+      return report;
+    },
+  };
 }
 
 /** Prepares a generator in a process of its own. */
-export async function prepareGenerator(
+export function prepareGenerator(
   bench: Pick<BenchServer, 'port'>,
   devices: readonly ScriptedDevice[],
   load: Pick<Load, 'envelopes' | 'readings' | 'connections' | 'seconds' | 'ratePerSecond' | 'run'>,
-): Promise<Generator> {
-  const child = fork(fileURLToPath(new URL('generator.js', import.meta.url)), { stdio: 'inherit' });
-  const message: Load = {
+): Promise<Prepared<LoadReport>> {
+  const order: Load = {
     ...load,
     port: bench.port,
     apiKey: CREDENTIALS.apiKey,
@@ -67,21 +86,7 @@ export async function prepareGenerator(
       privateKeyPem: String(privateKey.export({ type: 'pkcs8', format: 'pem' })),
     })),
   };
-  const next = <T>(): Promise<T> =>
-    new Promise((resolve, reject) => {
-      child.once('message', (answer) => resolve(answer as T));
-      child.once('exit', (code) => reject(new Error(`the generator ended (${code})`)));
-    });
-  const prepared = next<'prepared'>();
-  child.send(message);
-  await prepared;
-  return {
-    go: () => {
-      const report = next<LoadReport>();
-      child.send('go');
-      return report;
-    },
-  };
+  return prepareChild<LoadReport>('generator.js', order);
 }
 
 /** Processor seconds, user and system: of a process, and of everything below it. */

@@ -3,9 +3,7 @@
  * zone every three seconds: is memory flat, is what was accepted stored, and how late are the alerts? Draws
  * `docs/overload.png`.
  */
-import { fork } from 'node:child_process';
 import { readFile, writeFile } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { createPrivateKey } from 'node:crypto';
 import { createSigner } from '@tocsin/device/envelope';
 import { createHttpPool, type HttpOutcome, type HttpPool } from '@tocsin/device/simulate/http-pool';
@@ -15,7 +13,7 @@ import { call } from '@tocsin/testkit/device';
 import { checkoutPath } from '@tocsin/testkit/machine';
 import { CREDENTIALS } from '@tocsin/testkit/server-process';
 import { watchAlerts } from './alert.ts';
-import { type BenchServer, cpuOf, startBenchServer } from './bench-server.ts';
+import { type BenchServer, cpuOf, type Prepared, prepareChild, startBenchServer } from './bench-server.ts';
 import { registerHosts, type RegisteredFleet } from './fleet.ts';
 import type { Flood, FloodReport } from './flood.ts';
 import { drawOverload, type ShakenAlert } from './overload-picture.ts';
@@ -87,34 +85,19 @@ function probed({ seconds }: FloodReport): number {
   return Math.round(whole.reduce((sum, { accepted }) => sum + accepted, 0) / whole.length);
 }
 
-async function prepareFlood(
+function prepareFlood(
   { server }: BenchServer,
   { network }: RegisteredFleet,
   shape: Pick<Flood, 'unique' | 'ratePerSecond' | 'seconds' | 'connections'>,
-): Promise<{ go(): Promise<FloodReport> }> {
-  const child = fork(fileURLToPath(new URL('flood.js', import.meta.url)), { stdio: 'inherit' });
-  const next = <T>(): Promise<T> =>
-    new Promise((resolve, reject) => {
-      child.once('message', (answer) => resolve(answer as T));
-      child.once('exit', (code) => reject(new Error(`the flood ended (${code})`)));
-    });
-  const flood: Flood = {
+): Promise<Prepared<FloodReport>> {
+  const order: Flood = {
     ...shape,
     origin: server.base,
     apiKey: CREDENTIALS.apiKey,
     devices: network.devices.map(({ id, privateKeyPem }) => ({ id, privateKeyPem })),
     run: `f${shape.seconds}`,
   };
-  const prepared = next<'prepared'>();
-  child.send(flood);
-  await prepared;
-  return {
-    go: () => {
-      const report = next<FloodReport>();
-      child.send('go');
-      return report;
-    },
-  };
+  return prepareChild<FloodReport>('flood.js', order);
 }
 
 async function registerSensors({ operator }: RegisteredFleet): Promise<Network> {
