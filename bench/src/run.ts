@@ -2,6 +2,7 @@
 import { benchAlert } from './alert.ts';
 import { benchCluster } from './cluster.ts';
 import { benchDetect } from './detect.ts';
+import { benchFanout } from './fanout.ts';
 import { benchFleet } from './fleet.ts';
 import { benchIngest } from './ingest.ts';
 import { benchLive } from './live.ts';
@@ -15,6 +16,7 @@ import { type BenchResult, toJson, toTable } from './table.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   ingest: benchIngest,
+  fanout: benchFanout,
   fleet: benchFleet,
   overload: benchOverload,
   memory: benchMemory,
