@@ -1,6 +1,8 @@
 /** The servers that `fanout` compares, each in a process of its own, and what is asked of any of them. */
 import { readFile } from 'node:fs/promises';
+import { Agent } from 'node:http';
 import { setTimeout as pause } from 'node:timers/promises';
+import { call } from '@tocsin/testkit/device';
 import type { CrowdTarget, Dialect } from './crowd.ts';
 import { alertText, newSigner } from './alert-text.ts';
 import type { SourceAsk } from './alert-source.ts';
@@ -24,8 +26,8 @@ export interface Contender {
 
 /** Settings that put the limits of connections out of the way of many viewers on one address. */
 export const MANY_VIEWERS: Readonly<Record<string, string>> = {
-  WS_MAX_CONNECTIONS_PER_IP: '1000000',
-  WS_RECONNECTS_PER_MINUTE: '1000000',
+  WS_MAX_CONNECTIONS_PER_IP: '50000',
+  WS_RECONNECTS_PER_MINUTE: '10000',
 };
 
 const COLLECT_MS = 400;
@@ -98,29 +100,74 @@ export async function startNchanContender(): Promise<Contender> {
   };
 }
 
-/** The whole server as users start it; alerts come from a second process, committed by the ledger and told by Redis. */
-export async function startTocsin(redisUrl: string): Promise<Contender & { readonly bench: BenchServer }> {
-  const clusterSecret = 'bench-secret-of-more-than-thirty-two-characters';
+/** A Tocsin process, and how alerts come into it. */
+export interface TocsinServer {
+  readonly bench: BenchServer;
+  readonly pid: number;
+  /** Raises an alert; resolves once it is committed. */
+  raise(due: number): Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+const CLUSTER_SECRET = 'bench-secret-of-more-than-thirty-two-characters';
+
+/**
+ * The whole server as users start it, with limits out of the way. With Redis alerts come from a second process, committed by
+ * the ledger and told by Redis; without, as exercises over HTTP.
+ */
+export async function startTocsinServer(
+  redisUrl: string | null,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<TocsinServer> {
   const bench = await startBenchServer({
     ...MANY_VIEWERS,
-    WS_PUBLIC_ALERTS: 'true',
-    REDIS_URL: redisUrl,
-    CLUSTER_SECRET: clusterSecret,
+    ...(redisUrl === null ? {} : { REDIS_URL: redisUrl }),
+    CLUSTER_SECRET,
     NODE_OPTIONS: `--import ${INSIDE}`,
+    ...environment,
   });
-  const source = startHelper<SourceAsk>('alert-source.js');
-  await source.ask({ kind: 'open', place: { dataDir: bench.dataDir, clusterSecret, redisUrl } });
   const pid = bench.server.child.pid ?? 0;
+  if (redisUrl === null) return withDrills(bench, pid);
+  const source = startHelper<SourceAsk>('alert-source.js');
+  await source.ask({ kind: 'open', place: { dataDir: bench.dataDir, clusterSecret: CLUSTER_SECRET, redisUrl } });
   return {
     bench,
-    name: 'Tocsin',
-    target: { port: bench.port, path: '/ws/alerts', dialect: 'tocsin' },
     pid,
-    publish: (due) => source.ask({ kind: 'raise', due }),
-    residentKb: () => settledRss(pid, () => bench.server.child.kill('SIGUSR2')),
+    raise: (due) => source.ask({ kind: 'raise', due }),
     stop: async () => {
       await source.stop();
       await bench.stop();
     },
+  };
+}
+
+function withDrills(bench: BenchServer, pid: number): TocsinServer {
+  const agent = new Agent({ keepAlive: true, maxSockets: 32 });
+  const headers = { 'content-type': 'application/json', authorization: `Bearer ${bench.token}` };
+  return {
+    bench,
+    pid,
+    async raise(due) {
+      const body = JSON.stringify({ severity: 'severe', headline: `bench ${due.toFixed(3)}`, description: 'x'.repeat(200) });
+      const { status } = await call(`${bench.server.base}/v1/alerts`, { method: 'POST', headers, body, agent });
+      if (status !== 201) throw new Error(`an exercise was answered ${status}`);
+    },
+    stop: async () => {
+      agent.destroy();
+      await bench.stop();
+    },
+  };
+}
+
+/** Tocsin as a contender. */
+export async function startTocsin(redisUrl: string): Promise<Contender> {
+  const { bench, pid, raise, stop } = await startTocsinServer(redisUrl, { WS_PUBLIC_ALERTS: 'true' });
+  return {
+    name: 'Tocsin',
+    target: { port: bench.port, path: '/ws/alerts', dialect: 'tocsin' },
+    pid,
+    publish: raise,
+    residentKb: () => settledRss(pid, () => bench.server.child.kill('SIGUSR2')),
+    stop,
   };
 }

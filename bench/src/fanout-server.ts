@@ -9,6 +9,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { createAdapter } from '@socket.io/redis-adapter';
 import { createMemoryBus } from '@tocsin/server/bus/memory/bus';
+import { createMemoryLimiter } from '@tocsin/server/bus/memory/limiter';
 import { systemClock } from '@tocsin/server/lib/clock';
 import { silentLogger } from '@tocsin/server/ops/logging';
 import { createChannelPublisher } from '@tocsin/server/realtime/channel';
@@ -141,6 +142,7 @@ async function startHub(): Promise<Started> {
     },
     clock: systemClock,
     bus,
+    door: createMemoryLimiter(systemClock),
     alerts: hub,
     verifyAccessToken: refuse,
     redeemTicket: refuse,

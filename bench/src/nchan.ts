@@ -78,7 +78,8 @@ export async function startNchan(): Promise<Nchan> {
     await pause(20);
   }
   const worker = await workers();
-  const agent = new Agent({ keepAlive: true, maxSockets: 16 });
+  // One connection: on several, messages may overtake each other before nchan has them.
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   return {
     port,
     worker,

@@ -12,6 +12,7 @@ import { benchOverload } from './overload.ts';
 import { benchPersist } from './persist.ts';
 import { drawPicture } from './picture.ts';
 import { benchSensitivity } from './sensitivity.ts';
+import { benchStorm } from './storm.ts';
 import { type BenchResult, toJson, toTable } from './table.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
@@ -26,6 +27,7 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   cluster: benchCluster,
   detect: benchDetect,
   live: benchLive,
+  storm: benchStorm,
   sensitivity: benchSensitivity,
   picture: drawPicture,
 };

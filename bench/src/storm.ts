@@ -1,0 +1,146 @@
+/**
+ * 5,000 users whose sockets are all cut at once, and who all come back at the same moment, while alerts go on: how long until
+ * all are back, who is left out, how long the missed messages take, and does everybody have each alert once, in order?
+ * On the bus in memory and on Redis; at the same instant (the worst case) and spread as the SDK does it.
+ */
+import { setTimeout as pause } from 'node:timers/promises';
+import { histogramOf } from '@tocsin/device/simulate/histogram';
+import { programPath } from '@tocsin/testkit/machine';
+import { startRedis } from '@tocsin/testkit/redis-server';
+import { cpuOf } from './bench-server.ts';
+import { startTocsinServer, type TocsinServer } from './contenders.ts';
+import { monotonicMs } from './frame-reader.ts';
+import { type Helper, startHelper } from './helper.ts';
+import { startOutsideUsers } from './outside-users.ts';
+import type { ComeBack, StormAsk, StormReport, StormTally } from './storm-process.ts';
+import type { BenchResult, ResultRow } from './table.ts';
+
+const USERS = 5000;
+/** Alerts that everybody misses, and those that go on, a second. */
+const MISSED = 20;
+const PER_SECOND = 5;
+const GIVE_UP_MS = 40_000;
+const ISSUER = 'https://tocsin.bench';
+
+interface Storm {
+  readonly name: string;
+  readonly report: StormReport;
+  readonly tally: StormTally;
+  readonly raised: number;
+  /** Cores that the server and PostgreSQL used. */
+  readonly cores: readonly [number, number];
+}
+
+/** Alerts at a steady pace until it is ended. */
+function keepRaising(server: TocsinServer): { end(): Promise<number> } {
+  let raised = 0;
+  let over = false;
+  const running = (async () => {
+    for (let due = monotonicMs(); !over; due += 1000 / PER_SECOND) {
+      await pause(Math.max(0, due - monotonicMs()));
+      await server.raise(due);
+      raised += 1;
+    }
+  })();
+  return {
+    end: async () => {
+      over = true;
+      await running;
+      return raised;
+    },
+  };
+}
+
+/** Runs the benchmark. */
+export async function benchStorm(): Promise<BenchResult> {
+  const storms: Storm[] = [];
+  const notes: string[] = [];
+  for (const bus of ['memory', 'Redis'] as const) {
+    if (bus === 'Redis' && programPath('redis-server') === null) {
+      notes.push('no redis-server: without it');
+      continue;
+    }
+    storms.push(...(await stormsOn(bus, notes)));
+  }
+  return {
+    name: 'storm',
+    rows: storms.flatMap(rowsOf),
+    notes: [
+      `${USERS} users of an outside identity provider (a token each, ES256), one connection each, all from one address; each storm: all are reset at once, ${MISSED} alerts are raised, then all come back and resume while ${PER_SECOND} alerts/s go on`,
+      'server, PostgreSQL, Redis and the users’ process share the cores',
+      ...notes,
+    ],
+  };
+}
+
+async function stormsOn(bus: 'memory' | 'Redis', notes: string[]): Promise<Storm[]> {
+  const redis = bus === 'Redis' ? await startRedis() : null;
+  const provider = await startOutsideUsers(ISSUER);
+  const settings = { JWT_ISSUER: ISSUER, JWKS_URL: provider.jwksUrl };
+  const server = await startTocsinServer(redis?.url ?? null, settings);
+  const users = startHelper<StormAsk>('storm-process.js');
+  try {
+    const tokens = Array.from({ length: USERS }, (_, n) => provider.token(n));
+    const seconds = await users.ask<number>({ kind: 'connect', port: server.bench.port, tokens });
+    notes.push(`${bus}: the first connects, 100 at once, took ${seconds.toFixed(1)} s`);
+    const raised = { count: 0 };
+    const storms: Storm[] = [];
+    for (const how of ['at-once', 'sdk'] as const) storms.push(await storm(bus, how, server, users, raised));
+    return storms;
+  } finally {
+    await users.stop();
+    await server.stop();
+    provider.stop();
+    await redis?.stop();
+  }
+}
+
+async function storm(
+  bus: string,
+  how: ComeBack,
+  server: TocsinServer,
+  users: Helper<StormAsk, never>,
+  raised: { count: number },
+): Promise<Storm> {
+  await users.ask({ kind: 'cut' });
+  for (let i = 0; i < MISSED; i += 1) await server.raise(monotonicMs());
+  raised.count += MISSED;
+  const before = await cpuOf(server.pid);
+  const began = monotonicMs();
+  const raising = keepRaising(server);
+  const report = await users.ask<StormReport>({ kind: 'back', how, missed: raised.count, giveUpMs: GIVE_UP_MS });
+  const seconds = (monotonicMs() - began) / 1000;
+  const after = await cpuOf(server.pid);
+  raised.count += await raising.end();
+  const tally = await users.ask<StormTally>({ kind: 'reach', offset: raised.count, giveUpMs: 20_000 });
+  const cores = [(after.own - before.own) / seconds, (after.children - before.children) / seconds] as const;
+  return { name: `${bus}, ${how === 'sdk' ? 'spread as the SDK does' : 'at once'}`, report, tally, raised: raised.count, cores };
+}
+
+function rowsOf({ name, report, tally, raised, cores }: Storm): ResultRow[] {
+  const row = (what: string, ours: number, unit: string, aim = ''): ResultRow => ({
+    ...{ what: `${name}: ${what}`, ours, unit, aim },
+    limit: null,
+    limitIs: '',
+  });
+  const replay = histogramOf(report.replay);
+  const failed = Object.values(report.failed).reduce((all, n) => all + n, 0);
+  return [
+    row('all are back', report.backMs / 1000, 's', '5 s'),
+    row('all have what they missed', report.caughtUpMs / 1000, 's'),
+    row('connect to the last missed message, p50', replay.quantile(0.5) / 1000, 's'),
+    row('the same, p99', replay.quantile(0.99) / 1000, 's', 'under 2 s'),
+    row(`tries that failed ${JSON.stringify(report.failed)}`, failed, ''),
+    row('left out or not resumed', report.leftOut + report.unrecovered + tally.behind, '', '0'),
+    {
+      what: `${name}: messages of ${raised} that are missing, doubled or out of order`,
+      ours: tally.missing + tally.duplicates + Math.abs(raised * USERS - tally.deliveries),
+      unit: '',
+      limit: null,
+      limitIs: '',
+      aim: '0',
+    },
+    row('cores: server', cores[0], ''),
+    row('cores: users', report.cpu / Math.max(0.01, report.caughtUpMs / 1000), ''),
+  ];
+}
