@@ -49,11 +49,7 @@ async function settledRss(pid: number, collect: () => unknown): Promise<number> 
 }
 
 /** Starts one of `fanout-server.ts`. */
-export async function startSimple(
-  name: string,
-  what: FanoutKind,
-  redisUrl: string | null,
-): Promise<Contender> {
+export async function startSimple(name: string, what: FanoutKind, redisUrl: string | null): Promise<Contender> {
   const helper = startHelper<FanoutAsk>('fanout-server.js');
   const port = await helper.ask<number>({ kind: 'start', what, redisUrl });
   const dialects: Partial<Record<FanoutKind, Dialect>> = {
@@ -103,7 +99,6 @@ export async function startNchanContender(): Promise<Contender> {
 /** A Tocsin process, and how alerts come into it. */
 export interface TocsinServer {
   readonly bench: BenchServer;
-  readonly pid: number;
   /** Raises an alert; resolves once it is committed. */
   raise(due: number): Promise<unknown>;
   stop(): Promise<void>;
@@ -126,13 +121,11 @@ export async function startTocsinServer(
     NODE_OPTIONS: `--import ${INSIDE}`,
     ...environment,
   });
-  const pid = bench.server.child.pid ?? 0;
-  if (redisUrl === null) return withDrills(bench, pid);
+  if (redisUrl === null) return withDrills(bench);
   const source = startHelper<SourceAsk>('alert-source.js');
   await source.ask({ kind: 'open', place: { dataDir: bench.dataDir, clusterSecret: CLUSTER_SECRET, redisUrl } });
   return {
     bench,
-    pid,
     raise: (due) => source.ask({ kind: 'raise', due }),
     stop: async () => {
       await source.stop();
@@ -141,14 +134,17 @@ export async function startTocsinServer(
   };
 }
 
-function withDrills(bench: BenchServer, pid: number): TocsinServer {
+function withDrills(bench: BenchServer): TocsinServer {
   const agent = new Agent({ keepAlive: true, maxSockets: 32 });
   const headers = { 'content-type': 'application/json', authorization: `Bearer ${bench.token}` };
   return {
     bench,
-    pid,
     async raise(due) {
-      const body = JSON.stringify({ severity: 'severe', headline: `bench ${due.toFixed(3)}`, description: 'x'.repeat(200) });
+      const body = JSON.stringify({
+        severity: 'severe',
+        headline: `bench ${due.toFixed(3)}`,
+        description: 'x'.repeat(200),
+      });
       const { status } = await call(`${bench.server.base}/v1/alerts`, { method: 'POST', headers, body, agent });
       if (status !== 201) throw new Error(`an exercise was answered ${status}`);
     },
@@ -161,7 +157,8 @@ function withDrills(bench: BenchServer, pid: number): TocsinServer {
 
 /** Tocsin as a contender. */
 export async function startTocsin(redisUrl: string): Promise<Contender> {
-  const { bench, pid, raise, stop } = await startTocsinServer(redisUrl, { WS_PUBLIC_ALERTS: 'true' });
+  const { bench, raise, stop } = await startTocsinServer(redisUrl, { WS_PUBLIC_ALERTS: 'true' });
+  const pid = bench.server.child.pid ?? 0;
   return {
     name: 'Tocsin',
     target: { port: bench.port, path: '/ws/alerts', dialect: 'tocsin' },

@@ -63,7 +63,7 @@ function connectNext(): void {
 async function connectMore(viewers: number, atOnce: number): Promise<CrowdOpened> {
   if (crowd === null) throw new Error('no target');
   const began = performance.now();
-  crowd.add(new Array<null>(viewers).fill(null));
+  crowd.add(Array.from({ length: viewers }, () => null));
   await new Promise<void>((resolve) => {
     waiting = { left: viewers, refused: 0, resolve };
     for (let i = 0; i < Math.min(atOnce, viewers); i += 1) connectNext();

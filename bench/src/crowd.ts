@@ -33,6 +33,8 @@ export interface CrowdViewer {
   /** When the last try to connect began. */
   beganAt: number;
   tries: number;
+  /** Up to this offset nothing is late: it was missed while the connection was gone or not read. */
+  replayTo: number;
 }
 
 /** What happens to viewers. */
@@ -74,10 +76,13 @@ export interface Crowd {
   /** Resets its connection. */
   cut(viewer: CrowdViewer): void;
   send(viewer: CrowdViewer, text: string): void;
-  /** Viewers that have this offset. */
-  holders(offset: number): number;
+  /** Stops and goes on to read: a slow viewer. */
+  pause(viewer: CrowdViewer): void;
+  resume(viewer: CrowdViewer): void;
 }
 
+/** Offsets whose times and holders are kept. */
+const KEPT = 20_000;
 const CHUNK_BYTES = 262_144;
 const HEAD_END = Buffer.from('\r\n\r\n');
 /** `42["alert",` */
@@ -88,7 +93,8 @@ const DUE = /"headline":"bench ([0-9.]+)/;
 /** The request that opens a WebSocket. */
 function requestOf(target: CrowdTarget, viewer: CrowdViewer, resume: boolean): string {
   const asks = resume && viewer.epoch !== null ? `?epoch=${viewer.epoch}&offset=${viewer.next - 1}` : '';
-  const protocol = target.dialect === 'tocsin' ? `tocsin.v1${viewer.token === null ? '' : `, bearer.${viewer.token}`}` : '';
+  const protocol =
+    target.dialect === 'tocsin' ? `tocsin.v1${viewer.token === null ? '' : `, bearer.${viewer.token}`}` : '';
   return [
     `GET ${target.path}${asks} HTTP/1.1`,
     `Host: 127.0.0.1:${target.port}`,
@@ -135,12 +141,16 @@ export function createCrowd(target: CrowdTarget, events: Partial<CrowdEvents>): 
     if (offset !== lastOffset) select(offset);
     lastHeld += 1;
     tally.deliveries += 1;
-    if (lastDue !== 0) crowd.latency.add(now - lastDue);
+    if (lastDue !== 0 && offset > viewer.replayTo) crowd.latency.add(now - lastDue);
     if (lastHeld === viewers.length) events.complete?.(offset);
     events.message?.(viewer, offset);
   }
 
-  function listen(viewer: CrowdViewer, socket: Socket, onClose: (code: number) => void): (from: number, to: number) => void {
+  function listen(
+    viewer: CrowdViewer,
+    socket: Socket,
+    onClose: (code: number) => void,
+  ): (from: number, to: number) => void {
     const reader = createFrameReader(
       {
         wants: (offset) => {
@@ -151,6 +161,8 @@ export function createCrowd(target: CrowdTarget, events: Partial<CrowdEvents>): 
           if (text !== null) {
             lastWanted = Math.max(lastWanted, offset);
             due.set(offset, Number(DUE.exec(text)?.[1] ?? 0));
+            due.delete(offset - KEPT);
+            held.delete(offset - KEPT);
           }
           count(viewer, offset);
         },
@@ -178,7 +190,14 @@ export function createCrowd(target: CrowdTarget, events: Partial<CrowdEvents>): 
     } else if (viewer.state === 'connecting' && text.startsWith('{"type":"welcome"')) {
       const welcome = JSON.parse(text) as Readonly<Record<string, unknown>>;
       viewer.epoch = String(welcome['epoch']);
-      if (welcome['recovered'] !== true || viewer.next === 0) viewer.next = Number(welcome['offset']) + 1;
+      const offset = Number(welcome['offset']);
+      if (viewer.next === 0) viewer.next = offset + 1;
+      else if (welcome['recovered'] !== true) {
+        // What lies between is lost to this viewer.
+        tally.missing += Math.max(0, offset + 1 - viewer.next);
+        viewer.next = offset + 1;
+      }
+      viewer.replayTo = lastWanted;
       opened(viewer, welcome);
     } else events.text?.(viewer, text);
   }
@@ -237,7 +256,7 @@ export function createCrowd(target: CrowdTarget, events: Partial<CrowdEvents>): 
     add(tokens) {
       const added = tokens.map((token, index): CrowdViewer => {
         const id = viewers.length + index;
-        return { id, next: 0, epoch: null, state: 'closed', socket: null, token, beganAt: 0, tries: 0 };
+        return { id, next: 0, epoch: null, state: 'closed', socket: null, token, beganAt: 0, tries: 0, replayTo: 0 };
       });
       viewers.push(...added);
       return added;
@@ -248,7 +267,14 @@ export function createCrowd(target: CrowdTarget, events: Partial<CrowdEvents>): 
     connect: connectOne,
     cut: (viewer) => viewer.socket?.resetAndDestroy(),
     send: (viewer, text) => void viewer.socket?.write(clientFrame(text)),
-    holders: (offset) => (offset === lastOffset ? lastHeld : (held.get(offset) ?? 0)),
+    pause(viewer) {
+      viewer.replayTo = Number.POSITIVE_INFINITY;
+      viewer.socket?.pause();
+    },
+    resume(viewer) {
+      viewer.replayTo = lastWanted;
+      viewer.socket?.resume();
+    },
   };
   return crowd;
 }

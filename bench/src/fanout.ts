@@ -57,7 +57,16 @@ interface Measured {
 /** Deliveries for a second of the server's processor: what other work on the machine changes least. */
 const perCore = ({ deliveries, cpu }: Measured): number => deliveries / Math.max(0.01, cpu);
 
-const newMeasured = (): Measured => ({ perSecond: [], deliveries: 0, cpu: 0, receiver: [], server: [], p50: 0, p99: 0, wrong: 0 });
+const newMeasured = (): Measured => ({
+  perSecond: [],
+  deliveries: 0,
+  cpu: 0,
+  receiver: [],
+  server: [],
+  p50: 0,
+  p99: 0,
+  wrong: 0,
+});
 
 function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
@@ -214,7 +223,12 @@ function gridLine({ contender, sizes, bytesEach }: Entry): string[] {
   const whole = (value: number): string => Math.round(value).toLocaleString('en-US');
   const of = (measured: Measured): string[] => {
     const { p50, p99 } = measured;
-    return [whole(median(measured.perSecond)), whole(perCore(measured)), p50.toFixed(p50 < 10 ? 1 : 0), p99.toFixed(p99 < 10 ? 1 : 0)];
+    return [
+      whole(median(measured.perSecond)),
+      whole(perCore(measured)),
+      p50.toFixed(p50 < 10 ? 1 : 0),
+      p99.toFixed(p99 < 10 ? 1 : 0),
+    ];
   };
   const most = sizes[5000];
   return [

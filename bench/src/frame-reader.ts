@@ -39,6 +39,7 @@ const A = 0x61;
 const L = 0x6c;
 const QUOTE = 0x22;
 const ZERO = 0x30;
+const TWO = 0x32;
 const NINE = 0x39;
 const TEXT = 1;
 const CLOSE = 8;
@@ -52,6 +53,8 @@ export function createFrameReader(listener: FrameListener, shift: number): Frame
   function offsetAt(chunk: Buffer, payload: number, length: number): number {
     if (length < shift + UPDATE_DIGITS) return -1;
     const start = payload + shift;
+    // Socket.IO: `42[` is an event; its hellos hold ids that may look like anything.
+    if (shift > 0 && chunk[payload + 1] !== TWO) return -1;
     // `{"type":"a`: only alerts begin like this (`authenticated` has a `u` behind it).
     if (chunk[start + 9] !== A || chunk[start + 10] !== L) return -1;
     let at = start + (chunk[start + 14] === QUOTE ? ALERT_DIGITS : UPDATE_DIGITS);

@@ -17,7 +17,7 @@ interface Reply {
 }
 
 /** A helper as its parent sees it. */
-export interface Helper<Ask, Event> {
+export interface Helper<Ask, Event = never> {
   readonly child: ChildProcess;
   readonly pid: number;
   /** Rejects when the helper fails or ends. */
@@ -68,6 +68,7 @@ export function startHelper<Ask, Event = never>(file: string, execArgv: readonly
 }
 
 /** The helper's own side: answers what is asked. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the parent's questions have the type that its `startHelper` names
 export function serveParent<Ask>(answer: (ask: Ask) => unknown): void {
   process.on('message', (message) => {
     const { id, ask } = message as Question;

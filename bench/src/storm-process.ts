@@ -118,7 +118,8 @@ async function connectAll(port: number, tokens: readonly string[]): Promise<numb
     if (crowd.open() === 0) break;
   }
   await until(() => need().open() === users.length, CONNECT_MS);
-  if (crowd.open() < users.length) throw new Error(`${crowd.open()} of ${users.length} connected: ${JSON.stringify(failed)}`);
+  if (crowd.open() < users.length)
+    throw new Error(`${crowd.open()} of ${users.length} connected: ${JSON.stringify(failed)}`);
   return (monotonicMs() - began) / 1000;
 }
 

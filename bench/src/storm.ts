@@ -27,6 +27,8 @@ interface Storm {
   readonly report: StormReport;
   readonly tally: StormTally;
   readonly raised: number;
+  /** Of that, until the server was ready again. */
+  readonly startMs: number | null;
   /** Cores that the server and PostgreSQL used. */
   readonly cores: readonly [number, number];
 }
@@ -85,7 +87,11 @@ async function stormsOn(bus: 'memory' | 'Redis', notes: string[]): Promise<Storm
     notes.push(`${bus}: the first connects, 100 at once, took ${seconds.toFixed(1)} s`);
     const raised = { count: 0 };
     const storms: Storm[] = [];
-    for (const how of ['at-once', 'sdk'] as const) storms.push(await storm(bus, how, server, users, raised));
+    for (const kind of STORMS) {
+      // The private PostgreSQL ends with its server, and with it what raises alerts beside it.
+      if (kind.restart && redis !== null) continue;
+      storms.push(await storm(bus, kind, server, users, raised));
+    }
     return storms;
   } finally {
     await users.stop();
@@ -95,29 +101,48 @@ async function stormsOn(bus: 'memory' | 'Redis', notes: string[]): Promise<Storm
   }
 }
 
+/** What happens to everybody, and how they come back. */
+const STORMS = [
+  { name: 'at once', how: 'at-once', restart: false },
+  { name: 'spread as the SDK does', how: 'sdk', restart: false },
+  { name: 'the server killed and started anew, as the SDK does', how: 'sdk', restart: true },
+] as const satisfies readonly { name: string; how: ComeBack; restart: boolean }[];
+
 async function storm(
   bus: string,
-  how: ComeBack,
+  { name, how, restart }: (typeof STORMS)[number],
   server: TocsinServer,
-  users: Helper<StormAsk, never>,
+  users: Helper<StormAsk>,
   raised: { count: number },
 ): Promise<Storm> {
   await users.ask({ kind: 'cut' });
   for (let i = 0; i < MISSED; i += 1) await server.raise(monotonicMs());
   raised.count += MISSED;
-  const before = await cpuOf(server.pid);
+  const pid = (): number => server.bench.server.child.pid ?? 0;
   const began = monotonicMs();
+  let before = restart ? { own: 0, children: 0 } : await cpuOf(pid());
+  const started = restart ? server.bench.restart() : Promise.resolve();
+  const coming = users.ask<StormReport>({ kind: 'back', how, missed: raised.count, giveUpMs: GIVE_UP_MS });
+  await started;
+  const startMs = monotonicMs() - began;
+  if (restart) before = await cpuOf(pid());
   const raising = keepRaising(server);
-  const report = await users.ask<StormReport>({ kind: 'back', how, missed: raised.count, giveUpMs: GIVE_UP_MS });
-  const seconds = (monotonicMs() - began) / 1000;
-  const after = await cpuOf(server.pid);
+  const report = await coming;
+  const seconds = (monotonicMs() - began - startMs) / 1000;
+  const after = await cpuOf(pid());
   raised.count += await raising.end();
   const tally = await users.ask<StormTally>({ kind: 'reach', offset: raised.count, giveUpMs: 20_000 });
-  const cores = [(after.own - before.own) / seconds, (after.children - before.children) / seconds] as const;
-  return { name: `${bus}, ${how === 'sdk' ? 'spread as the SDK does' : 'at once'}`, report, tally, raised: raised.count, cores };
+  return {
+    name: `${bus}, ${name}`,
+    report,
+    tally,
+    raised: raised.count,
+    startMs: restart ? startMs : null,
+    cores: [(after.own - before.own) / seconds, (after.children - before.children) / seconds],
+  };
 }
 
-function rowsOf({ name, report, tally, raised, cores }: Storm): ResultRow[] {
+function rowsOf({ name, report, tally, raised, startMs, cores }: Storm): ResultRow[] {
   const row = (what: string, ours: number, unit: string, aim = ''): ResultRow => ({
     ...{ what: `${name}: ${what}`, ours, unit, aim },
     limit: null,
@@ -127,6 +152,7 @@ function rowsOf({ name, report, tally, raised, cores }: Storm): ResultRow[] {
   const failed = Object.values(report.failed).reduce((all, n) => all + n, 0);
   return [
     row('all are back', report.backMs / 1000, 's', '5 s'),
+    ...(startMs === null ? [] : [row('of that, until the server was ready', startMs / 1000, 's')]),
     row('all have what they missed', report.caughtUpMs / 1000, 's'),
     row('connect to the last missed message, p50', replay.quantile(0.5) / 1000, 's'),
     row('the same, p99', replay.quantile(0.99) / 1000, 's', 'under 2 s'),
