@@ -15,6 +15,7 @@ import type { PublishSubscribe } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { ChannelMessage, ChannelStore } from '../store/ports/channels.ts';
 import type { DropReason } from './channel.ts';
+import type { DeliveryAccount } from './delivery.ts';
 import { type Entry, entryOf, type Filter } from './entry.ts';
 import { createFanout } from './fanout.ts';
 import { createFeed } from './feed.ts';
@@ -48,6 +49,8 @@ export interface WelcomePart {
 export interface ViewerHandle {
   /** The offset up to which everything for this viewer was queued. */
   offset(): number;
+  /** The viewer says that it has everything up to `offset`, which is not above `offset()`. */
+  received(offset: number): void;
   /** Sends a message of the connection's own, ahead of waiting alerts. */
   send(message: object): void;
   /** Ends: nothing more is sent. `name` undefined: the socket is gone already. */
@@ -79,6 +82,8 @@ export interface HubOptions {
   readonly queue?: QueueLimits;
   readonly ringMessages?: number;
   readonly events?: Partial<HubEvents>;
+  /** Counts what becomes of messages; nothing is counted when absent. */
+  readonly deliveries?: DeliveryAccount;
 }
 
 /** The viewers of one channel. */
@@ -119,7 +124,7 @@ const QUEUE_LIMITS: QueueLimits = {
 
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
-  const { channel, clock, events = {} } = options;
+  const { channel, clock, events = {}, deliveries } = options;
   const limits = options.queue ?? QUEUE_LIMITS;
   const ringMessages = options.ringMessages ?? RING_MESSAGES;
   const pollMs = options.pollMs ?? 1000;
@@ -134,6 +139,7 @@ export function createHub(options: HubOptions): Hub {
       events.fanout?.(seconds, messages);
       events.sent?.(messages);
     },
+    onHanded: (entries, count) => deliveries?.handed(entries, count),
   });
 
   const feed = createFeed({
@@ -158,6 +164,10 @@ export function createHub(options: HubOptions): Hub {
     pages,
     delivered: () => feed.delivered,
     onSent: (messages) => events.sent?.(messages),
+    onHanded(viewer, entry) {
+      if (entry.offset <= viewer.joinedAt) deliveries?.resent(entry);
+      else deliveries?.handed([entry], 1);
+    },
     onCaughtUp(viewer) {
       if (step(viewer, 'caught-up')) fanout.add(viewer);
     },
@@ -168,6 +178,7 @@ export function createHub(options: HubOptions): Hub {
     for (const message of messages) {
       const entry = entryOf(message);
       ring.push(entry);
+      deliveries?.published(entry);
       fanout.push(entry);
     }
   }
@@ -184,6 +195,7 @@ export function createHub(options: HubOptions): Hub {
   function restart(): void {
     fanout.clear();
     ring.clear();
+    deliveries?.clear();
     events.restarted?.();
     for (const viewer of [...viewers]) {
       const retryAfterMs = Math.floor(Math.random() * RESTART_SPREAD_MS);
@@ -196,10 +208,18 @@ export function createHub(options: HubOptions): Hub {
     if (!step(viewer, 'close')) return;
     viewers.delete(viewer);
     fanout.remove(viewer);
+    deliveries?.closed(viewer.filter);
     viewer.queue.end();
     if (name === undefined) return;
     const row = CLOSE_CODES[name];
     viewer.sink.close(row.code, row.meaning);
+  }
+
+  function acknowledge(viewer: Viewer, upTo: number): void {
+    const covered = Math.min(upTo, viewer.cursor);
+    if (covered <= viewer.receivedUpTo) return;
+    deliveries?.received(viewer.filter, viewer.receivedUpTo, covered);
+    viewer.receivedUpTo = covered;
   }
 
   function judge(resume: ResumePoint): boolean {
@@ -230,8 +250,17 @@ export function createHub(options: HubOptions): Hub {
     const recovered = resume !== null || planned.kind === 'fresh';
     const offset = resume?.offset ?? feed.delivered;
     const queue = createQueue(sink, limits, () => close(viewer, 'slow'));
-    const viewer: Viewer = { state: { kind: 'catching-up' }, cursor: offset, filter, sink, queue };
+    const viewer: Viewer = {
+      state: { kind: 'catching-up' },
+      cursor: offset,
+      joinedAt: feed.delivered,
+      receivedUpTo: offset,
+      filter,
+      sink,
+      queue,
+    };
     viewers.add(viewer);
+    deliveries?.opened(filter);
     const send = (message: object): void => {
       queue.push('commands', textFrame(JSON.stringify(message)));
     };
@@ -247,7 +276,12 @@ export function createHub(options: HubOptions): Hub {
       reauthenticateBy: part.reauthenticateBy,
     });
     recovery.start(viewer, resume?.page);
-    return { offset: () => viewer.cursor, send, close: (name) => close(viewer, name) };
+    return {
+      offset: () => viewer.cursor,
+      received: (upTo) => acknowledge(viewer, upTo),
+      send,
+      close: (name) => close(viewer, name),
+    };
   }
 
   return {

@@ -60,6 +60,8 @@ export interface RecoveryOptions {
   /** The offset up to which the hub has delivered. */
   readonly delivered: () => number;
   readonly onSent: (messages: number) => void;
+  /** A message was queued for this viewer. */
+  readonly onHanded?: (viewer: Viewer, entry: Entry) => void;
   readonly onCaughtUp: (viewer: Viewer) => void;
   readonly onLost: (viewer: Viewer) => void;
 }
@@ -81,6 +83,7 @@ export function createRecovery(options: RecoveryOptions): Recovery {
       if (passes(viewer.filter, entry)) {
         if (!viewer.queue.push('alerts', entry.frame)) return false;
         options.onSent(1);
+        options.onHanded?.(viewer, entry);
       }
     }
     return viewer.queue.empty;

@@ -3,7 +3,8 @@
  *
  * States: `catching-up` (reads what it missed, gets nothing live) -> `live` (gets what is fanned out) -> `closing` (gets
  * nothing more). `cursor` is the channel's offset up to which everything that its filter lets through was queued; it
- * only grows, so nothing is ever sent twice.
+ * only grows, so nothing is ever sent twice. `joinedAt` is the channel's newest offset when it came, `receivedUpTo` what its
+ * receipts cover: at first the offset that it began at.
  */
 import type { Filter } from './entry.ts';
 import type { ViewerQueue } from './queue.ts';
@@ -25,6 +26,8 @@ export const VIEWER_STEPS: Readonly<Record<ViewerState['kind'], Partial<Record<V
 export interface Viewer {
   state: ViewerState;
   cursor: number;
+  readonly joinedAt: number;
+  receivedUpTo: number;
   readonly filter: Filter;
   readonly sink: Sink;
   readonly queue: ViewerQueue;

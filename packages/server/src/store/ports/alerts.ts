@@ -27,7 +27,7 @@ export interface AlertFilter {
   readonly until: number | null;
 }
 
-/** How many times of revisions a row keeps. */
+/** How many times and offsets of revisions a row keeps. */
 export const REVISIONS_KEPT = 100;
 
 /** The alerts. */
@@ -41,7 +41,7 @@ export interface AlertStore {
   lockByFingerprint(sql: Sql, fingerprints: readonly string[]): Promise<Alert[]>;
   /** The alert, locked until the transaction ends; null when there is none. */
   lockById(sql: Sql, id: string): Promise<Alert | null>;
-  /** Puts these revisions in the place of what the rows hold. */
+  /** Puts these revisions, each with a new offset, in the place of what the rows hold. */
   revise(sql: Sql, alerts: readonly Alert[]): Promise<void>;
   get(id: string): Promise<AlertRecord | null>;
   /** Newest first, those with an id below `before` (null: from the newest). */

@@ -30,8 +30,6 @@ const FRAGMENTS_MOST = 64;
 const CHUNKS_MOST = 1024;
 /** Failures of one kind are told once in this time, in ms. */
 const FAILURE_MS = 1000;
-/** The name of the channel behind the one path so far. */
-const CHANNEL = 'alerts';
 
 const TIMED_OUT: Refusal = { code: 'request-timeout', detail: 'The handshake took too long' };
 const CROWDED: Refusal = { code: 'overloaded', detail: 'Too many handshakes at once', retryAfterMs: 1000 };
@@ -63,7 +61,6 @@ function openConnection(parts: Parts, ws: WebSocket, socket: Duplex, id: string,
   const connection: Connection = createConnection({
     id,
     path,
-    channel: CHANNEL,
     ws,
     address: admitted.address,
     principal,

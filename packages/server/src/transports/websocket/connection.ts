@@ -11,7 +11,7 @@ import type { WebSocket } from 'ws';
 import { refusalOf } from '../http/problem.ts';
 import { isUncounted, type MessageProblem, readClientMessage } from './client-message.ts';
 import { createConduct } from './conduct.ts';
-import type { HubViewer, Receipt, WebSocketOptions, WebSocketPrincipal } from './options.ts';
+import type { HubViewer, WebSocketOptions, WebSocketPrincipal } from './options.ts';
 
 /** How long a connection without a credential lives by its `welcome`, in ms; nothing happens then. */
 const ANONYMOUS_MS = 86_400_000;
@@ -22,16 +22,12 @@ const GONE = 1006;
 export interface ConnectionParts {
   readonly id: string;
   readonly path: string;
-  readonly channel: string;
   readonly ws: WebSocket;
   /** The peer's address, for the log. */
   readonly address: string;
   /** Null: anybody (`WS_PUBLIC_ALERTS`). */
   readonly principal: WebSocketPrincipal | null;
-  readonly options: Pick<
-    WebSocketOptions,
-    'settings' | 'clock' | 'verifyAccessToken' | 'onReceipt' | 'metrics' | 'log'
-  >;
+  readonly options: Pick<WebSocketOptions, 'settings' | 'clock' | 'verifyAccessToken' | 'metrics' | 'log'>;
   /** Called once, when the socket has ended. */
   readonly onEnd: (connection: Connection) => void;
 }
@@ -129,17 +125,7 @@ export function createConnection(parts: ConnectionParts): Connection {
   }
 
   function passOn(offset: number | null): void {
-    if (offset === null) return;
-    const { subject = null, deviceId = null } = principal ?? {};
-    const receipt: Receipt = {
-      connection: parts.id,
-      subject,
-      deviceId,
-      channel: parts.channel,
-      offset,
-      at: clock.now(),
-    };
-    options.onReceipt?.(receipt);
+    if (offset !== null) viewer?.received(offset);
   }
 
   function onMessage(data: Buffer, isBinary: boolean): void {
