@@ -16,16 +16,12 @@ import {
   type ScriptedStore,
 } from './scripted-sink.suite.ts';
 
-const FILTERS: readonly Filter[] = [
-  { zone: null, minSeverity: null },
-  { zone: 'z1', minSeverity: null },
-  { zone: null, minSeverity: 'severe' },
-];
+const ALL: Filter = { zone: null, minSeverity: null };
+const FILTERS: readonly Filter[] = [ALL, { zone: 'z1', minSeverity: null }, { zone: null, minSeverity: 'severe' }];
 const turns = async (count: number): Promise<void> => {
   for (let n = 0; n < count; n++) await new Promise((resolve) => setImmediate(resolve));
 };
-const time = 1000;
-const clock: Clock = { now: () => time, monotonic: () => time };
+const still: Clock = { now: () => 1000, monotonic: () => 1000 };
 
 interface Watcher {
   readonly filter: Filter;
@@ -38,7 +34,7 @@ interface Watcher {
   receipt: number;
 }
 
-async function open(queue?: QueueLimits) {
+async function open(queue?: QueueLimits, clock: Clock = still) {
   const bus = createMemoryBus({ clock });
   await bus.close();
   const store = createScriptedStore();
@@ -131,7 +127,7 @@ it('counts what a model that looks at every viewer and every message counts', as
           const row = store.append({ zoneId: next.zoneId, severity: next.severity });
           if (next.publish) work.push(publisher.publish([row]));
         } else if (next.kind === 'join') {
-          const joined = await join(hub, next.back, FILTERS[next.filter] ?? FILTERS[0]!, next.stuck);
+          const joined = await join(hub, next.back, FILTERS[next.filter] ?? ALL, next.stuck);
           if (joined !== null) watchers.push(joined);
         } else if (next.kind === 'receipt' && watcher !== undefined) {
           const offset = Math.max(0, watcher.handle.offset() - next.back);
@@ -169,8 +165,8 @@ it('counts what a model that looks at every viewer and every message counts', as
 
 it('counts a viewer that is too slow up to what was queued for it', async () => {
   const { store, hub, deliveries } = await open({ socketBytes: 10, messages: 2, bytes: 1_000_000 });
-  const slow = await join(hub, null, FILTERS[0]!, true);
-  const quick = await join(hub, null, FILTERS[0]!, false);
+  const slow = await join(hub, null, ALL, true);
+  const quick = await join(hub, null, ALL, false);
   for (let n = 0; n < 5; n++) {
     store.append();
     await hub.refresh();
@@ -188,9 +184,26 @@ it('counts a viewer that is too slow up to what was queued for it', async () => 
   await hub.stop();
 });
 
+it('tells of each slice of a long fan-out when it was', async () => {
+  let time = 1000;
+  const passing: Clock = { now: () => time, monotonic: () => ++time };
+  const { store, hub, deliveries } = await open(undefined, passing);
+  for (let n = 0; n < 1000; n++) await join(hub, null, ALL, false);
+  store.append();
+  await hub.refresh();
+  await turns(30);
+  const [row] = deliveries.take(10);
+  expect(row).toMatchObject({ connected: 1000, sent: 1000 });
+  // The clock is looked at for every 32 viewers, and a slice takes 3 ms.
+  const { firstSentAt, lastSentAt } = row ?? {};
+  expect(Number(lastSentAt) - Number(firstSentAt)).toBeGreaterThan(20);
+  expect(row?.send.counts.reduce((a, b) => a + b, 0)).toBe(1000);
+  await hub.stop();
+});
+
 it('takes a receipt for no more than was queued for its viewer', async () => {
   const { store, hub, deliveries } = await open();
-  const watcher = await join(hub, null, FILTERS[0]!, false);
+  const watcher = await join(hub, null, ALL, false);
   watcher?.handle.received(1_000_000);
   store.append();
   await hub.refresh();

@@ -32,19 +32,27 @@ export interface LagCounts {
 /** Creates empty counts; they take memory with the first lag. */
 export function createLagCounts(): LagCounts {
   let held: Uint32Array | null = null;
+  // Lags of one message lie close together: only what lies between is looked at.
+  let low = SIZE;
+  let high = -1;
   return {
     add(lagMs, count) {
       held ??= new Uint32Array(SIZE);
       const index = indexOf(lagMs);
       held[index] = (held[index] ?? 0) + count;
+      if (index < low) low = index;
+      if (index > high) high = index;
     },
     clear() {
-      held?.fill(0);
+      held?.fill(0, low, high + 1);
+      low = SIZE;
+      high = -1;
     },
     sketch() {
       const bins: number[] = [];
       const counts: number[] = [];
-      for (const [index, count] of (held ?? []).entries()) {
+      for (let index = low; index <= high; index++) {
+        const count = held?.[index] ?? 0;
         if (count === 0) continue;
         bins.push(index === 0 ? 0 : index + BEFORE_ONE);
         counts.push(count);

@@ -1,7 +1,7 @@
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
 import { engines } from '@tocsin/testkit/engines';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { REVISIONS_KEPT } from '../ports/alerts.ts';
+import { type AlertDraft, REVISIONS_KEPT } from '../ports/alerts.ts';
 import type { DeliveryRow, DeliveryStore } from '../ports/deliveries.ts';
 import { createAlertStore } from './alerts.ts';
 import { createDeliveryStore } from './deliveries.ts';
@@ -78,11 +78,25 @@ describe.each(engines)('counts of deliveries on %s', (engine) => {
 
   test('are found by the revisions of an alert: the first, and the newest', async () => {
     const alerts = createAlertStore(database.db);
-    const draft = {
-      ...{ id: ID, kind: 'host.cpu', severity: 'severe', status: 'actual', state: 'open', revision: 1 },
-      ...{ headline: 'h', description: '', zoneId: null, deviceId: null, latitude: null, longitude: null },
-      ...{ onset: 1, sentAt: 1001, updatedAt: 1001, fingerprint: 'f', evidence: {} },
-    } as const;
+    const draft: AlertDraft = {
+      id: ID,
+      kind: 'host.cpu',
+      severity: 'severe',
+      status: 'actual',
+      state: 'open',
+      revision: 1,
+      headline: 'h',
+      description: '',
+      zoneId: null,
+      deviceId: null,
+      latitude: null,
+      longitude: null,
+      onset: 1,
+      sentAt: 1001,
+      updatedAt: 1001,
+      fingerprint: 'f',
+      evidence: {},
+    };
     const revise = (revision: number, offset: number): Promise<void> =>
       database.db.transaction((tx) =>
         alerts.revise(tx, [{ ...draft, revision, offset, updatedAt: 1000 + revision, signature: '' }]),
