@@ -76,7 +76,7 @@ describe('a message', () => {
     account.published(entry);
     account.handed([entry], 1);
     time += 5000;
-    account.resent(entry);
+    account.caughtUp([entry], 1);
     expect(one(account)).toMatchObject({ sent: 1, resent: 1, lastSentAt: 1_000_000, send: { counts: [1] } });
   });
 
@@ -84,7 +84,7 @@ describe('a message', () => {
     const { account } = open();
     const entry = message(1);
     account.published(entry);
-    account.resent(entry);
+    account.caughtUp([entry], 1);
     account.received(ALL, 0, 1);
     expect(one(account)).toMatchObject({ connected: 0, sent: 0, resent: 1, received: 1, firstSentAt: null });
   });
@@ -157,7 +157,7 @@ describe('the account', () => {
     account.published(message(7));
     expect(lost).toHaveBeenCalledTimes(1);
     account.handed(entries, 1);
-    account.resent(entries[0] ?? message(1));
+    account.caughtUp(entries.slice(0, 1), 7);
     expect(all(account).map(({ offset, sent }) => [offset, sent])).toEqual([
       [5, 0],
       [6, 0],
@@ -173,15 +173,15 @@ describe('the account', () => {
     all(account);
     time += ACCOUNT_MS;
     all(account);
-    account.resent(entry);
+    account.caughtUp([entry], 1);
     expect(one(account)).toMatchObject({ connected: 1, resent: 1 });
     time += 1;
     all(account);
-    account.resent(entry);
+    account.caughtUp([entry], 1);
     account.handed([entry], 1);
     account.received(ALL, 0, 1);
     time -= 10;
-    account.resent(entry);
+    account.caughtUp([entry], 1);
     expect(all(account)).toEqual([]);
   });
 

@@ -44,8 +44,8 @@ export interface DeliveryAccount {
   published(entry: Accountable): void;
   /** These were just handed to so many viewers that were there when they came. */
   handed(entries: readonly Accountable[], viewers: number): void;
-  /** This was handed to one connection that was opened after it. */
-  resent(entry: Accountable): void;
+  /** These were just handed to one connection that was opened when the channel stood at `joinedAt`. */
+  caughtUp(entries: readonly Accountable[], joinedAt: number): void;
   /** A viewer with this filter has received what lies after `after`, up to `upTo`; it was handed all of that. */
   received(filter: Filter, after: number, upTo: number): void;
   /** The channel's history began anew. */
@@ -204,6 +204,14 @@ export function createDeliveryAccount(options: DeliveryAccountOptions): Delivery
     }
   }
 
+  function resend(entry: Accountable): void {
+    let count = book.get(entry.offset);
+    if (count === undefined && lately - entry.at <= ACCOUNT_MS) count = book.open(entry);
+    if (count === undefined) return;
+    count.resent++;
+    count.dirty = true;
+  }
+
   return {
     opened(filter) {
       const key = filterKey(filter);
@@ -232,15 +240,14 @@ export function createDeliveryAccount(options: DeliveryAccountOptions): Delivery
         if (count !== undefined) addSent(count, viewers, now);
       }
     },
-    resent(entry) {
-      let count = book.get(entry.offset);
-      if (count === undefined) {
-        if (lately - entry.at > ACCOUNT_MS) return;
-        count = book.open(entry);
-        if (count === undefined) return;
+    caughtUp(entries, joinedAt) {
+      for (const entry of entries) {
+        if (entry.offset <= joinedAt) resend(entry);
+        else {
+          const count = book.get(entry.offset);
+          if (count !== undefined) addSent(count, 1, clock.now());
+        }
       }
-      count.resent++;
-      count.dirty = true;
     },
     received(filter, after, upTo) {
       const now = clock.now();

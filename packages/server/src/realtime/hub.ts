@@ -20,11 +20,12 @@ import { type Entry, entryOf, type Filter } from './entry.ts';
 import { createFanout } from './fanout.ts';
 import { createFeed } from './feed.ts';
 import { textFrame } from './frame.ts';
-import { createQueue, type QueueLimits } from './queue.ts';
-import { createPageReader, createRecovery } from './recovery.ts';
+import type { QueueLimits } from './queue.ts';
+import { createPageReader, entryAt } from './pages.ts';
+import { createRecovery } from './recovery.ts';
 import { createRing } from './ring.ts';
 import type { Sink } from './sink.ts';
-import { step, type Viewer } from './viewer.ts';
+import { Viewer, type ViewerHome } from './viewer.ts';
 
 /** Where a viewer wants to go on. */
 export interface ResumePoint {
@@ -46,16 +47,7 @@ export interface WelcomePart {
 }
 
 /** One viewer, as its transport holds it. */
-export interface ViewerHandle {
-  /** The offset up to which everything for this viewer was queued. */
-  offset(): number;
-  /** The viewer says that it has everything up to `offset`, which is not above `offset()`. */
-  received(offset: number): void;
-  /** Sends a message of the connection's own, ahead of waiting alerts. */
-  send(message: object): void;
-  /** Ends: nothing more is sent. `name` undefined: the socket is gone already. */
-  close(name?: CloseName): void;
-}
+export type ViewerHandle = Pick<Viewer, 'offset' | 'received' | 'send' | 'close'>;
 
 /** What happens, for metrics and logs. */
 export interface HubEvents {
@@ -163,13 +155,12 @@ export function createHub(options: HubOptions): Hub {
     ring,
     pages,
     delivered: () => feed.delivered,
-    onSent: (messages) => events.sent?.(messages),
-    onHanded(viewer, entry) {
-      if (entry.offset <= viewer.joinedAt) deliveries?.resent(entry);
-      else deliveries?.handed([entry], 1);
+    onSent(viewer, { messages, entries }) {
+      events.sent?.(messages);
+      deliveries?.caughtUp(entries, viewer.joinedAt);
     },
     onCaughtUp(viewer) {
-      if (step(viewer, 'caught-up')) fanout.add(viewer);
+      if (viewer.step('caught-up')) fanout.add(viewer);
     },
     onLost: (viewer) => close(viewer, 'overloaded'),
   });
@@ -195,17 +186,19 @@ export function createHub(options: HubOptions): Hub {
   function restart(): void {
     fanout.clear();
     ring.clear();
+    pages.clear();
+    recovery.clear();
     deliveries?.clear();
     events.restarted?.();
     for (const viewer of [...viewers]) {
       const retryAfterMs = Math.floor(Math.random() * RESTART_SPREAD_MS);
-      viewer.queue.push('commands', textFrame(JSON.stringify({ type: 'moving', retryAfterMs })));
+      viewer.send({ type: 'moving', retryAfterMs });
       close(viewer, 'restart');
     }
   }
 
   function close(viewer: Viewer, name?: CloseName): void {
-    if (!step(viewer, 'close')) return;
+    if (!viewer.step('close')) return;
     viewers.delete(viewer);
     fanout.remove(viewer);
     deliveries?.closed(viewer.filter);
@@ -215,12 +208,7 @@ export function createHub(options: HubOptions): Hub {
     viewer.sink.close(row.code, row.meaning);
   }
 
-  function acknowledge(viewer: Viewer, upTo: number): void {
-    const covered = Math.min(upTo, viewer.cursor);
-    if (covered <= viewer.receivedUpTo) return;
-    deliveries?.received(viewer.filter, viewer.receivedUpTo, covered);
-    viewer.receivedUpTo = covered;
-  }
+  const home: ViewerHome = { close, received: (filter, after, upTo) => deliveries?.received(filter, after, upTo) };
 
   function judge(resume: ResumePoint): boolean {
     const gap = feed.delivered - resume.offset;
@@ -238,7 +226,9 @@ export function createHub(options: HubOptions): Hub {
     }
     try {
       const page = await pages.page(resume.offset);
-      return page[0]?.offset === resume.offset + 1 ? { kind: 'resume', ...resume, page } : { kind: 'unrecovered' };
+      return entryAt(page, resume.offset + 1) !== undefined
+        ? { kind: 'resume', ...resume, page }
+        : { kind: 'unrecovered' };
     } catch (error) {
       events.failure?.('store', error);
       return NOT_READY;
@@ -249,22 +239,10 @@ export function createHub(options: HubOptions): Hub {
     const resume = planned.kind === 'resume' && judge(planned) ? planned : null;
     const recovered = resume !== null || planned.kind === 'fresh';
     const offset = resume?.offset ?? feed.delivered;
-    const queue = createQueue(sink, limits, () => close(viewer, 'slow'));
-    const viewer: Viewer = {
-      state: { kind: 'catching-up' },
-      cursor: offset,
-      joinedAt: feed.delivered,
-      receivedUpTo: offset,
-      filter,
-      sink,
-      queue,
-    };
+    const viewer = new Viewer(home, sink, limits, fanout.shared(filter), offset, feed.delivered);
     viewers.add(viewer);
-    deliveries?.opened(filter);
-    const send = (message: object): void => {
-      queue.push('commands', textFrame(JSON.stringify(message)));
-    };
-    send({
+    deliveries?.opened(viewer.filter);
+    viewer.send({
       type: 'welcome',
       connection: part.connection,
       channel,
@@ -276,12 +254,7 @@ export function createHub(options: HubOptions): Hub {
       reauthenticateBy: part.reauthenticateBy,
     });
     recovery.start(viewer, resume?.page);
-    return {
-      offset: () => viewer.cursor,
-      received: (upTo) => acknowledge(viewer, upTo),
-      send,
-      close: (name) => close(viewer, name),
-    };
+    return viewer;
   }
 
   return {

@@ -6,6 +6,7 @@ import { connectViewer, HandshakeRefused, type ScriptedViewer, type ViewerOption
 import { refuse } from '@tocsin/protocol/refusal-error';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { createMemoryBus } from '../../bus/memory/bus.ts';
+import { createMemoryLimiter } from '../../bus/memory/limiter.ts';
 import type { Bus } from '../../bus/ports/bus.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { createChannelPublisher } from '../../realtime/channel.ts';
@@ -91,15 +92,20 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
     settings: { ...DEFAULTS, ...settings },
     clock,
     bus,
+    door: createMemoryLimiter(clock),
     alerts: {
       plan: (resume) => hub.plan(resume),
       attach(...parts: Parameters<Hub['attach']>) {
         const viewer = hub.attach(...parts);
-        const received = (offset: number): void => {
-          receipts.push(offset);
-          viewer.received(offset);
+        return {
+          offset: () => viewer.offset(),
+          send: (message) => viewer.send(message),
+          close: (name) => viewer.close(name),
+          received(offset) {
+            receipts.push(offset);
+            viewer.received(offset);
+          },
         };
-        return { ...viewer, received };
       },
     },
     async verifyAccessToken(token) {
