@@ -97,13 +97,13 @@ describe.each(engines)('counts of deliveries on %s', (engine) => {
       fingerprint: 'f',
       evidence: {},
     };
-    const revise = (revision: number, offset: number): Promise<void> =>
-      database.db.transaction((tx) =>
-        alerts.revise(tx, [{ ...draft, revision, offset, updatedAt: 1000 + revision, signature: '' }]),
-      );
+    const revise = async (revision: number, offset: number): Promise<void> => {
+      const alert = { ...draft, revision, offset, updatedAt: 1000 + revision, signature: '' };
+      const message = { channel: 'alerts', offset, type: 'alert', zoneId: null, severity: 3, createdAt: 1, body: '{}' };
+      await database.db.transaction((tx) => alerts.enter(tx, [{ alert, message }]));
+    };
     await database.db.transaction((tx) => alerts.insertNew(tx, [draft]));
     await revise(1, 10);
-    await messages(10, 12);
     const first = { revision: 1, offset: 10, at: 1001 };
     expect(await deliveries.places('alerts', ID, 2)).toEqual({ first, newest: [first], oldestKept: 10 });
     for (let revision = 2; revision <= REVISIONS_KEPT + 5; revision++) await revise(revision, revision * 10);
