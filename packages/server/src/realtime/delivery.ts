@@ -8,8 +8,8 @@
  * Cost: a message costs something for each filter in use and each slice of its fan-out, a receipt something for each
  * message that it newly covers; nothing is allocated for a viewer and a message.
  * Bounds: the newest {@link ACCOUNT_MESSAGES} messages, and of those that are written to the store only what is younger than
- * {@link ACCOUNT_MS}: 6 KB each, 13 MB at most. What happens to older ones is not counted. A message that leaves before its last changes were
- * taken is told to `onLost`.
+ * {@link ACCOUNT_MS}; 6 KB each, 13 MB at most. What happens to older ones is not counted. A message that leaves before its
+ * last changes were taken is told to `onLost`.
  */
 import type { Clock } from '../lib/clock.ts';
 import type { DeliveryRow } from '../store/ports/deliveries.ts';
