@@ -41,8 +41,11 @@ function bench(): Bench {
       },
       failed: (error) => it.failures.push(error),
       later: (work, ms) => {
-        timers.push({ at: now + ms, work });
-        return { unref: () => undefined };
+        const timer = { at: now + ms, work };
+        timers.push(timer);
+        return () => {
+          timers = timers.filter((other) => other !== timer);
+        };
       },
     }),
   };
@@ -133,6 +136,15 @@ describe('counts of handshakes', () => {
       [1, 0, 1, 0, 7],
       [2, 0, 0, 1, 0],
     ]);
+  });
+
+  test('end with a last record and no timer', async () => {
+    const it = bench();
+    it.counts.opened();
+    await it.counts.stop(1000);
+    it.counts.opened();
+    expect(it.appended.map(({ opened }) => opened)).toEqual([1]);
+    expect(it.timers()).toBe(0);
   });
 
   test('do not hold up who flushes them when the store does not answer', async () => {

@@ -17,8 +17,8 @@ export interface HandshakeCountsOptions {
   /** Commits it to the log. */
   readonly append: (count: ConnectionCount) => Promise<void>;
   readonly failed: (error: unknown) => void;
-  /** `setTimeout` when absent. */
-  readonly later?: (work: () => void, ms: number) => { unref(): void };
+  /** Calls `work` once in so many ms, and answers how to prevent it; a timer that keeps no process alive when absent. */
+  readonly later?: (work: () => void, ms: number) => () => void;
 }
 
 /** The counts of this process. */
@@ -29,25 +29,33 @@ export interface HandshakeCounts {
   released(connections: number): void;
   /** Appends what is counted so far; resolves when that was done or has failed, at the latest after `mostMs`. */
   flush(mostMs: number): Promise<void>;
+  /** The same, and counts no more. */
+  stop(mostMs: number): Promise<void>;
 }
 
 /** Counts that wait for the store at most. */
 const MOST_WAITING = 6;
 type Kind = 'opened' | 'refused' | 'released';
 
+function laterOn(work: () => void, ms: number): () => void {
+  const timer = setTimeout(work, ms).unref();
+  return () => clearTimeout(timer);
+}
+
 /** Begins to count. */
 export function createHandshakeCounts(options: HandshakeCountsOptions): HandshakeCounts {
   const { instance, windowMs, now, append, failed } = options;
-  const later = options.later ?? setTimeout;
+  const later = options.later ?? laterOn;
   const windowStartAt = (at: number): number => at - (at % windowMs);
   let current: ConnectionCount | null = null;
   let sequence = 0;
   let waiting: readonly ConnectionCount[] = [];
   let sending: Promise<void> | null = null;
-  let isTimed = false;
+  let prevent: (() => void) | null = null;
+  let stopped = false;
 
   function count(kind: Kind, n: number): void {
-    if (n === 0) return;
+    if (n === 0 || stopped) return;
     const windowStart = windowStartAt(now());
     if (current !== null && current.windowStart !== windowStart) end();
     if (current === null) {
@@ -67,19 +75,16 @@ export function createHandshakeCounts(options: HandshakeCountsOptions): Handshak
 
   /** At the end of the window, once. */
   function wake(): void {
-    if (isTimed) return;
-    isTimed = true;
+    if (prevent !== null || stopped) return;
     const at = now();
-    const timer = later(
-      () => {
-        isTimed = false;
-        if (current !== null && now() - current.windowStart >= windowMs) end();
-        void send();
-        if (current !== null) wake();
-      },
-      windowStartAt(at) + windowMs - at,
-    );
-    timer.unref();
+    prevent = later(onWindowEnd, windowStartAt(at) + windowMs - at);
+  }
+
+  function onWindowEnd(): void {
+    prevent = null;
+    if (current !== null && windowStartAt(now()) !== current.windowStart) end();
+    void send();
+    if (current !== null) wake();
   }
 
   function send(): Promise<void> {
@@ -104,17 +109,24 @@ export function createHandshakeCounts(options: HandshakeCountsOptions): Handshak
     }
   }
 
+  async function flush(mostMs: number): Promise<void> {
+    end();
+    const stop = new AbortController();
+    // What is being sent may not hold what was ended just now.
+    const sent = (sending ?? Promise.resolve()).then(send);
+    await Promise.race([sent, pause(mostMs, undefined, { signal: stop.signal, ref: false }).catch(() => undefined)]);
+    stop.abort();
+  }
+
   return {
     opened: () => count('opened', 1),
     refused: () => count('refused', 1),
     released: (connections) => count('released', connections),
-    async flush(mostMs) {
-      end();
-      const stop = new AbortController();
-      // What is being sent may not hold what was ended just now.
-      const sent = (sending ?? Promise.resolve()).then(send);
-      await Promise.race([sent, pause(mostMs, undefined, { signal: stop.signal, ref: false }).catch(() => undefined)]);
-      stop.abort();
+    flush,
+    async stop(mostMs) {
+      stopped = true;
+      prevent?.();
+      await flush(mostMs);
     },
   };
 }

@@ -226,7 +226,7 @@ function createEnvelopeIngest(
 }
 
 /** Tells workers of every process that these partitions have grown, and by whom; whoever misses it looks twice a second. */
-function hintWorkers({ bus, instance }: Ground, partitions: Iterable<number>): void {
+export function hintWorkers({ bus, instance }: Pick<Ground, 'bus' | 'instance'>, partitions: Iterable<number>): void {
   bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions, instance].join(' ')).catch(() => undefined);
 }
 

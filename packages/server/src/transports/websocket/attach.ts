@@ -9,6 +9,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import { Server as TlsServer } from 'node:tls';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
@@ -40,6 +41,8 @@ const CROWDED: Refusal = { code: 'overloaded', detail: 'Too many handshakes at o
 export interface WebSocketTransport {
   /** Open connections. */
   connections(): number;
+  /** Handshakes that are being decided. */
+  handshakes(): number;
   start(): Promise<void>;
   /** Ends all connections in an orderly way within `deadlineMs`; new handshakes get 503 from now on. */
   drain(deadlineMs: number): Promise<void>;
@@ -60,7 +63,20 @@ interface Parts {
 function openConnection(parts: Parts, ws: ViewerSocket, socket: Duplex, id: string, admitted: Admitted): void {
   const { options, admission, connections } = parts;
   const { path, holder, principal, address, addressKey } = admitted;
-  const identity = { id, path, channel: CHANNEL, address, addressKey, holder, principal };
+  const { kind: plan } = admitted.plan;
+  options.metrics?.joined?.(path, plan);
+  // A server of Node hands over the socket of its connection.
+  const identity = {
+    id,
+    path,
+    channel: CHANNEL,
+    address,
+    addressKey,
+    holder,
+    principal,
+    plan,
+    socket: socket as Socket,
+  };
   const connection = new Connection(identity, ws, parts.home);
   connections.add(connection);
   const { heartbeatSeconds } = options.settings;
@@ -204,6 +220,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
 
   return {
     connections: () => connections.size,
+    handshakes: () => inFlight,
     async start() {
       connections.start();
       await admission.start();

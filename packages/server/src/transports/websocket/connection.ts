@@ -14,10 +14,9 @@ import { isUncounted, type MessageProblem, readClientMessage } from './client-me
 import { Conduct } from './conduct.ts';
 import { type ConnectionEvent, type ConnectionState, dueNow, isOpen, leadsTo } from './connection-state.ts';
 import { reauthenticationDeadline, sameHolder } from './credential.ts';
+import { codeOfBroken, endReason, GONE } from './end-reason.ts';
 import type { HubViewer, WebSocketOptions, WebSocketPrincipal } from './options.ts';
 
-/** What RFC 6455 section 7.4.1 calls a connection that ended without a close frame. */
-const GONE = 1006;
 const BINARY: MessageProblem = { type: 'problem', code: 'schema', detail: 'Messages are JSON text' };
 
 /** Who a connection is. */
@@ -32,6 +31,16 @@ export interface ConnectionIdentity {
   readonly holder: string | null;
   /** Null: anybody (`WS_PUBLIC_ALERTS`). */
   readonly principal: WebSocketPrincipal | null;
+  /** How its viewer begins: `fresh`, `resume`, `unrecovered`. */
+  readonly plan: string;
+  /** The socket below, for what went over it. */
+  readonly socket: Traffic;
+}
+
+/** Bytes of a socket since it opened, the handshake included. */
+export interface Traffic {
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
 }
 
 /** What all connections of a process share. */
@@ -59,6 +68,7 @@ export class Connection {
   readonly address: string;
   readonly addressKey: string;
   readonly holder: string | null;
+  readonly plan: string;
   principal: WebSocketPrincipal | null;
   /** Unix ms by which the client must have authenticated again. */
   reauthenticateBy: number;
@@ -66,6 +76,7 @@ export class Connection {
   entered: Promise<void> | null = null;
   readonly #home: ConnectionHome;
   readonly #ws: ViewerSocket;
+  readonly #socket: Traffic;
   readonly #conduct: Conduct;
   readonly #startedAt: number;
   #state: ConnectionState = OPENING;
@@ -81,16 +92,18 @@ export class Connection {
     this.address = identity.address;
     this.addressKey = identity.addressKey;
     this.holder = identity.holder;
+    this.plan = identity.plan;
     this.principal = identity.principal;
     this.#home = home;
     this.#ws = ws;
+    this.#socket = identity.socket;
     const { clock, settings, metrics } = home.options;
     this.#conduct = new Conduct(settings.messagesPer10Seconds);
     this.#startedAt = clock.monotonic();
     this.reauthenticateBy = reauthenticationDeadline(this.principal, clock.now(), settings.reauthenticateSeconds);
     metrics?.connections?.(this.path, 1);
     ws.connection = this;
-    ws.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('error', ignore).on('close', onClose);
+    ws.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('error', onError).on('close', onClose);
   }
 
   get state(): ConnectionState {
@@ -197,16 +210,18 @@ export class Connection {
     if (!this.#step('ended', { kind: 'closed', code: finalCode })) return;
     this.#viewer?.close();
     const lived = clock.monotonic() - this.#startedAt;
-    metrics?.closed?.(this.path, finalCode);
+    const reason = endReason(finalCode, by);
+    metrics?.closed?.(this.path, finalCode, reason);
     metrics?.duration?.(this.path, lived / 1000);
     metrics?.connections?.(this.path, -1);
-    const { id, path, address, principal } = this;
-    const seconds = Math.round(lived) / 1000;
-    const received = this.#received;
-    const offset = this.#viewer?.offset();
-    const subject = principal?.subject;
+    const { bytesRead, bytesWritten } = this.#socket;
     log.info(
-      { connection: id, path, address, subject, code: finalCode, by, seconds, received, offset },
+      {
+        ...{ connection: this.id, path: this.path, address: this.address },
+        ...{ subject: this.principal?.subject, deviceId: this.principal?.deviceId ?? undefined },
+        ...{ code: finalCode, by, reason, seconds: Math.round(lived) / 1000, plan: this.plan },
+        ...{ received: this.#received, bytesRead, bytesWritten, offset: this.#viewer?.offset() },
+      },
       'connection closed',
     );
     this.#home.ended(this);
@@ -306,5 +321,7 @@ function onPong(this: WebSocket): void {
 function onClose(this: WebSocket, code: number): void {
   (this as ViewerSocket).connection?.finish(code);
 }
-/** ws closes by itself on broken frames (1002, 1007, 1009); the event 'close' follows. */
-function ignore(): void {}
+/** ws has closed by itself for a broken frame; the event 'close' follows, with whatever code the client answers. */
+function onError(this: WebSocket, error: Error): void {
+  (this as ViewerSocket).connection?.noteClose(codeOfBroken(error));
+}
