@@ -145,21 +145,30 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
 
 function createAlertHub(settings: Settings, { bus, clock, metrics, log }: Ground, store: ChannelStore): Hub {
   const failures = throttled(log, 10_000, clock);
-  return createHub({
+  const path = '/ws/alerts';
+  const hub = createHub({
     channel: 'alerts',
     store,
     pubsub: bus.pubsub,
     clock,
     watermarkSeconds: settings.wsWatermarkSeconds,
     events: {
-      fanout: (seconds) => metrics.fanout.observe({ path: '/ws/alerts' }, seconds),
+      fanout: (seconds) => metrics.fanout.observe({ path }, seconds),
       sent: (messages) => metrics.websocketMessages.add({ direction: 'out' }, messages),
+      replayed: (messages) => metrics.websocketReplayed.add({ path }, messages),
       dropped: (reason) => void failures.warn(`bus-${reason}`, {}, 'a message of the bus was dropped'),
       lag: (ms) => metrics.busMessage.observe({}, ms / 1000),
       failure: (part, error) => void failures.warn(`hub-${part}`, { err: error }, 'the hub could not reach a part'),
       restarted: () => log.warn({}, 'the history of the channel began anew'),
     },
   });
+  metrics.beforeText(() => {
+    const { waiting, queuedBytes, checkedMs } = hub.standing();
+    metrics.websocketWaiting.set({ path }, waiting);
+    metrics.websocketQueuedBytes.set({ path }, queuedBytes);
+    if (checkedMs !== null) metrics.watermarkAge.set({ path }, checkedMs / 1000);
+  });
+  return hub;
 }
 
 interface IngestParts {

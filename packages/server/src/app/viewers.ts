@@ -69,7 +69,7 @@ export function createViewers(
   };
 }
 
-/** Counts of this process, on their way to the detector. */
+/** Counts on their way to the detector. One for each process: their sequence numbers go with the name of its start. */
 function countHandshakes(ground: Ground): HandshakeCounts {
   const { instance, clock, log, records, store } = ground;
   const failures = throttled(log, 60_000, clock);

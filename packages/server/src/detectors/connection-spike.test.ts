@@ -171,6 +171,42 @@ describe('connection spike', () => {
     expect(run([{ ...late, now: late.now + 60_000 }, first], later)).toEqual({ state: later, findings: [] });
   });
 
+  test('the same counts make the same alerts, whoever works them off and however often they come', () => {
+    const numbers = fc.record({
+      gap: fc.nat(4),
+      by: fc.nat(2),
+      opened: fc.nat(400),
+      refused: fc.nat(50),
+      released: fc.nat(30),
+    });
+    const arrivalsOf = (
+      all: readonly { gap: number; by: number; opened: number; refused: number; released: number }[],
+    ): Arrival[] => {
+      const gateways = ['x', 'y', 'z'].map((name) => gateway(name));
+      let window = 60;
+      return all.flatMap(({ gap, by, ...count }) => {
+        // Half of them in the window before.
+        window += Math.floor(gap / 2);
+        const one = gateways[by];
+        return one === undefined ? [] : [one(window, count)];
+      });
+    };
+    fc.assert(
+      fc.property(fc.array(numbers, { minLength: 50, maxLength: 300 }), fc.infiniteStream(fc.nat(3)), (all, again) => {
+        const arrivals = arrivalsOf(all);
+        const repeats = again[Symbol.iterator]();
+        const doubled = arrivals.flatMap((arrival, n) => {
+          const earlier = arrivals[n - Number(repeats.next().value)];
+          return earlier === undefined ? [arrival] : [arrival, { count: earlier.count, now: arrival.now }];
+        });
+        const once = run(arrivals, begun, false);
+        expect(run(arrivals, begun)).toEqual(once);
+        expect(run(doubled, begun)).toEqual(once);
+      }),
+      { numRuns: 100 },
+    );
+  });
+
   test('a count that comes late, but before its window is learned, still makes the alert, with the onset of its window', () => {
     const state = run(steady(20, 3, 60, gateway('c')), usual()).state;
     expect(run([gateway('d')(60, { opened: 500 })], state).findings).toMatchObject([{ onset: START + 60 * windowMs }]);

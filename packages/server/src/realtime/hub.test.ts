@@ -45,6 +45,7 @@ async function open(store = createScriptedStore(), more: Partial<HubOptions> = {
   const events = {
     fanout: vi.fn(),
     sent: vi.fn(),
+    replayed: vi.fn(),
     dropped: vi.fn(),
     lag: vi.fn(),
     failure: vi.fn(),
@@ -249,6 +250,23 @@ describe('delivery', () => {
     const again = await watch({ epoch: 'e1', offset: seen.length });
     await turns(60);
     expect(offsets(again)).toEqual(range(seen.length + 1, 60));
+  });
+
+  it('says what waits for viewers that do not drain, and no more once they have', async () => {
+    const { store, hub, publish, watch } = await open();
+    const [slow] = [await watch(null, createScriptedSink(true)), await watch()];
+    const standing = (): object => ({ ...hub.standing(), checkedMs: 0 });
+    expect(standing()).toEqual({ waiting: 0, queuedBytes: 0, checkedMs: 0 });
+    const body = JSON.stringify({ text: 'x'.repeat(40_000) });
+    for (let n = 0; n < 3; n++) await publish(store.append({ body }).offset);
+    await turns();
+    const { waiting, queuedBytes } = hub.standing();
+    expect(waiting).toBe(1);
+    expect(queuedBytes).toBeGreaterThan(40_000);
+    slow.stuck = false;
+    slow.drain();
+    await turns();
+    expect(standing()).toEqual({ waiting: 0, queuedBytes: 0, checkedMs: 0 });
   });
 
   it('keeps its order while fan-out over many viewers yields to the event loop', async () => {

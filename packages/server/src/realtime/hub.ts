@@ -54,6 +54,8 @@ export interface HubEvents {
   fanout(seconds: number, messages: number): void;
   /** Messages queued for viewers. */
   sent(messages: number): void;
+  /** Of these, messages for viewers that had missed them. */
+  replayed(messages: number): void;
   dropped(reason: DropReason): void;
   lag(ms: number): void;
   failure(part: 'store' | 'bus', error: unknown): void;
@@ -75,6 +77,15 @@ export interface HubOptions {
   readonly events?: Partial<HubEvents>;
 }
 
+/** How a hub stands. */
+export interface HubStanding {
+  /** Viewers for whom something waits beyond their sockets, and the bytes of it. */
+  readonly waiting: number;
+  readonly queuedBytes: number;
+  /** Since the store last said where the channel stands and all of it was delivered, ms; null before the first time. */
+  readonly checkedMs: number | null;
+}
+
 /** The viewers of one channel. */
 export interface Hub {
   /** Resolves after the first try to reach store and bus; keeps trying after that. */
@@ -83,6 +94,8 @@ export interface Hub {
   ready(): boolean;
   /** Viewers that are not closing. */
   viewers(): number;
+  /** Looks at every viewer. */
+  standing(): HubStanding;
   /** The offset up to which this process has every message. */
   offset(): number;
   /** Reads the head from the store now; answers whether that worked. */
@@ -111,6 +124,16 @@ const QUEUE_LIMITS: QueueLimits = {
   bytes: LIMITS.viewerQueueBytes.value,
 };
 
+function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
+  let [waiting, queuedBytes] = [0, 0];
+  for (const { queue } of viewers) {
+    if (queue.empty) continue;
+    waiting += 1;
+    queuedBytes += queue.bytes;
+  }
+  return { waiting, queuedBytes };
+}
+
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
   const { channel, clock, events = {} } = options;
@@ -121,6 +144,7 @@ export function createHub(options: HubOptions): Hub {
   const ring = createRing(ringMessages, RING_BYTES);
   const pages = createPageReader(options.store, channel);
   let nextWatermarkAt = 0;
+  let checkedAt: number | null = null;
 
   const fanout = createFanout({
     clock,
@@ -151,7 +175,10 @@ export function createHub(options: HubOptions): Hub {
     ring,
     pages,
     delivered: () => feed.delivered,
-    onSent: (messages) => events.sent?.(messages),
+    onSent(messages) {
+      events.sent?.(messages);
+      events.replayed?.(messages);
+    },
     onCaughtUp(viewer) {
       if (viewer.step('caught-up')) fanout.add(viewer);
     },
@@ -168,6 +195,7 @@ export function createHub(options: HubOptions): Hub {
 
   function watermark(head: number, at: number): void {
     const now = clock.monotonic();
+    checkedAt = now;
     const period = options.watermarkSeconds * 1000;
     // A little early rather than a whole poll late; the schedule is kept, so that polls do not make it drift.
     if (now < nextWatermarkAt - Math.min(pollMs / 2, period / 4)) return;
@@ -250,6 +278,10 @@ export function createHub(options: HubOptions): Hub {
     start: () => feed.start(),
     ready: () => feed.epoch !== null,
     viewers: () => viewers.size,
+    standing: () => ({
+      ...waitingFor(viewers),
+      checkedMs: checkedAt === null ? null : clock.monotonic() - checkedAt,
+    }),
     offset: () => feed.delivered,
     refresh: () => feed.refresh(),
     plan,

@@ -291,8 +291,53 @@ describe('life of a connection', () => {
     const viewer = await system.viewer({ path: '?token=secret-4711' });
     await viewer.close();
     await vi.waitUntil(() => system.lines.length === 1);
-    expect(system.lines[0]).toMatchObject({ path: '/ws/alerts', subject: 'ann', code: 1000 });
+    expect(Object.keys(system.lines[0] ?? {})).toEqual([
+      ...[
+        'connection',
+        'path',
+        'address',
+        'subject',
+        'deviceId',
+        'code',
+        'by',
+        'reason',
+        'seconds',
+        'plan',
+        'received',
+      ],
+      ...['bytesRead', 'bytesWritten', 'offset'],
+    ]);
+    const line = { path: '/ws/alerts', address: '127.0.0.1', subject: 'ann', deviceId: undefined, received: 0 };
+    expect(system.lines[0]).toMatchObject({ ...line, code: 1000, by: 'client', reason: 'left', plan: 'fresh' });
+    const { bytesRead, bytesWritten } = system.lines[0] as { bytesRead: number; bytesWritten: number };
+    expect(Math.min(bytesRead, bytesWritten)).toBeGreaterThan(150);
     expect(JSON.stringify(system.lines)).not.toContain('4711');
+  });
+
+  it('says in that line who ended it and why', async () => {
+    const system = await start({ maxConnectionsPerUser: 9, reconnectsPerMinute: 99 });
+    const ended = async (end: (viewer: ScriptedViewer) => unknown): Promise<unknown> => {
+      system.lines.length = 0;
+      const viewer = await system.viewer({ token: 'ann' });
+      await end(viewer);
+      await vi.waitUntil(() => system.lines.length === 1);
+      const { code, by, reason } = system.lines[0] as { code: number; by: string; reason: string };
+      return [code, by, reason];
+    };
+    expect(await ended((viewer) => viewer.cut())).toEqual([1006, 'client', 'lost']);
+    // The client's own word for its end is no word of ours, not even 1001 or 1012.
+    expect(await ended((viewer) => viewer.socket.close(1001))).toEqual([1001, 'client', 'left']);
+    expect(await ended((viewer) => viewer.send('x'.repeat(1001)))).toEqual([1009, 'server', 'tooBig']);
+    const noText = Buffer.from([0xc3, 0x28]);
+    expect(await ended((viewer) => viewer.socket.send(noText, { binary: false }))).toEqual([1007, 'server', 'broken']);
+    expect(await ended(() => system.tellEnded(['s-ann']))).toEqual([4004, 'server', 'revoked']);
+    expect(
+      await ended((viewer) => {
+        viewer.socket.pause();
+        pass(40_000);
+        setTimeout(() => pass(10_000), 50);
+      }),
+    ).toEqual([1006, 'server', 'silent']);
   });
 });
 
