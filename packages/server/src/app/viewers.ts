@@ -131,5 +131,10 @@ function observe({ metrics, log, clock }: Ground, counts: HandshakeCounts, drain
       // That we end is no news about those who ask.
       if (code !== 'draining') counts.refused();
     },
+    abandoned(path) {
+      metrics.websocketAbandoned.add({ path });
+      // Else who hangs up at once would flood us unseen.
+      counts.refused();
+    },
   };
 }

@@ -31,6 +31,7 @@ export interface ConnectionCount {
   readonly windowStart: number;
   /** Handshakes that became connections. */
   readonly opened: number;
+  /** Those that did not, whoever gave up. */
   readonly refused: number;
   /** Connections that the server closed so that they come back. */
   readonly released: number;

@@ -58,6 +58,8 @@ export interface Metrics {
   /** What waits in the queues of viewers, and how many viewers that are. */
   readonly websocketQueuedBytes: GaugeMetric<'path'>;
   readonly websocketWaiting: GaugeMetric<'path'>;
+  /** Handshakes whose client was gone before they were decided. */
+  readonly websocketAbandoned: CounterMetric<'path'>;
   /** Handshakes that are being decided. */
   readonly websocketHandshakes: GaugeMetric<never>;
   /** Since the store last said where the channel stands, and viewers had all of it. */
@@ -201,6 +203,11 @@ function websocketMetrics({ counter, gauge, histogram }: Makers): WebSocketPart 
     websocketReplayed: counter('tocsin_websocket_replayed_total', 'Messages sent to viewers that missed them', 'path'),
     websocketQueuedBytes: gauge('tocsin_websocket_queued_bytes', 'Bytes that wait for slow viewers', 'path'),
     websocketWaiting: gauge('tocsin_websocket_waiting_viewers', 'Viewers for whom something waits', 'path'),
+    websocketAbandoned: counter(
+      'tocsin_websocket_abandoned_total',
+      'Handshakes whose client was gone before they were decided',
+      'path',
+    ),
     websocketHandshakes: gauge('tocsin_websocket_handshakes', 'Handshakes that are being decided'),
     handshake: histogram('tocsin_handshake_seconds', 'WebSocket handshakes that were let in', BUCKETS, 'path'),
     watermarkAge: gauge(

@@ -250,6 +250,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     if (isRefusal(decided)) return answer(request, socket, decided);
     socket.off('error', onError);
     if (upgrade(parts, request, socket, head, id, decided)) metrics?.handshake?.((performance.now() - begun) / 1000);
+    else metrics?.abandoned?.(decided.path);
   }
 
   const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {

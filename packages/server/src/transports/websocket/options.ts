@@ -107,6 +107,8 @@ export interface WebSocketMetrics {
   /** A connection began; `plan`: `fresh`, `resume` (what it missed follows), `unrecovered`. */
   joined(path: string, plan: string): void;
   refused(path: string, code: string): void;
+  /** The client was gone before its handshake was decided. */
+  abandoned(path: string): void;
 }
 
 /** The log: one line for each connection at its end, and what went wrong here. Never tokens, never URLs. */

@@ -49,6 +49,8 @@ export interface System {
   readonly tellEnded: (ids: string[]) => void;
   readonly receipts: Receipt[];
   readonly lines: object[];
+  /** What was measured of handshakes, in order: `joined fresh`, `opened`, `refused <code>`, `abandoned`. */
+  readonly handshakes: string[];
   readonly tokens: Map<string, WebSocketPrincipal>;
   verifyDelay: Promise<void> | null;
   /** False: the bus is away, and takes no place of a connection. */
@@ -88,6 +90,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   const ended = new Set<string>();
   const receipts: Receipt[] = [];
   const lines: object[] = [];
+  const handshakes: string[] = [];
   const tokens = new Map(['ann', 'bob'].map((name) => [name, person(name)]));
   const tickets = new Map([['t1', person('ann')]]);
   let tellEnded: (ids: readonly string[]) => void = () => undefined;
@@ -130,6 +133,12 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
       },
     },
     onReceipt: (receipt) => receipts.push(receipt),
+    metrics: {
+      joined: (_path, plan) => handshakes.push(`joined ${plan}`),
+      handshake: () => handshakes.push('opened'),
+      refused: (_path, code) => handshakes.push(`refused ${code}`),
+      abandoned: () => handshakes.push('abandoned'),
+    },
     log: { info: (fields) => lines.push(fields), error: (fields) => lines.push(fields) },
     sweepMs: 10,
   });
@@ -156,6 +165,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
     tellEnded: (ids) => tellEnded(ids),
     receipts,
     lines,
+    handshakes,
     tokens,
     verifyDelay: null,
     busHealthy: true,

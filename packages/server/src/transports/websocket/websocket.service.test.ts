@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import type { ScriptedViewer, ViewerOptions } from '@tocsin/testkit/viewer';
 import { describe, expect, it, vi } from 'vitest';
 import { clock, HANDSHAKE, pass, person, raw, refusal, start } from './websocket-system.suite.ts';
@@ -125,6 +126,28 @@ describe('handshake', () => {
       await ended;
       expect(answer()).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
     }
+  });
+
+  it('is counted once, whether it is let in, refused, or the client hangs up before', async () => {
+    const system = await start();
+    await system.viewer({ token: 'ann' });
+    await refusal(system.viewer({ token: 'nobody' }));
+    await refusal(system.viewer({ headers: { origin: 'http://evil.example' } }));
+    let decide: () => void = () => undefined;
+    system.verifyDelay = new Promise((resolve) => {
+      decide = resolve;
+    });
+    const sockets: Socket[] = [];
+    system.server.on('connection', (accepted) => sockets.push(accepted));
+    const { socket } = await raw(system.port, `${HANDSHAKE}Authorization: Bearer bob\r\n\r\n`);
+    await vi.waitUntil(() => system.transport.handshakes() === 1);
+    const gone = new Promise((resolve) => sockets.at(-1)?.once('close', resolve));
+    socket.resetAndDestroy();
+    await gone;
+    decide();
+    await vi.waitUntil(() => system.transport.handshakes() === 0);
+    const refused = ['refused token-invalid', 'refused origin-forbidden'];
+    expect(system.handshakes).toEqual(['joined fresh', 'opened', ...refused, 'abandoned']);
   });
 });
 
@@ -352,13 +375,12 @@ describe('life of a connection', () => {
     const noText = Buffer.from([0xc3, 0x28]);
     expect(await ended((viewer) => viewer.socket.send(noText, { binary: false }))).toEqual([1007, 'server', 'broken']);
     expect(await ended(() => system.tellEnded(['s-ann']))).toEqual([4004, 'server', 'revoked']);
-    expect(
-      await ended((viewer) => {
-        viewer.socket.pause();
-        pass(40_000);
-        setTimeout(() => pass(10_000), 50);
-      }),
-    ).toEqual([1006, 'server', 'silent']);
+    const silent = ended((viewer) => {
+      viewer.socket.pause();
+      const timer = setInterval(() => pass(10_000), 20);
+      return vi.waitUntil(() => system.lines.length === 1).finally(() => clearInterval(timer));
+    });
+    expect(await silent).toEqual([1006, 'server', 'silent']);
   });
 });
 
