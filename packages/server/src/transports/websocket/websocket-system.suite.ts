@@ -50,6 +50,8 @@ export interface System {
   /** Offsets of receipts as the hub is told them. */
   readonly receipts: number[];
   readonly lines: object[];
+  /** What was measured of handshakes, in order: `joined fresh`, `opened`, `refused <code>`, `abandoned`. */
+  readonly handshakes: string[];
   readonly tokens: Map<string, WebSocketPrincipal>;
   verifyDelay: Promise<void> | null;
   /** False: the bus is away, and takes no place of a connection. */
@@ -79,9 +81,10 @@ export const person = (subject: string, more: Partial<WebSocketPrincipal> = {}):
   ...more,
 });
 
-export async function start(settings: Partial<WebSocketSettings> = {}): Promise<System> {
+/** `shared`: the bus of another system, as processes of one installation have. */
+export async function start(settings: Partial<WebSocketSettings> = {}, shared?: Bus): Promise<System> {
   const server = createServer((_request, response) => response.writeHead(404).end());
-  const bus = createMemoryBus({ clock });
+  const bus = shared ?? createMemoryBus({ clock });
   const store = createScriptedStore();
   const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, clock, watermarkSeconds: 10 });
   await hub.start();
@@ -89,6 +92,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   const ended = new Set<string>();
   const receipts: number[] = [];
   const lines: object[] = [];
+  const handshakes: string[] = [];
   const tokens = new Map(['ann', 'bob'].map((name) => [name, person(name)]));
   const tickets = new Map([['t1', person('ann')]]);
   let tellEnded: (ids: readonly string[]) => void = () => undefined;
@@ -144,6 +148,12 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
         return () => undefined;
       },
     },
+    metrics: {
+      joined: (_path, plan) => handshakes.push(`joined ${plan}`),
+      handshake: () => handshakes.push('opened'),
+      refused: (_path, code) => handshakes.push(`refused ${code}`),
+      abandoned: () => handshakes.push('abandoned'),
+    },
     log: { info: (fields) => lines.push(fields), error: (fields) => lines.push(fields) },
     sweepMs: 10,
   });
@@ -154,7 +164,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   closers.push(async () => {
     await transport.stop();
     await hub.stop();
-    await bus.close();
+    if (shared === undefined) await bus.close();
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   });
@@ -170,6 +180,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
     tellEnded: (ids) => tellEnded(ids),
     receipts,
     lines,
+    handshakes,
     tokens,
     verifyDelay: null,
     busHealthy: true,
