@@ -39,6 +39,7 @@ export interface CrowdCount {
 }
 
 const LOOK_MS = 10;
+const CONNECT_MS = 60_000;
 let crowd: Crowd | null = null;
 let before = { deliveries: 0, duplicates: 0, missing: 0 };
 let cpu = process.cpuUsage();
@@ -64,7 +65,11 @@ async function connectMore(viewers: number, atOnce: number): Promise<CrowdOpened
   if (crowd === null) throw new Error('no target');
   const began = performance.now();
   crowd.add(Array.from({ length: viewers }, () => null));
-  await new Promise<void>((resolve) => {
+  await new Promise<void>((resolve, reject) => {
+    setTimeout(() => {
+      const { left = 0, refused = 0 } = waiting ?? {};
+      reject(new Error(`${left} of ${viewers} viewers have no connection, ${refused} tries failed`));
+    }, CONNECT_MS).unref();
     waiting = { left: viewers, refused: 0, resolve };
     for (let i = 0; i < Math.min(atOnce, viewers); i += 1) connectNext();
   });

@@ -11,7 +11,6 @@ import { createAdapter } from '@socket.io/redis-adapter';
 import { createMemoryBus } from '@tocsin/server/bus/memory/bus';
 import { createMemoryLimiter } from '@tocsin/server/bus/memory/limiter';
 import { systemClock } from '@tocsin/server/lib/clock';
-import { silentLogger } from '@tocsin/server/ops/logging';
 import { createChannelPublisher } from '@tocsin/server/realtime/channel';
 import { textFrame } from '@tocsin/server/realtime/frame';
 import { createHub } from '@tocsin/server/realtime/hub';
@@ -135,8 +134,8 @@ async function startHub(): Promise<Started> {
       publicAlerts: true,
       trustedProxies: [],
       maxConnectionsPerUser: 1,
-      maxConnectionsPerAddress: 1_000_000,
-      reconnectsPerMinute: 1_000_000,
+      maxConnectionsPerAddress: 50_000,
+      reconnectsPerMinute: 10_000,
       maxMessageBytes: 10_240,
       messagesPer10Seconds: 5,
       heartbeatSeconds: 30,
@@ -149,7 +148,7 @@ async function startHub(): Promise<Started> {
     verifyAccessToken: refuse,
     redeemTicket: refuse,
     sessions: { dead: async () => [], onEnded: () => () => undefined },
-    log: silentLogger,
+    log: { info: () => undefined, error: (fields, message) => console.error(message, fields) },
   });
   await hub.start();
   await viewers.start();
