@@ -67,6 +67,7 @@ export async function benchStorm(): Promise<BenchResult> {
   return {
     name: 'storm',
     rows: storms.flatMap(rowsOf),
+    grid: { head: GRID_HEAD, lines: storms.map(gridLine) },
     notes: [
       `${USERS} users of an outside identity provider (a token each, ES256), one connection each, all from one address; each storm: all are reset at once, ${MISSED} alerts are raised, then all come back and resume while ${PER_SECOND} alerts/s go on`,
       'server, PostgreSQL, Redis and the users’ process share the cores',
@@ -142,31 +143,55 @@ async function storm(
   };
 }
 
-function rowsOf({ name, report, tally, raised, startMs, cores }: Storm): ResultRow[] {
-  const row = (what: string, ours: number, unit: string, aim = ''): ResultRow => ({
-    ...{ what: `${name}: ${what}`, ours, unit, aim },
+const wrongOf = ({ tally, raised }: Storm): number =>
+  tally.missing + tally.duplicates + Math.abs(raised * USERS - tally.deliveries);
+const leftOutOf = ({ report, tally }: Storm): number => report.leftOut + report.unrecovered + tally.behind;
+
+function rowsOf(one: Storm): ResultRow[] {
+  const row = (what: string, ours: number, unit: string, aim: string): ResultRow => ({
+    ...{ what: `${one.name}: ${what}`, ours, unit, aim },
     limit: null,
     limitIs: '',
   });
-  const replay = histogramOf(report.replay);
-  const failed = Object.values(report.failed).reduce((all, n) => all + n, 0);
+  const replay = histogramOf(one.report.replay);
   return [
-    row('all are back', report.backMs / 1000, 's', '5 s'),
-    ...(startMs === null ? [] : [row('of that, until the server was ready', startMs / 1000, 's')]),
-    row('all have what they missed', report.caughtUpMs / 1000, 's'),
-    row('connect to the last missed message, p50', replay.quantile(0.5) / 1000, 's'),
-    row('the same, p99', replay.quantile(0.99) / 1000, 's', 'under 2 s'),
-    row(`tries that failed ${JSON.stringify(report.failed)}`, failed, ''),
-    row('left out or not resumed', report.leftOut + report.unrecovered + tally.behind, '', '0'),
-    {
-      what: `${name}: messages of ${raised} that are missing, doubled or out of order`,
-      ours: tally.missing + tally.duplicates + Math.abs(raised * USERS - tally.deliveries),
-      unit: '',
-      limit: null,
-      limitIs: '',
-      aim: '0',
-    },
-    row('cores: server', cores[0], ''),
-    row('cores: users', report.cpu / Math.max(0.01, report.caughtUpMs / 1000), ''),
+    row('all are back', one.report.backMs / 1000, 's', '5 s'),
+    row('connect to the last missed message, p99', replay.quantile(0.99) / 1000, 's', 'under 2 s'),
+    row('left out, not resumed, missing, doubled, out of order', leftOutOf(one) + wrongOf(one), '', '0'),
+  ];
+}
+
+const GRID_HEAD: readonly string[] = [
+  'storm',
+  'all back',
+  'server ready after',
+  'welcome p50, p99',
+  'replay p50, p99',
+  'tries that failed',
+  'left out',
+  'alerts',
+  'wrong',
+  'cores: server, store, users',
+];
+
+function gridLine(one: Storm): string[] {
+  const { report, cores, startMs } = one;
+  const seconds = (ms: number): string => (ms / 1000).toFixed(2);
+  const both = (record: StormReport['replay']): string => {
+    const histogram = histogramOf(record);
+    return `${seconds(histogram.quantile(0.5))}, ${seconds(histogram.quantile(0.99))} s`;
+  };
+  const failed = Object.entries(report.failed).map(([status, n]) => `${n} x ${status === '0' ? 'no answer' : status}`);
+  return [
+    one.name,
+    `${seconds(report.caughtUpMs)} s`,
+    startMs === null ? '-' : `${seconds(startMs)} s`,
+    both(report.welcome),
+    both(report.replay),
+    failed.length === 0 ? '0' : failed.join(', '),
+    String(leftOutOf(one)),
+    String(one.raised),
+    String(wrongOf(one)),
+    [...cores, report.cpu / Math.max(0.01, report.caughtUpMs / 1000)].map((share) => share.toFixed(2)).join(', '),
   ];
 }
