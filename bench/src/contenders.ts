@@ -31,7 +31,10 @@ export const MANY_VIEWERS: Readonly<Record<string, string>> = {
 };
 
 const COLLECT_MS = 400;
-const INSIDE = new URL('look-inside.js', import.meta.url).href;
+/** Makes a server process collect garbage at SIGUSR2. */
+export const COLLECTS: Readonly<Record<string, string>> = {
+  NODE_OPTIONS: `--import ${new URL('look-inside.js', import.meta.url).href}`,
+};
 
 async function rssOf(pid: number): Promise<number> {
   return Number(/VmRSS:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0);
@@ -118,7 +121,7 @@ export async function startTocsinServer(
     ...MANY_VIEWERS,
     ...(redisUrl === null ? {} : { REDIS_URL: redisUrl }),
     CLUSTER_SECRET,
-    NODE_OPTIONS: `--import ${INSIDE}`,
+    ...COLLECTS,
     ...environment,
   });
   if (redisUrl === null) return withDrills(bench);

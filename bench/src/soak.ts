@@ -3,8 +3,8 @@
  * of its own, are connected while alerts come at a steady pace; some are cut, some do not read for a while, all send
  * receipts and authenticate again. A line a minute; at the end a verdict.
  *
- * Exit code: 0, or 1 when a viewer lacks a message, had one twice or out of order, or memory grew steadily (the heap; in 20 minutes and
- * more what is resident too); 64 wrong use.
+ * Exit code: 0, or 1 when a viewer lacks a message, had one twice or out of order, or memory grew steadily (the heap after
+ * collections; in 20 minutes and more what is resident too); 64 wrong use.
  * Several instances share a PostgreSQL and a Redis of their own.
  */
 import { execFileSync } from 'node:child_process';
@@ -17,7 +17,7 @@ import { call } from '@tocsin/testkit/device';
 import { startPostgres } from '@tocsin/testkit/postgres-server';
 import { startRedis } from '@tocsin/testkit/redis-server';
 import { type BenchServer, startBenchServer } from './bench-server.ts';
-import { MANY_VIEWERS } from './contenders.ts';
+import { COLLECTS, MANY_VIEWERS } from './contenders.ts';
 import { monotonicMs } from './frame-reader.ts';
 import { type Helper, startHelper } from './helper.ts';
 import type { SoakAsk, SoakCount } from './soak-process.ts';
@@ -29,7 +29,10 @@ const MINUTE_MS = 60_000;
 const REACH_MS = 60_000;
 /** Descriptors beside viewers' sockets. */
 const SPARE_FILES = 500;
-const SAMPLE_MS = 5000;
+/** Looks at memory in a run, each after a collection; at most one in so many ms. */
+const SAMPLES = 40;
+const SAMPLE_LEAST_MS = 5000;
+const COLLECT_MS = 300;
 /** Resident memory takes this long to settle; a shorter run judges the heap alone. */
 const RESIDENT_MINUTES = 20;
 
@@ -82,6 +85,7 @@ async function openStage({ minutes, instances }: Plan): Promise<Stage> {
     const jwksUrl = await users.ask<string>({ kind: 'provide', issuer: ISSUER });
     const environment: Record<string, string> = {
       ...MANY_VIEWERS,
+      ...COLLECTS,
       JWT_ISSUER: ISSUER,
       JWKS_URL: jwksUrl,
       // Everybody authenticates again a few times, however short the run.
@@ -160,7 +164,10 @@ interface Health {
   readonly lateMs: number;
 }
 
+/** After a collection, so that the heap is what is held. */
 async function healthOf({ server }: BenchServer): Promise<Health> {
+  server.child.kill('SIGUSR2');
+  await pause(COLLECT_MS);
   const text = await (await fetch(`${server.base}/metrics`)).text();
   const gauge = (name: string): number => Number(new RegExp(`^${name} (\\S+)`, 'm').exec(text)?.[1] ?? Number.NaN);
   const status = await readFile(`/proc/${server.child.pid}/status`, 'utf8');
@@ -205,8 +212,9 @@ async function soak(plan: Plan): Promise<string[]> {
     const residents: number[][] = servers.map(() => []);
     const start = performance.now();
     let nextLine = MINUTE_MS;
+    const sampleMs = Math.max(SAMPLE_LEAST_MS, Math.min(MINUTE_MS, (plan.minutes * MINUTE_MS) / SAMPLES));
     for (let at = 0; at < plan.minutes * MINUTE_MS; at = performance.now() - start) {
-      await pause(Math.min(SAMPLE_MS, plan.minutes * MINUTE_MS - at));
+      await pause(Math.min(sampleMs, plan.minutes * MINUTE_MS - at));
       const healths = await Promise.all(servers.map(healthOf));
       healths.forEach(({ heap, resident }, i) => {
         heaps[i]?.push(heap);
