@@ -1,0 +1,117 @@
+/**
+ * Re-authentication on an open connection, in time.
+ *
+ * `reauthenticateBy` is a time of the server's clock; watermarks tell how far ours is off. A credential that has no token
+ * to show (ticket, cookie) moves to a new connection instead, before the old one ends.
+ */
+import { type CredentialContext, type Credentials, CredentialsError } from './credentials.ts';
+import type { Environment } from './environment.ts';
+
+/** Shortest time between two tries, in ms; a clock that is off must not make them more. */
+const TRY_MS = 15_000;
+/** The share of the whole time that is left for the try, and the most of it in ms. */
+const MARGIN = 0.2;
+const MARGIN_MOST_MS = 60_000;
+
+/** Codes of `error` that say nothing about the token. */
+const PASSING = ['store-unavailable', 'internal', 'rate-limited'];
+
+/** What it needs. */
+export interface RenewalOptions {
+  readonly env: Environment;
+  readonly credentials: Credentials;
+  readonly context: CredentialContext;
+  /** Sends a token on the connection. */
+  readonly authenticate: (token: string) => void;
+  /** Nothing can be done on this connection: move to another one. */
+  readonly onMove: () => void;
+  readonly onError: (error: unknown) => void;
+}
+
+/** Keeps one connection authenticated. */
+export interface Renewal {
+  /** The server told a new end, Unix ms. */
+  until(reauthenticateBy: number): void;
+  /** The server told its time, Unix ms. */
+  serverTime(at: number): void;
+  /** The server sent an error; answers whether it was about our token. */
+  refused(code: string): boolean;
+  stop(): void;
+}
+
+/** Creates it for a connection that was opened with `used` (null: not with a token). */
+export function createRenewal(options: RenewalOptions, used: string | null): Renewal {
+  const { env, credentials } = options;
+  let last = used;
+  let skew = 0;
+  let endsAt: number | null = null;
+  /** When that was told, by our clock. */
+  let toldAt = 0;
+  const jitter = 0.5 + env.random() / 2;
+  let startedAt = env.monotonic();
+  let waiting = false;
+  let cancel: (() => void) | null = null;
+  let stopped = false;
+
+  function plan(): void {
+    cancel?.();
+    if (endsAt === null || credentials.kind === 'none' || waiting || stopped) return;
+    const left = endsAt - env.now() - skew;
+    const span = Math.max(0, endsAt - toldAt - skew);
+    const margin = Math.min(MARGIN_MOST_MS, span * MARGIN) * jitter;
+    const soonest = startedAt + TRY_MS - env.monotonic();
+    cancel = env.after(Math.max(soonest, left - margin, 0), () => void renew());
+  }
+
+  async function renew(): Promise<void> {
+    startedAt = env.monotonic();
+    if (credentials.kind !== 'token') {
+      // Again and again, until the move has worked: this connection is released then.
+      plan();
+      return options.onMove();
+    }
+    waiting = true;
+    try {
+      const token = await credentials.secret('reauthenticate', options.context);
+      if (stopped) return;
+      // The same token would not move the end.
+      if (token !== null && token !== last) {
+        last = token;
+        return options.authenticate(token);
+      }
+    } catch (error) {
+      if (!(error instanceof CredentialsError)) options.onError(error);
+    }
+    waiting = false;
+    plan();
+  }
+
+  return {
+    until(reauthenticateBy) {
+      waiting = false;
+      endsAt = reauthenticateBy;
+      toldAt = env.now();
+      plan();
+    },
+    serverTime(at) {
+      skew = at - env.now();
+      plan();
+    },
+    refused(code) {
+      if (!waiting) return false;
+      if (PASSING.includes(code)) {
+        waiting = false;
+        last = null;
+        plan();
+      } else if (!stopped) {
+        // A second error within a minute would end the connection for good: another one, with another token.
+        options.onMove();
+      }
+      return true;
+    },
+    stop() {
+      stopped = true;
+      cancel?.();
+    },
+  };
+}
