@@ -15,6 +15,8 @@ import type { LinkEnd } from './verdict.ts';
 
 /** The longest way from the credential to the welcome, in ms. */
 export const HANDSHAKE_MS = 20_000;
+/** Servers look at their channel once a second: from a shorter period nothing follows, in ms. */
+const PERIOD_LEAST_MS = 1000;
 /** Malformed messages of one connection that are borne. */
 export const MALFORMED_MOST = 10;
 
@@ -66,6 +68,8 @@ export interface Link {
   readonly resume: ResumeFrom | null;
   /** The offset up to which it has brought everything. */
   readonly progress: number;
+  /** The watermark period that it was told, in ms; 0 before that. */
+  readonly periodMs: number;
   /** It brought a watermark. */
   readonly vouched: boolean;
   readonly ended: boolean;
@@ -94,6 +98,7 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
   const { env, credentials, context, resume } = options;
   let state: State = { kind: 'preparing' };
   let progress = resume?.offset ?? 0;
+  let periodMs = 0;
   let vouched = false;
   let malformed = 0;
   let token: string | null = null;
@@ -174,18 +179,16 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
   function greet(welcome: WelcomeMessage, socket: Socket): void {
     cancelDeadline();
     const dead = (why: 'silent' | 'no-watermark'): void => drop({ kind: 'dropped', why });
-    const pulse = createPulse(env, welcome.watermarkSeconds * 1000, () => send({ type: 'ping' }), dead);
-    const renewal = createRenewal(
-      {
-        env,
-        credentials,
-        context,
-        authenticate: (fresh) => send({ type: 'authenticate', token: fresh }),
-        onMove: () => events.moving(link, 0),
-        onError: events.error,
-      },
-      token,
-    );
+    periodMs = Math.max(PERIOD_LEAST_MS, welcome.watermarkSeconds * 1000);
+    const pulse = createPulse(env, periodMs, () => send({ type: 'ping' }), dead);
+    const renewal = createRenewal({
+      env,
+      credentials,
+      context,
+      authenticate: (fresh) => send({ type: 'authenticate', token: fresh }),
+      onMove: () => events.moving(link, 0),
+      onError: events.error,
+    });
     state = { kind: 'greeted', socket, welcome, pulse, renewal };
     progress = welcome.offset;
     renewal.until(welcome.reauthenticateBy);
@@ -269,6 +272,9 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
     },
     get progress() {
       return progress;
+    },
+    get periodMs() {
+      return periodMs;
     },
     get vouched() {
       return vouched;

@@ -11,6 +11,8 @@ import type { Environment } from './environment.ts';
 export const PROBE_MS = 5000;
 /** A timer this late, in ms, slept. */
 const LATE_MS = 3000;
+/** Time between two pings at least, in ms: the server counts messages, five in 10 s by default. */
+const PING_MS = 3000;
 /** Watermark periods without a watermark, though other messages come. */
 const PERIODS_MOST = 6;
 
@@ -34,11 +36,12 @@ export function createPulse(
   let watermarkAt = heardAt;
   let deadAt = heardAt + 2 * periodMs;
   let pinged = false;
+  let pingedAt = Number.NEGATIVE_INFINITY;
   let cancel: (() => void) | null = null;
 
   function plan(): void {
     cancel?.();
-    const pingAt = pinged ? Number.POSITIVE_INFINITY : heardAt + 1.5 * periodMs;
+    const pingAt = pinged ? Number.POSITIVE_INFINITY : Math.max(heardAt + 1.5 * periodMs, pingedAt + PING_MS);
     const at = Math.min(pingAt, deadAt, watermarkAt + PERIODS_MOST * periodMs);
     cancel = env.after(Math.max(0, at - env.monotonic()), () => look(at));
   }
@@ -48,21 +51,22 @@ export function createPulse(
     if (now - dueAt > LATE_MS) return probe();
     if (now >= deadAt) return onDead('silent');
     if (now >= watermarkAt + PERIODS_MOST * periodMs) return onDead('no-watermark');
-    if (!pinged && now >= heardAt + 1.5 * periodMs) {
-      pinged = true;
-      ping();
-    }
+    if (!pinged) ask(now);
     plan();
+  }
+
+  function ask(now: number): void {
+    pinged = true;
+    pingedAt = now;
+    ping();
   }
 
   function probe(): void {
     const now = env.monotonic();
-    // One probe at a time: the server counts pings.
-    if (pinged && deadAt > now && deadAt <= now + PROBE_MS) return;
-    pinged = true;
+    if (now < pingedAt + PING_MS) return;
     deadAt = now + PROBE_MS;
     watermarkAt = Math.max(watermarkAt, now - (PERIODS_MOST - 2) * periodMs);
-    ping();
+    ask(now);
     plan();
   }
 

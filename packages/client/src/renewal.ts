@@ -7,8 +7,9 @@
 import { type CredentialContext, type Credentials, CredentialsError } from './credentials.ts';
 import type { Environment } from './environment.ts';
 
-/** Shortest time between two tries, in ms; a clock that is off must not make them more. */
+/** Time between two tries, in ms; less where a third of the whole span is less. */
 const TRY_MS = 15_000;
+const TRY_LEAST_MS = 500;
 /** The share of the whole time that is left for the try, and the most of it in ms. */
 const MARGIN = 0.2;
 const MARGIN_MOST_MS = 60_000;
@@ -39,11 +40,11 @@ export interface Renewal {
   stop(): void;
 }
 
-/** Creates it for a connection that was opened with `used` (null: not with a token). */
-export function createRenewal(options: RenewalOptions, used: string | null): Renewal {
+/** Creates it for a connection that was just opened. */
+export function createRenewal(options: RenewalOptions): Renewal {
   const { env, credentials } = options;
-  let last = used;
-  let skew = 0;
+  /** The server's clock less ours; null while it is not known. */
+  let skew: number | null = null;
   let endsAt: number | null = null;
   /** When that was told, by our clock. */
   let toldAt = 0;
@@ -56,10 +57,12 @@ export function createRenewal(options: RenewalOptions, used: string | null): Ren
   function plan(): void {
     cancel?.();
     if (endsAt === null || credentials.kind === 'none' || waiting || stopped) return;
-    const left = endsAt - env.now() - skew;
-    const span = Math.max(0, endsAt - toldAt - skew);
+    const left = endsAt - env.now() - (skew ?? 0);
+    const span = Math.max(0, endsAt - toldAt - (skew ?? 0));
     const margin = Math.min(MARGIN_MOST_MS, span * MARGIN) * jitter;
-    const soonest = startedAt + TRY_MS - env.monotonic();
+    // A span that was told with a clock that may be off makes no tries more.
+    const pause = skew === null ? TRY_MS : Math.min(TRY_MS, Math.max(TRY_LEAST_MS, span / 3));
+    const soonest = startedAt + pause - env.monotonic();
     cancel = env.after(Math.max(soonest, left - margin, 0), () => void renew());
   }
 
@@ -74,11 +77,7 @@ export function createRenewal(options: RenewalOptions, used: string | null): Ren
     try {
       const token = await credentials.secret('reauthenticate', options.context);
       if (stopped) return;
-      // The same token would not move the end.
-      if (token !== null && token !== last) {
-        last = token;
-        return options.authenticate(token);
-      }
+      if (token !== null) return options.authenticate(token);
     } catch (error) {
       if (!(error instanceof CredentialsError)) options.onError(error);
     }
@@ -101,7 +100,6 @@ export function createRenewal(options: RenewalOptions, used: string | null): Ren
       if (!waiting) return false;
       if (PASSING.includes(code)) {
         waiting = false;
-        last = null;
         plan();
       } else if (!stopped) {
         // A second error within a minute would end the connection for good: another one, with another token.

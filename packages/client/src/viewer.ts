@@ -162,7 +162,7 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     if (phase === 'closed') return;
     const now = env.monotonic();
     const before = protection;
-    const periodMs = (main?.welcome?.watermarkSeconds ?? 0) * 1000;
+    const periodMs = main?.periodMs ?? 0;
     const delivering = delivers(phase) && periodMs > 0;
     const gapOpen = gaps.open;
     protection = protectionOf({
