@@ -6,6 +6,7 @@ import { connectViewer, HandshakeRefused, type ScriptedViewer, type ViewerOption
 import { refuse } from '@tocsin/protocol/refusal-error';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { createMemoryBus } from '../../bus/memory/bus.ts';
+import { createMemoryLimiter } from '../../bus/memory/limiter.ts';
 import type { Bus } from '../../bus/ports/bus.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { createChannelPublisher } from '../../realtime/channel.ts';
@@ -50,6 +51,10 @@ export interface System {
   readonly lines: object[];
   readonly tokens: Map<string, WebSocketPrincipal>;
   verifyDelay: Promise<void> | null;
+  /** False: the bus is away, and takes no place of a connection. */
+  busHealthy: boolean;
+  /** How often the transport asked whether the bus is healthy. */
+  busLooks: number;
   commit(body?: string): Promise<number>;
   viewer(options?: ViewerOptions & { path?: string }): Promise<ScriptedViewer>;
 }
@@ -89,7 +94,21 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   const transport = attachWebSocket(server, {
     settings: { ...DEFAULTS, ...settings },
     clock,
-    bus,
+    bus: {
+      ...bus,
+      presence: {
+        ...bus.presence,
+        join: async (key, id, most) => {
+          if (!system.busHealthy) throw new Error('away');
+          return bus.presence.join(key, id, most);
+        },
+      },
+      healthy() {
+        system.busLooks += 1;
+        return system.busHealthy;
+      },
+    },
+    door: createMemoryLimiter(clock),
     alerts: hub,
     async verifyAccessToken(token) {
       await system.verifyDelay;
@@ -139,6 +158,8 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
     lines,
     tokens,
     verifyDelay: null,
+    busHealthy: true,
+    busLooks: 0,
     async commit(body) {
       const row = store.append(body === undefined ? {} : { body });
       await publisher.publish([row]);

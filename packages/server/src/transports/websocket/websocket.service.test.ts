@@ -158,6 +158,27 @@ describe('limits', () => {
     await vi.waitUntil(() => system.transport.connections() === 2);
   });
 
+  it('of connections that were made while the bus was away, the newest is kept once it is back', async () => {
+    const system = await start({ reconnectsPerMinute: 100 });
+    const looked = (): Promise<boolean> => {
+      const before = system.busLooks;
+      return vi.waitUntil(() => system.busLooks > before);
+    };
+    system.busHealthy = false;
+    const first = await system.viewer({ token: 'ann' });
+    const other = await system.viewer({ token: 'bob' });
+    const second = await system.viewer({ token: 'ann' });
+    expect(system.transport.connections()).toBe(3);
+    await looked();
+    system.busHealthy = true;
+    await looked();
+    pass(3000);
+    expect(await first.closed).toMatchObject({ code: 4001 });
+    const offset = await system.commit();
+    await second.until((message) => message.offset === offset);
+    await other.until((message) => message.offset === offset);
+  });
+
   it('lets a user connect only so often in a minute; a close that asks to come back makes the next one free', async () => {
     const system = await start({ reconnectsPerMinute: 3 });
     for (let n = 0; n < 3; n++) await (await system.viewer({ token: 'ann' })).close();
@@ -371,6 +392,27 @@ describe('end', () => {
     );
     expect(delays.size).toBeGreaterThan(5);
     for (const viewer of all) expect(await viewer.closed).toMatchObject({ code: 1001 });
+  });
+
+  it('keeps each connection open past the delay that it was told: what happens meanwhile reaches all of them', async () => {
+    const system = await start({ maxConnectionsPerUser: 50, reconnectsPerMinute: 100 });
+    const all = await Promise.all(Array.from({ length: 20 }, () => system.viewer({ token: 'ann' })));
+    const drained = system.transport.drain(4000);
+    const lives = all.map(async (viewer) => {
+      const moving = await viewer.until((message) => message.type === 'moving');
+      const toldAt = performance.now();
+      await viewer.closed;
+      return { delay: Number(moving['retryAfterMs']), lived: performance.now() - toldAt };
+    });
+    await Promise.all(all.map((viewer) => viewer.until((message) => message.type === 'moving')));
+    const offset = await system.commit();
+    for (const viewer of all) {
+      await viewer.closed;
+      expect(viewer.offset()).toBe(offset);
+      expect(viewer.faults).toEqual([]);
+    }
+    for (const { delay, lived } of await Promise.all(lives)) expect(lived).toBeGreaterThan(delay);
+    await drained;
   });
 
   it('cuts who does not answer the close by the deadline', async () => {
