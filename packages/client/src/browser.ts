@@ -6,7 +6,8 @@
  *     alerts.on('state', (state) => …);
  */
 import type { Environment, HttpInit, HttpResponse, Socket, SocketEvents, Subtle } from './environment.ts';
-import { type Alerts, type ConnectOptions, createViewer } from './viewer.ts';
+import type { ConnectOptions } from './options.ts';
+import { type Alerts, createViewer } from './viewer.ts';
 
 export type { ViewerAlert } from './alert-shape.ts';
 export {
@@ -25,7 +26,9 @@ export type { Phase } from './phases.ts';
 export type { ProtectionState } from './protection.ts';
 export type { ResumePoint, ResumeStore } from './resume-point.ts';
 export type { AlertJwk } from './signature.ts';
-export type { AlertCounts, Alerts, ConnectOptions } from './viewer.ts';
+export type { ConnectOptions } from './options.ts';
+export type { AlertCounts } from './teller.ts';
+export type { Alerts } from './viewer.ts';
 
 /** What we use of a browser's socket. */
 interface BrowserSocket {

@@ -92,6 +92,18 @@ describe('what a resume cannot bring', () => {
       expect(heard.events.at(-1)).toMatchObject({ name: 'gap', detail: { outcome: 'unreachable' } });
     }
   });
+  test('is given up after twenty failures, a lack of permission (CORS) being one', async () => {
+    const world = createWorld();
+    world.routes.set('/v1/alerts', () => null);
+    const heard = await cutTooLong(world);
+    for (let turn = 0; turn < 60; turn++) {
+      world.newest().say(watermark(9));
+      await world.advance(10_000);
+    }
+    expect(heard.events.at(-1)).toMatchObject({ name: 'gap', detail: { outcome: 'unreachable' } });
+    expect(heard.alerts.state).toBe('protected');
+    expect(world.asked.filter((line) => line === 'GET /v1/alerts')).toHaveLength(21);
+  });
   test('ends after 10,000 alerts', async () => {
     const world = createWorld();
     let pages = 0;

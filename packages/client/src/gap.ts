@@ -1,8 +1,8 @@
 /**
  * What a resume could not bring (`recovered: false`) is fetched over HTTP: the alerts since then, each as it stands now.
  *
- * Live alerts do not wait for it. Bounded: at most 10,000 alerts; a failure is tried again with back-off, a refusal is the
- * end of it. Whoever carries no token (ticket, cookie, anybody) may not read the list: then it is only told.
+ * Live alerts do not wait for it. Bounded: at most 10,000 alerts; a failure is tried again with back-off, for some minutes
+ * (a page of another origin cannot tell a failure from a lack of permission), a refusal is the end of it. Whoever carries no token (ticket, cookie, anybody) may not read the list: then it is only told.
  */
 import { isAlert, isSevereEnough, type ViewerAlert } from './alert-shape.ts';
 import type { Environment } from './environment.ts';
@@ -11,6 +11,7 @@ import { waitMs } from './verdict.ts';
 
 const PAGE = 500;
 const PAGES_MOST = 20;
+const FAILURES_MOST = 20;
 const PACE = { firstMs: 1000, mostMs: 30_000 };
 
 /** How it went: everything since then, not all of it, or nothing. */
@@ -72,7 +73,8 @@ export function createGapFiller(options: GapOptions): GapFiller {
     let failures = 0;
     for (let pages = 0; pages < PAGES_MOST && me === current; ) {
       const got = await page(since, cursor);
-      if (got === 'refused') return { found, outcome: pages === 0 ? 'unreachable' : 'partly' };
+      if (got === 'refused' || failures === FAILURES_MOST)
+        return { found, outcome: pages === 0 ? 'unreachable' : 'partly' };
       if (got === 'retry') {
         const wait = waitMs(PACE, failures++, 500, env.random());
         await new Promise<void>((resolve) => (cancel = env.after(wait, resolve)));

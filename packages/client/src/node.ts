@@ -3,7 +3,8 @@ import { WebSocket } from 'ws';
 import type { Environment, Socket, SocketEvents, Subtle } from './environment.ts';
 import { retryAfterMs } from './http.ts';
 import { MESSAGE_CHARACTERS } from './server-message.ts';
-import { type Alerts, type ConnectOptions, createViewer } from './viewer.ts';
+import type { ConnectOptions } from './options.ts';
+import { type Alerts, createViewer } from './viewer.ts';
 
 export {
   accessToken,

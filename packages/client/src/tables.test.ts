@@ -36,7 +36,7 @@ describe('the table of close codes', () => {
       const verdict = judge({ kind: 'closed', code: row.code });
       expect(verdict.action, name).toBe(row.advice === 'stay-away' ? 'stop' : 'retry');
       expect(verdict.reason).toBe(name);
-      expect(CLOSE_POLICY[name as CloseName] === null).toBe(row.advice === 'stay-away');
+      expect(CLOSE_POLICY[name as CloseName].code).toBe(row.code);
       if (verdict.action === 'retry') expect(verdict.renew).toBe(row.advice === 'refresh-then-reconnect');
     }
   });
@@ -44,7 +44,7 @@ describe('the table of close codes', () => {
     expect(judge({ kind: 'closed', code })).toMatchObject({ action: 'retry', reason: 'network', ask: false });
   });
   test('backs off longer where the server is crowded', () => {
-    for (const name of ['overloaded', 'rate'] as const) expect(CLOSE_POLICY[name]?.firstMs).toBeGreaterThan(1000);
+    for (const name of ['overloaded', 'rate'] as const) expect(CLOSE_POLICY[name].pace?.firstMs).toBeGreaterThan(1000);
   });
 });
 

@@ -1,10 +1,11 @@
 /**
  * What follows from the end of a connection: whether to come back, when, and with what. Pure tables.
  *
- * `CLOSE_POLICY` has exactly the rows of the protocol's `CLOSE_CODES` (a test compares code and advice). A code that is not
- * in it, 1006 among them, is a loss of the network.
+ * `CLOSE_POLICY` has exactly the rows of the protocol's `CLOSE_CODES`: the compiler compares names and codes, a test the
+ * advice. (The protocol's own table, with its prose, would be a part of every page.) A code that is not in it, 1006 among
+ * them, is a loss of the network.
  */
-import { CLOSE_CODES, type CloseName } from '@tocsin/protocol/close-codes';
+import type { CLOSE_CODES, CloseName } from '@tocsin/protocol/close-codes';
 
 /** How waits grow: full jitter, `random x min(most, first x 2^attempt)`, in ms. */
 export interface Pace {
@@ -47,19 +48,28 @@ const NETWORK: Pace = { firstMs: 500, mostMs: 30_000 };
 const CROWDED: Pace = { firstMs: 2000, mostMs: 60_000 };
 const SOON: Pace = { firstMs: 250, mostMs: 30_000 };
 
-/** By close code: the pace of coming back, or null to stay away. */
-export const CLOSE_POLICY: Readonly<Record<CloseName, Pace | null>> = {
-  end: NETWORK,
-  restart: NETWORK,
-  policy: null,
-  tooBig: null,
-  overloaded: CROWDED,
-  replaced: null,
-  expired: SOON,
-  paymentRequired: null,
-  revoked: null,
-  slow: SOON,
-  rate: CROWDED,
+/** What a close code leads to. */
+export interface ClosePolicy<Code extends number> {
+  readonly code: Code;
+  /** The pace of coming back, or null to stay away. */
+  readonly pace: Pace | null;
+  /** What was carried is of no use any more. */
+  readonly renew?: boolean;
+}
+
+/** Every close code of the protocol, by its name. */
+export const CLOSE_POLICY: { readonly [Name in CloseName]: ClosePolicy<(typeof CLOSE_CODES)[Name]['code']> } = {
+  end: { code: 1001, pace: NETWORK },
+  restart: { code: 1012, pace: NETWORK },
+  policy: { code: 1008, pace: null },
+  tooBig: { code: 1009, pace: null },
+  overloaded: { code: 1013, pace: CROWDED },
+  replaced: { code: 4001, pace: null },
+  expired: { code: 4002, pace: SOON, renew: true },
+  paymentRequired: { code: 4003, pace: null },
+  revoked: { code: 4004, pace: null },
+  slow: { code: 4008, pace: SOON },
+  rate: { code: 4029, pace: CROWDED },
 };
 
 /** By HTTP status of a refusal: what it means; the others are a matter of time. */
@@ -72,11 +82,11 @@ function retry(reason: string, pace: Pace, more: Partial<Retry> = {}): Retry {
 }
 
 function judgeClose(code: number): Verdict {
-  const [name, row] = Object.entries(CLOSE_CODES).find(([, known]) => known.code === code) ?? [];
-  if (name === undefined || row === undefined) return retry('network', NETWORK);
-  const pace = CLOSE_POLICY[name as CloseName];
-  if (pace === null) return { action: 'stop', reason: name };
-  return retry(name, pace, { renew: row.advice === 'refresh-then-reconnect' });
+  const rows: [string, ClosePolicy<number>][] = Object.entries(CLOSE_POLICY);
+  const [name, row] = rows.find(([, known]) => known.code === code) ?? ['network', { pace: NETWORK }];
+  return row.pace === null
+    ? { action: 'stop', reason: name }
+    : retry(name, row.pace, { renew: 'renew' in row && row.renew === true });
 }
 
 function judgeStatus(status: number, retryAfterMs: number | null): Verdict {

@@ -2,7 +2,8 @@
 import type { Environment, HttpInit, HttpResponse, Socket, SocketEvents, Subtle } from './environment.ts';
 import type { ViewerAlert } from './alert-shape.ts';
 import { type Credentials, accessToken } from './credentials.ts';
-import { type Alerts, type ConnectOptions, createViewer } from './viewer.ts';
+import type { ConnectOptions } from './options.ts';
+import { type Alerts, createViewer } from './viewer.ts';
 
 /** A socket that the viewer asked for. */
 export interface ScriptedSocket {
