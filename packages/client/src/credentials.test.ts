@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CredentialsError, login, tickets } from './credentials.ts';
+import { accessToken, CredentialsError, login, tickets } from './credentials.ts';
 import type { Ask, Reply } from './http.ts';
 import { createWorld, watch, welcome } from './world.suite.ts';
 
@@ -101,6 +101,16 @@ describe('e-mail and password', () => {
     expect(heard.events).toEqual([{ name: 'stopped', detail: 'credentials' }]);
     expect(world.sockets).toEqual([]);
   });
+});
+
+test('an application without a token ends its viewer', async () => {
+  for (const nothing of [null, '']) {
+    const world = createWorld();
+    const heard = watch(world, { credentials: accessToken(() => nothing) });
+    await world.advance(0);
+    expect(heard.events).toEqual([{ name: 'stopped', detail: 'credentials' }]);
+    expect(world.sockets).toEqual([]);
+  }
 });
 
 describe('tickets', () => {

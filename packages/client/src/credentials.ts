@@ -40,15 +40,16 @@ export class CredentialsError extends Error {
 
 /**
  * Access tokens that the application gets by itself. `provider` is called for every connection, before a token ends, and
- * with `refused` when the server did not take the last one; the same token again then ends the viewer.
+ * with `refused` when the server did not take the last one; the same token again then, or none, ends the viewer.
  */
-export function accessToken(provider: (need: SecretNeed) => string | Promise<string>): Credentials {
+export function accessToken(provider: (need: SecretNeed) => string | null | Promise<string | null>): Credentials {
   let last: string | null = null;
   return {
     kind: 'token',
     async secret(need) {
       const token = await provider(need);
-      if (need === 'refused' && token === last) throw new CredentialsError('the token was refused', true);
+      // An application that has nobody signed in any more has nothing to say.
+      if (!token || (need === 'refused' && token === last)) throw new CredentialsError('there is no other token', true);
       last = token;
       return token;
     },

@@ -15,6 +15,8 @@ import type { LinkEnd } from './verdict.ts';
 
 /** The longest way from the credential to the welcome, in ms. */
 export const HANDSHAKE_MS = 20_000;
+/** Longer than this no server makes us wait for our turn to move, in ms. */
+const MOVE_MOST_MS = 120_000;
 /** Servers look at their channel once a second: from a shorter period nothing follows, in ms. */
 const PERIOD_LEAST_MS = 1000;
 /** Malformed messages of one connection that are borne. */
@@ -256,10 +258,9 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
       case 'authenticated':
         return greeted.renewal.until(message.reauthenticateBy);
       case 'moving':
-        return events.moving(link, message.retryAfterMs);
+        return events.moving(link, Math.min(message.retryAfterMs, MOVE_MOST_MS));
       case 'error':
-        if (!greeted.renewal.refused(message.code))
-          events.error(new Error(`the server says ${message.code.slice(0, 64)}`));
+        if (!greeted.renewal.refused(message.code)) events.error(new Error(`the server says ${message.code}`));
         return;
       case 'pong':
     }

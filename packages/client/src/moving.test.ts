@@ -125,6 +125,14 @@ describe('a viewer that is told to move', () => {
     await world.advance(501);
     expect(world.sockets).toHaveLength(2);
   });
+  test('is not made to wait for ever', async () => {
+    const world = createWorld();
+    const heard = await watchFrom(world, 5);
+    world.newest().say({ type: 'moving', retryAfterMs: 2 ** 50 });
+    world.newest().end(1001);
+    await world.advance(120_500);
+    expect(heard.alerts.phase).toBe('opening');
+  });
   test('sends receipts where it is', async () => {
     const world = createWorld();
     await overlapping(world);

@@ -6,6 +6,25 @@ import { MESSAGE_CHARACTERS } from './server-message.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Alerts, createViewer } from './viewer.ts';
 
+export type {
+  AlertCounts,
+  AlertDetail,
+  AlertEvents,
+  AlertJwk,
+  Alerts,
+  ConnectOptions,
+  ErrorDetail,
+  Gap,
+  Phase,
+  ProtectionState,
+  ResumePoint,
+  ResumeStore,
+  StateDetail,
+  Transition,
+  Trust,
+  ViewerAlert,
+  ViolationDetail,
+} from './browser.ts';
 export {
   accessToken,
   anybody,

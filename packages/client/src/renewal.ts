@@ -10,6 +10,8 @@ import type { Environment } from './environment.ts';
 /** Time between two tries, in ms; less where a third of the whole span is less. */
 const TRY_MS = 15_000;
 const TRY_LEAST_MS = 500;
+/** The longest wait, in ms: timers hold no more than 24 days. */
+const DAY_MS = 86_400_000;
 /** The share of the whole time that is left for the try, and the most of it in ms. */
 const MARGIN = 0.2;
 const MARGIN_MOST_MS = 60_000;
@@ -63,7 +65,7 @@ export function createRenewal(options: RenewalOptions): Renewal {
     // A span that was told with a clock that may be off makes no tries more.
     const pause = skew === null ? TRY_MS : Math.min(TRY_MS, Math.max(TRY_LEAST_MS, span / 3));
     const soonest = startedAt + pause - env.monotonic();
-    cancel = env.after(Math.max(soonest, left - margin, 0), () => void renew());
+    cancel = env.after(Math.min(DAY_MS, Math.max(soonest, left - margin, 0)), () => void renew());
   }
 
   async function renew(): Promise<void> {

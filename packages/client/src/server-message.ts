@@ -9,6 +9,8 @@ import { isAlert, isObject, type ViewerAlert } from './alert-shape.ts';
 /** The longest message that is looked at, in UTF-16 units. The server's own bound on alerts lies far below. */
 export const MESSAGE_CHARACTERS = 1_048_576;
 const LONGEST_PERIOD_S = 3600;
+/** Of a connection's name and an epoch. */
+const NAME_CHARACTERS = 64;
 
 /** A message that may be acted on. */
 export type Incoming =
@@ -30,6 +32,7 @@ export interface Malformed {
 
 const isOffset = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const isText = (value: unknown): value is string => typeof value === 'string';
+const isName = (value: unknown): boolean => isText(value) && value.length <= NAME_CHARACTERS;
 const isTime = (value: unknown): value is number => Number.isFinite(value);
 const isSeconds = (value: unknown): boolean =>
   Number.isFinite(value) && (value as number) > 0 && (value as number) <= LONGEST_PERIOD_S;
@@ -39,9 +42,9 @@ type Members = Readonly<Record<string, unknown>>;
 /** By type: whether the other members are what they should be. */
 const SHAPES: Readonly<Record<Exclude<Incoming['type'], 'unknown'>, (message: Members) => boolean>> = {
   welcome: (m) =>
-    isText(m['connection']) &&
+    isName(m['connection']) &&
     m['channel'] === 'alerts' &&
-    isText(m['epoch']) &&
+    isName(m['epoch']) &&
     isOffset(m['offset']) &&
     typeof m['recovered'] === 'boolean' &&
     isSeconds(m['heartbeatSeconds']) &&
@@ -52,7 +55,7 @@ const SHAPES: Readonly<Record<Exclude<Incoming['type'], 'unknown'>, (message: Me
   watermark: (m) => isOffset(m['offset']) && isTime(m['at']),
   authenticated: (m) => isTime(m['reauthenticateBy']),
   moving: (m) => isOffset(m['retryAfterMs']),
-  error: (m) => isText(m['code']) && isText(m['detail']),
+  error: (m) => isName(m['code']) && isText(m['detail']),
   pong: () => true,
 };
 

@@ -83,10 +83,8 @@ function retry(reason: string, pace: Pace, more: Partial<Retry> = {}): Retry {
 
 function judgeClose(code: number): Verdict {
   const rows: [string, ClosePolicy<number>][] = Object.entries(CLOSE_POLICY);
-  const [name, row] = rows.find(([, known]) => known.code === code) ?? ['network', { pace: NETWORK }];
-  return row.pace === null
-    ? { action: 'stop', reason: name }
-    : retry(name, row.pace, { renew: 'renew' in row && row.renew === true });
+  const [name, row] = rows.find(([, known]) => known.code === code) ?? ['network', { code, pace: NETWORK }];
+  return row.pace === null ? { action: 'stop', reason: name } : retry(name, row.pace, { renew: row.renew === true });
 }
 
 function judgeStatus(status: number, retryAfterMs: number | null): Verdict {

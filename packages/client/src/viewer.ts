@@ -101,7 +101,8 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
       {
         greeted,
         alert(from, { data }, characters) {
-          if (!intake.accept(from.welcome?.epoch ?? '', data, characters)) dropAll({ kind: 'dropped', why: 'overflow' });
+          if (!intake.accept(from.welcome?.epoch ?? '', data, characters))
+            dropAll({ kind: 'dropped', why: 'overflow' });
           else settle();
         },
         watermark(from, offset, at) {
