@@ -54,6 +54,21 @@ describe('what a resume cannot bring', () => {
     await world.settle();
     expect(heard.alerts.state).toBe('protected');
   });
+  test('is asked for by the time of the server, never by ours', async () => {
+    for (const known of [true, false]) {
+      const world = createWorld();
+      const queries = list(world, [alertAt(9), alertAt(3)]);
+      const heard = await watchFrom(world, 5);
+      if (known) world.newest().say(watermark(5, 400_000));
+      world.newest().end(1006);
+      await world.advance(250);
+      world.newest().say(welcome(9, { recovered: false }));
+      await world.advance(0);
+      expect(queries[0]?.get('since')).toBe(String((known ? 400_000 : 1_000_250 - 86_400_000) - 60_000));
+      // What was before the first welcome is nobody's business.
+      expect(heard.got).toEqual(['alert 9']);
+    }
+  });
   test('does not keep live alerts waiting', async () => {
     const world = createWorld();
     world.routes.set('/v1/alerts', () => ({ status: 503 }));

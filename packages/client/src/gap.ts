@@ -71,8 +71,9 @@ export function createGapFiller(options: GapOptions): GapFiller {
     const found: unknown[] = [];
     let cursor: string | null = null;
     let failures = 0;
-    for (let pages = 0; pages < PAGES_MOST && me === current; ) {
+    for (let pages = 0; pages < PAGES_MOST; ) {
       const got = await page(since, cursor);
+      if (me !== current) break;
       if (got === 'refused' || failures === FAILURES_MOST)
         return { found, outcome: pages === 0 ? 'unreachable' : 'partly' };
       if (got === 'retry') {

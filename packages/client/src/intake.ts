@@ -31,12 +31,14 @@ interface Position {
   readonly epoch: string;
   accepted: number;
   handled: number;
-  /** The newest time of the server, Unix ms. */
+  /** The newest time of the server, Unix ms; 0 while it is not known. Never our own: our clock may be wrong. */
   at: number;
 }
 
 /** A gap is fetched from this much earlier than the newest known time, in ms: clocks of instances differ a little. */
 const GAP_MARGIN_MS = 60_000;
+/** How far back a gap is fetched when no time of the server is known, in ms by our clock. */
+const GAP_BLIND_MS = 86_400_000;
 /** An alert that does not check is asked for this often before it is passed over. */
 const FORGED_TRIES = 3;
 /** How soon to look again whether the application has made room, in ms. */
@@ -120,7 +122,7 @@ export function createIntake(parts: IntakeOptions): Intake {
 
   /** The first welcome of all: what was before it is nobody's business. */
   function begin({ epoch, offset, recovered }: WelcomeMessage): void {
-    position = { epoch, accepted: offset, handled: offset, at: env.now() };
+    position = { epoch, accepted: offset, handled: offset, at: 0 };
     receipts.restart(offset);
     coveredAt = recovered ? env.monotonic() : null;
     save();
@@ -131,8 +133,9 @@ export function createIntake(parts: IntakeOptions): Intake {
     missed = anew ? null : { after: before.accepted, upTo: offset };
     position = { epoch, accepted: offset, handled: offset, at: before.at };
     receipts.restart(offset);
-    const since = Math.min(before.at, seen.oldestOpen() ?? before.at) - GAP_MARGIN_MS;
-    gaps.fill(since, (alert) => anew || alert.offset <= offset);
+    const from = before.at || env.now() - GAP_BLIND_MS;
+    const since = Math.min(from, seen.oldestOpen() ?? from) - GAP_MARGIN_MS;
+    gaps.fill(since, (alert) => anew || (alert.offset > before.accepted && alert.offset <= offset));
     tellGap({ outcome: 'pending', missed, alerts: 0 });
   }
 

@@ -19,9 +19,10 @@ export function createReceipts(env: Environment, send: (offset: number) => numbe
   let told = 0;
   let toldAt = Number.NEGATIVE_INFINITY;
   let cancel: (() => void) | null = null;
+  let stopped = false;
 
   function tell(): void {
-    if (newest <= told || cancel !== null) return;
+    if (newest <= told || cancel !== null || stopped) return;
     const wait = toldAt + RECEIPT_MS - env.monotonic();
     if (wait > 0) {
       cancel = env.after(wait, () => {
@@ -46,6 +47,7 @@ export function createReceipts(env: Environment, send: (offset: number) => numbe
       told = offset;
     },
     stop() {
+      stopped = true;
       cancel?.();
     },
   };

@@ -5,7 +5,7 @@ import { isObject } from './alert-shape.ts';
 export interface ResumePoint {
   readonly epoch: string;
   readonly offset: number;
-  /** The newest time of the server that is known, Unix ms: what a gap is fetched from. */
+  /** The newest time of the server that is known, Unix ms (0: none): what a gap is fetched from. */
   readonly at: number;
 }
 

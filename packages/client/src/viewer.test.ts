@@ -375,6 +375,20 @@ describe('close', () => {
       expect(world.sockets.every(({ left }) => left || until > 3)).toBe(true);
     }
   });
+  test('by a listener of an alert leaves no timer', async () => {
+    const world = createWorld();
+    const heard = await watchFrom(world, 5);
+    world.newest().say(alertMessage(6));
+    await world.settle();
+    heard.alerts.on('alert', async ({ offset }) => {
+      if (offset === 7) heard.alerts.close();
+      await Promise.resolve();
+    });
+    for (const offset of [7, 8]) world.newest().say(alertMessage(offset));
+    await world.settle();
+    expect(heard.got).toEqual(['alert 6', 'alert 7']);
+    expect(world.timers()).toBe(0);
+  });
   test('may be called by a listener, at any moment', async () => {
     for (const name of ['transition', 'state'] as const) {
       for (let turn = 1; turn <= 4; turn++) {
