@@ -100,6 +100,30 @@ describe('a viewer that is told to move', () => {
     expect(world.sockets).toHaveLength(3);
     expect(world.newest().url.searchParams.get('offset')).toBe('6');
   });
+  test('whose new connection was refused for a while comes back no sooner than that, once the old one is gone', async () => {
+    const world = createWorld();
+    await overlapping(world);
+    const [old, young] = world.sockets;
+    young?.refuse(429, 10_000);
+    old?.end(1001);
+    await world.advance(9999);
+    expect(world.sockets).toHaveLength(2);
+    await world.advance(500);
+    expect(world.sockets).toHaveLength(3);
+  });
+  test('resumes behind everything that either connection has brought', async () => {
+    const world = createWorld();
+    await overlapping(world);
+    const [old, young] = world.sockets;
+    old?.say(alertMessage(6));
+    old?.say(alertMessage(7));
+    young?.say(welcome(5));
+    young?.say(alertMessage(6));
+    young?.end(1006);
+    old?.end(1006);
+    await world.advance(2000);
+    expect(world.newest().url.searchParams.get('offset')).toBe('7');
+  });
   test('is not thrown off by a new connection that moves or breaks, either', async () => {
     for (const how of ['moving', 'cut', 'malformed'] as const) {
       const world = createWorld();

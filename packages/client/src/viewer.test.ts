@@ -339,6 +339,24 @@ describe('listeners', () => {
     expect(Number(world.newest().url.searchParams.get('offset'))).toBe(INBOX_MESSAGES + 1);
     heard.alerts.close();
   });
+  test('that are slow make a proof no younger than it was when it came', async () => {
+    const world = createWorld();
+    const heard = await watchFrom(world, 5);
+    let done: () => void = () => undefined;
+    heard.alerts.on('alert', () => new Promise<void>((resolve) => (done = resolve)));
+    world.newest().say(alertMessage(6));
+    await world.settle();
+    world.newest().say(watermark(6));
+    await world.advance(14_000);
+    world.newest().say({ type: 'pong' });
+    done();
+    await world.settle();
+    expect(heard.alerts.state).toBe('protected');
+    await world.advance(5999);
+    expect(heard.alerts.state).toBe('protected');
+    await world.advance(1);
+    expect(heard.alerts.state).toBe('not-protected');
+  });
   test('stop hearing when they ask for it', async () => {
     const world = createWorld();
     const heard = await watchFrom(world, 5);

@@ -190,7 +190,10 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     const verdict = judge(end);
     if (link === next) {
       next = null;
-      if (verdict.action === 'retry') last = verdict;
+      if (verdict.action === 'retry') {
+        last = verdict;
+        notBefore = Math.max(notBefore, env.monotonic() + verdict.leastMs);
+      }
       step('next-failed', verdict.reason);
       return;
     }
