@@ -67,6 +67,12 @@ describe('e-mail and password', () => {
     expect(await credentials.secret('refused', bench)).toBe('access2');
     expect(bench.asked[2]).toBe(SIGN_IN);
   });
+  test('have no token when the session is gone and the sign-in does not answer', async () => {
+    const bench = tokens(pairOf(1), status(401), status(503));
+    const credentials = login(person);
+    await credentials.secret('connect', bench);
+    await expect(credentials.secret('refused', bench)).rejects.toMatchObject({ final: false });
+  });
   test.each([null, status(503), status(429)])(
     'keep a token that still lives when the refresh is not answered (%j)',
     async (reply) => {
