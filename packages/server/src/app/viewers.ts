@@ -1,6 +1,7 @@
 /** The WebSocket transport on the listener, with its settings and neighbours. */
 import type { Server } from 'node:http';
 import type { Principal } from '../identity/principal.ts';
+import type { ClientCertificates } from '../transports/http/client-certificate.ts';
 import { attachWebSocket, type WebSocketTransport } from '../transports/websocket/attach.ts';
 import type { WebSocketMetrics, WebSocketPrincipal, WebSocketSettings } from '../transports/websocket/options.ts';
 import type { Metrics } from '../ops/metrics.ts';
@@ -17,7 +18,7 @@ export function createViewers(
   settings: Settings,
   ground: Ground,
   pipeline: Pipeline,
-  publicUrl: string,
+  { publicUrl, clients }: { readonly publicUrl: string; readonly clients: ClientCertificates },
 ): Viewers {
   const { identity, bus, clock, log, metrics } = ground;
   return attachWebSocket(server, {
@@ -27,6 +28,10 @@ export function createViewers(
     alerts: pipeline.hub,
     verifyAccessToken: async (jwt) => toPrincipal(await identity.verifyAccessToken(jwt)),
     redeemTicket: async (ticket) => toPrincipal(await identity.tickets.redeem(ticket)),
+    certificates: {
+      of: (socket, at) => clients.of(socket, at),
+      verify: async (certificate) => toPrincipal(await identity.certificates.verify(certificate)),
+    },
     sessions: identity.sessionState,
     metrics: webSocketMetrics(metrics),
     log,

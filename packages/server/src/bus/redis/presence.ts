@@ -139,11 +139,11 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
   async function joinUnder(client: RedisClient, board: string, id: string, most: number): Promise<readonly Entry[]> {
     const at = own.get(board)?.get(id) ?? null;
     const under = lease;
-    const answer = await JOIN(client, [boardKey(board)], [
-      `${under}/${id}`,
-      at === null ? '' : String(at),
-      String(most),
-    ]);
+    const answer = await JOIN(
+      client,
+      [boardKey(board)],
+      [`${under}/${id}`, at === null ? '' : String(at), String(most)],
+    );
     const entries = entriesOf(answer);
     // What others had on that board is gone, and their leases live: without leases everybody joins everything anew.
     if (Array.isArray(answer) && answer.length % 2 === 1) await client.del(INSTANCES_KEY);
@@ -204,7 +204,9 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
       const all = [...own].flatMap(([board, ids]) => [...ids.keys()].map((id) => ({ board, id })));
       for (let from = 0; from < all.length; from += REJOINS_MOST) {
         const some = all.slice(from, from + REJOINS_MOST).filter(({ board, id }) => holds(board, id));
-        await link.run('rejoin', (client) => Promise.all(some.map(({ board, id }) => joinUnder(client, board, id, NO_ANSWER))));
+        await link.run('rejoin', (client) =>
+          Promise.all(some.map(({ board, id }) => joinUnder(client, board, id, NO_ANSWER))),
+        );
       }
       rejoinedAt = performance.now();
       options.onRejoined?.(all.length, why);

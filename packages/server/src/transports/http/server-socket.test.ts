@@ -65,6 +65,6 @@ describe('the Date of an answer', () => {
   });
 
   test('stands in a raw problem', () => {
-    expect(dates(rawProblem('malformed-request', 'broken', NOON))).toEqual([AT_NOON]);
+    expect(dates(rawProblem('malformed-request', 'broken', { https: false, now: () => NOON }))).toEqual([AT_NOON]);
   });
 });

@@ -119,7 +119,7 @@ describe('the form of a handshake', () => {
 
 describe('a refused handshake', () => {
   it('is a whole HTTP answer with a problem document and Retry-After', () => {
-    const text = refusalText({ code: 'rate-limited', detail: 'Too many', retryAfterMs: 1500 });
+    const text = refusalText({ code: 'rate-limited', detail: 'Too many', retryAfterMs: 1500 }, false);
     const [head = '', body = ''] = text.split('\r\n\r\n');
     expect(head).toMatch(/^HTTP\/1\.1 429 Too Many Requests\r\n/);
     expect(head).toMatch(/\r\nRetry-After: 2(\r\n|$)/);
