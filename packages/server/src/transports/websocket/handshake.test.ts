@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { ClientCertificate } from '../http/client-certificate.ts';
 import { answerProtocol, chooseCarrier, offeredProtocols } from './carrier.ts';
 import { isUncounted, readClientMessage } from './client-message.ts';
 import { createConduct, UNCOUNTED_MOST } from './conduct.ts';
@@ -8,8 +9,12 @@ import { refusalText } from './refuse-upgrade.ts';
 import { originAllowed, readParameters, readTarget, refuseForm } from './request.ts';
 
 const rules = { publicOrigin: 'https://t.example', allowQueryToken: false };
-const carrier = (headers: Record<string, string>, query = '', allowQueryToken = false): unknown =>
-  chooseCarrier(headers, new URLSearchParams(query), { ...rules, allowQueryToken });
+const carrier = (
+  headers: Record<string, string>,
+  query = '',
+  allowQueryToken = false,
+  certificate: ClientCertificate | null = null,
+): unknown => chooseCarrier(headers, new URLSearchParams(query), { ...rules, allowQueryToken }, () => certificate);
 
 describe('the carrier of a credential', () => {
   it('is the first one present, in the order of the contract', () => {
@@ -27,6 +32,18 @@ describe('the carrier of a credential', () => {
     expect(carrier({}, 'ticket=ddd&token=eee', true)).toEqual({ kind: 'ticket', secret: 'ddd' });
     expect(carrier({}, 'token=eee', true)).toEqual({ kind: 'query', secret: 'eee' });
     expect(carrier({}, 'token=eee')).toEqual({ kind: 'none' });
+  });
+
+  it('is a client certificate after both headers and before everything else, even one that is doubted', () => {
+    for (const doubt of [null, 'unverified'] as const) {
+      const shown = { doubt, emails: [], uris: [], commonNames: ['a'], validTo: 1, fingerprint: 'AA' };
+      const all = { cookie: 'tocsin_session=ccc', origin: 'https://t.example' };
+      const query = 'ticket=ddd&token=eee';
+      expect(carrier(all, query, true, shown)).toEqual({ kind: 'certificate', certificate: shown });
+      expect(carrier({ ...all, authorization: 'Bearer bbb' }, query, true, shown)).toMatchObject({ secret: 'bbb' });
+      expect(carrier({ 'sec-websocket-protocol': 'bearer.aaa' }, query, true, shown)).toMatchObject({ secret: 'aaa' });
+      expect(carrier({}, '', false, shown)).toMatchObject({ kind: 'certificate' });
+    }
   });
 
   it('may be two subprotocols, and an empty one is present all the same', () => {
@@ -129,6 +146,12 @@ describe('a refused handshake', () => {
       status: 429,
       code: 'rate-limited',
     });
+  });
+
+  it('carries HSTS where the outside comes by https, and nowhere else', () => {
+    const refusal = { code: 'draining', detail: 'ends' } as const;
+    expect(refusalText(refusal, true)).toContain('\r\nStrict-Transport-Security: max-age=31536000\r\n');
+    expect(refusalText(refusal, false)).not.toContain('Strict-Transport');
   });
 });
 
