@@ -1,5 +1,6 @@
 /** The WebSocket transport on the listener, with its settings and neighbours. */
 import type { Server } from 'node:http';
+import { createMemoryLimiter } from '../bus/memory/limiter.ts';
 import type { Principal } from '../identity/principal.ts';
 import type { ClientCertificates } from '../transports/http/client-certificate.ts';
 import { attachWebSocket, type WebSocketTransport } from '../transports/websocket/attach.ts';
@@ -11,6 +12,9 @@ import type { Settings } from './settings.ts';
 
 /** What the app holds of it. */
 export type Viewers = WebSocketTransport;
+
+/** Addresses whose handshakes are counted at once; above that the longest unused one is forgotten. */
+const ADDRESSES_MOST = 100_000;
 
 /** Attaches it; call before the server listens, `start` after. */
 export function createViewers(
@@ -25,6 +29,7 @@ export function createViewers(
     settings: webSocketSettings(settings, publicUrl),
     clock,
     bus,
+    door: createMemoryLimiter(clock, ADDRESSES_MOST),
     alerts: pipeline.hub,
     verifyAccessToken: async (jwt) => toPrincipal(await identity.verifyAccessToken(jwt)),
     redeemTicket: async (ticket) => toPrincipal(await identity.tickets.redeem(ticket)),
