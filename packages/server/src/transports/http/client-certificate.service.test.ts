@@ -73,7 +73,7 @@ async function look(socket: TLSSocket): Promise<ClientCertificate | null | undef
 /** Asks once, and answers the session that the client was given by then (in TLS 1.3 it comes after the handshake). */
 async function sessionOf(options: ConnectionOptions): Promise<Buffer> {
   const socket = await open(options);
-  let session = socket.getSession();
+  let session: Buffer | undefined = socket.getSession();
   socket.on('session', (given: Buffer) => (session = given));
   await look(socket);
   return session as Buffer;
