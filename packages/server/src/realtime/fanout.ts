@@ -3,7 +3,7 @@
  *
  * Guarantees: each viewer gets the messages in the order of `push`, each once (its cursor says what it has); viewers
  * with equal filters share the same bytes; what was pushed in one turn of the event loop leaves in one write.
- * It works in slices of a few milliseconds and lets the event loop turn in between, so that ingest stays prompt.
+ * It works in slices of about a millisecond and lets the event loop turn in between, so that ingest stays prompt.
  */
 import type { Clock } from '../lib/clock.ts';
 import { type Chunk, ChunkBuilder } from './chunk.ts';
@@ -11,7 +11,7 @@ import { type Entry, type Filter, filterKey, passes } from './entry.ts';
 import type { Viewer } from './viewer.ts';
 
 /** How long one slice may take, in ms. */
-export const FANOUT_SLICE_MS = 3;
+export const FANOUT_SLICE_MS = 1;
 /** The clock is looked at once for this many viewers. */
 const VIEWERS_PER_LOOK = 32;
 
