@@ -62,9 +62,8 @@ describeWith(['redis'], 'a client certificate on a handshake', () => {
     const list = await call(`${bases[0]}/v1/users?limit=500`, {
       headers: { authorization: `Bearer ${cluster.token}` },
     });
-    const { id } = (list.body?.['items'] as { id: string; email: string }[]).find(
-      ({ email }) => email === person.email,
-    ) ?? { id: '' };
+    const items = list.body?.['items'] as { id: string; email: string }[];
+    const id = items.find(({ email }) => email === person.email)?.id ?? '';
     return { ...person, id };
   }
   const certified = (content: CertificateContent, from: TestAuthority = authority): ClientOptions => {
@@ -88,7 +87,7 @@ describeWith(['redis'], 'a client certificate on a handshake', () => {
     );
     if (!(error instanceof HandshakeRefused)) throw error;
     expect(error.headers['strict-transport-security']).toBe('max-age=31536000');
-    return `${error.status} ${String((JSON.parse(error.body) as { code: string }).code)}`;
+    return `${error.status} ${(JSON.parse(error.body) as { code: string }).code}`;
   }
   const ofAnn = (): ClientOptions => certified({ names: [`email:${ann.email}`] });
 

@@ -158,6 +158,18 @@ describe('the certificate of a client', () => {
     expect(await look(await open(identity(ann)))).toMatchObject({ doubt: null });
   });
 
+  test('cannot change after it was verified: a renegotiation ends the connection, also after a reload', async () => {
+    for (const reload of [false, true]) {
+      if (reload) replaceCertificates(server, { cert: own.cert, key: own.key, clientCa: authority.ca });
+      const socket = await open({ ...identity(ann), maxVersion: 'TLSv1.2' });
+      expect(await look(socket)).toMatchObject({ doubt: null });
+      socket.on('error', () => undefined);
+      const closed = new Promise((resolve) => socket.once('close', resolve));
+      socket.renegotiate({ rejectUnauthorized: false }, () => undefined);
+      await closed;
+    }
+  });
+
   test('stays believed when only the certificate of the server was replaced', async () => {
     const socket = await open(identity(ann));
     const next = authority.issue({ names: LOCAL_NAMES });

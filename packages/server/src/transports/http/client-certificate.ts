@@ -3,6 +3,7 @@
  *
  * Guarantees: believed is only what this server itself verified against `TLS_CLIENT_CA` on this connection, that is valid
  * now, and whose CA is still the one in use: a connection that began before the CA was replaced shows nothing any more.
+ * The listener allows no renegotiation, so the certificate cannot change after it was verified.
  * A certificate in a header of a proxy is never looked at. Names are bounded, and read so that no name can pretend to be
  * two (Node writes a doubtful one as a JSON string).
  * A resumed session without a certificate counts as `authorized` in TLS 1.3 (Node takes it for a pre-shared key): that is
@@ -115,7 +116,9 @@ export function watchClientCertificates(server: Server): ClientCertificates {
       // `_parent` is the bare socket (Node has no public name for it); without it the connection counts as an old one.
       const bare = (socket as { _parent?: Duplex })._parent;
       const current = bare !== undefined && eras.get(bare) === era;
-      const unverified = socket.authorized ? null : 'unverified';
+      // Node never takes `authorized` back; an error beside it would be of a later handshake.
+      const verified = socket.authorized && (socket.authorizationError ?? null) === null;
+      const unverified = verified ? null : 'unverified';
       return readClientCertificate(certificate, unverified ?? (current ? null : 'earlier-ca'), now);
     },
     caChanged() {

@@ -7,6 +7,7 @@
  * every answer carries HSTS (RFC 6797), refusals below the framework too.
  * Certificates can be replaced while it listens ({@link replaceCertificates}): open sockets stay as they are.
  */
+import { constants } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { Duplex } from 'node:stream';
@@ -128,7 +129,9 @@ function withGround(handler: Handler, { https, now }: ListenerHabits): Handler {
 
 /** What of the TLS options belongs to certificates: all of a context that is made anew with them. */
 function secureContext({ cert, key, clientCa }: TlsOptions): SecureContextOptions {
-  return { cert, key, minVersion: 'TLSv1.2', ...(clientCa === undefined ? {} : { ca: clientCa }) };
+  // Renegotiation (TLS 1.2) could show another certificate than the one that was verified, and costs us more than the peer.
+  const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
+  return { cert, key, minVersion: 'TLSv1.2', secureOptions, ...(clientCa === undefined ? {} : { ca: clientCa }) };
 }
 
 /**
