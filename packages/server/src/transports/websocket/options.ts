@@ -52,6 +52,8 @@ export interface WebSocketSink {
 /** A viewer of the hub. */
 export interface HubViewer {
   offset(): number;
+  /** It has everything up to `offset`, by its own word. */
+  received(offset: number): void;
   send(message: object): void;
   close(name?: CloseName): void;
 }
@@ -86,26 +88,20 @@ export interface SessionWatch {
   onEnded(listener: (ids: readonly string[]) => void): () => void;
 }
 
-/** A viewer has everything up to `offset` (its own word). */
-export interface Receipt {
-  readonly connection: string;
-  readonly subject: string | null;
-  readonly deviceId: string | null;
-  readonly channel: string;
-  readonly offset: number;
-  /** Unix ms. */
-  readonly at: number;
-}
-
 /** What is measured. Paths are the fixed ones, codes are close codes. */
 export interface WebSocketMetrics {
   connections(path: string, change: 1 | -1): void;
-  closed(path: string, code: number): void;
+  /** `reason`: one of `EndReason`. */
+  closed(path: string, code: number, reason: string): void;
   duration(path: string, seconds: number): void;
   received(messages: number): void;
   /** From the upgrade request to the open connection. */
   handshake(seconds: number): void;
+  /** A connection began; `plan`: `fresh`, `resume` (what it missed follows), `unrecovered`. */
+  joined(path: string, plan: string): void;
   refused(path: string, code: string): void;
+  /** The client was gone before its handshake was decided. */
+  abandoned(path: string): void;
 }
 
 /** The log: one line for each connection at its end, and what went wrong here. Never tokens, never URLs. */
@@ -141,7 +137,6 @@ export interface WebSocketOptions {
     verify(certificate: ClientCertificate): Promise<WebSocketPrincipal>;
   };
   readonly sessions: SessionWatch;
-  readonly onReceipt?: (receipt: Receipt) => void;
   readonly metrics?: Partial<WebSocketMetrics>;
   readonly log: WebSocketLog;
   /** Time between two looks at all connections, in ms; 1000 when absent. */
