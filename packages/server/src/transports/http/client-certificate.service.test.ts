@@ -133,12 +133,11 @@ describe('the certificate of a client', () => {
     },
   );
 
-  test('is none on a resumed session of somebody without one, although Node calls it authorized', async () => {
-    const authorized: boolean[] = [];
+  test('is none on a resumed session of somebody without one', async () => {
     const session = await sessionOf({ maxVersion: 'TLSv1.3' });
-    server.once('request', ({ socket }) => void authorized.push((socket as TLSSocket).authorized));
     expect(await look(await open({ maxVersion: 'TLSv1.3', session }))).toBeNull();
-    expect([resumed, authorized]).toEqual([[false, true], [true]]);
+    // Node 20 calls such a socket authorized, Node 24 does not.
+    expect(resumed).toEqual([false, true]);
   });
 
   test('is not believed on a connection that began before the CA was replaced, a slow handshake included', async () => {

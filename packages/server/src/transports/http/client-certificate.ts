@@ -6,7 +6,7 @@
  * The listener allows no renegotiation, so the certificate cannot change after it was verified.
  * A certificate in a header of a proxy is never looked at. Names are bounded, and read so that no name can pretend to be
  * two (Node writes a doubtful one as a JSON string).
- * A resumed session without a certificate counts as `authorized` in TLS 1.3 (Node takes it for a pre-shared key): that is
+ * A resumed session without a certificate counts as `authorized` in TLS 1.3 with Node 20 (it takes it for a pre-shared key): that is
  * nobody.
  */
 import type { X509Certificate } from 'node:crypto';
