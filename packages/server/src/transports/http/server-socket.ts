@@ -110,8 +110,23 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex, 
   socket.destroy();
 }
 
+/** What is wrong with the headers Host of a request of HTTP/1.1 (RFC 9112 section 3.2), or null. Pure. */
+export function hostProblem({
+  rawHeaders,
+  httpVersionMinor,
+}: Pick<IncomingMessage, 'rawHeaders' | 'httpVersionMinor'>): string | null {
+  if (httpVersionMinor === 0) return null;
+  let hosts = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index];
+    if (name?.length === 4 && name.toLowerCase() === 'host') hosts += 1;
+  }
+  if (hosts === 1) return null;
+  return hosts === 0 ? 'The header Host is missing' : 'There is more than one header Host';
+}
+
 /**
- * Tells our time and HSTS, and refuses a request of HTTP/1.1 without Host (RFC 9112 section 3.2); Node's own refusal has no
+ * Tells our time and HSTS, and refuses a request without exactly one Host (RFC 9112 section 3.2); Node's own refusal has no
  * body. The time is that of the request's arrival: between its sending and its answer, as a reader of `Date` takes it.
  */
 function withGround(handler: Handler, { https, now }: ListenerHabits): Handler {
@@ -119,8 +134,9 @@ function withGround(handler: Handler, { https, now }: ListenerHabits): Handler {
     if (https) response.setHeader('strict-transport-security', STRICT_TRANSPORT);
     const date = dateHeader(now(), Date.now());
     if (date !== null) response.setHeader('date', date);
-    if (request.headers.host !== undefined || request.httpVersionMinor === 0) return handler(request, response);
-    const body = JSON.stringify(toProblem({ code: 'malformed-request', detail: 'The header Host is missing' }));
+    const detail = hostProblem(request);
+    if (detail === null) return handler(request, response);
+    const body = JSON.stringify(toProblem({ code: 'malformed-request', detail }));
     response
       .writeHead(400, { 'content-type': PROBLEM_TYPE, 'content-length': Buffer.byteLength(body), connection: 'close' })
       .end(body);

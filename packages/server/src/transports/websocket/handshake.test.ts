@@ -85,15 +85,21 @@ describe('the form of a handshake', () => {
     'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
   };
   it('is checked before anything is done for it', () => {
-    expect(refuseForm({ method: 'GET', headers })).toBeNull();
-    expect(refuseForm({ method: 'POST', headers })).toMatchObject({ code: 'method-not-allowed' });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, 'sec-websocket-version': '8' } })).toMatchObject({
+    const http = { rawHeaders: ['Host', 'a'], httpVersionMinor: 1 };
+    expect(refuseForm({ ...http, method: 'GET', headers })).toBeNull();
+    for (const rawHeaders of [[], ['Host', 'a', 'host', 'b']]) {
+      expect(refuseForm({ ...http, rawHeaders, method: 'GET', headers })).toMatchObject({ code: 'malformed-request' });
+    }
+    expect(refuseForm({ ...http, method: 'POST', headers })).toMatchObject({ code: 'method-not-allowed' });
+    expect(refuseForm({ ...http, method: 'GET', headers: { ...headers, 'sec-websocket-version': '8' } })).toMatchObject(
+      {
+        code: 'upgrade-required',
+      },
+    );
+    expect(refuseForm({ ...http, method: 'GET', headers: { ...headers, upgrade: 'h2c' } })).toMatchObject({
       code: 'upgrade-required',
     });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, upgrade: 'h2c' } })).toMatchObject({
-      code: 'upgrade-required',
-    });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, 'sec-websocket-key': 'x' } })).toMatchObject({
+    expect(refuseForm({ ...http, method: 'GET', headers: { ...headers, 'sec-websocket-key': 'x' } })).toMatchObject({
       code: 'malformed-parameter',
     });
   });
@@ -262,6 +268,8 @@ describe('a flood of handshakes', () => {
   const request = {
     method: 'GET',
     url: '/ws/alerts',
+    httpVersionMinor: 1,
+    rawHeaders: ['Host', 't.example'],
     headers: { upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' },
     socket: { remoteAddress: '2001:db8:1:2:3:4:5:6' },
   } as unknown as IncomingMessage;
