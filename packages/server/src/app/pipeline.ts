@@ -16,13 +16,16 @@ import { checkSchema } from '../ingest/schema.ts';
 import { createShedder } from '../ingest/shed.ts';
 import { checkSignature } from '../ingest/signature.ts';
 import type { TransportName } from '../ingest/stage.ts';
-import { createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
+import { type DeliveryReport, reportDelivery } from '../alerts/delivery.ts';
+import { ALERT_CHANNEL, createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
 import { createIdFactory } from '../lib/ulid.ts';
 import { throttled } from '../ops/throttled-log.ts';
 import { createChannelPublisher } from '../realtime/channel.ts';
+import type { DeliveryAccount } from '../realtime/delivery.ts';
 import { createHub, type Hub } from '../realtime/hub.ts';
 import { createAlertStore } from '../store/postgres/alerts.ts';
 import { createChannelStore } from '../store/postgres/channels.ts';
+import { createDeliveryStore } from '../store/postgres/deliveries.ts';
 import { createWorkStore } from '../store/postgres/readings.ts';
 import type { AlertStore } from '../store/ports/alerts.ts';
 import type { ChannelStore, ChannelWriter } from '../store/ports/channels.ts';
@@ -31,6 +34,7 @@ import { startWorker, type Worker } from '../workers/worker.ts';
 import type { Ground } from './ground.ts';
 import { type Backlog, watchBacklog } from './backlog.ts';
 import { completeFinding } from './complete-finding.ts';
+import { createAccount, writeDeliveries } from './deliveries.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
 
@@ -60,6 +64,16 @@ function countsAsRaised({ kind, status }: Pick<Alert, 'kind' | 'status'>): boole
   return status === 'actual' || kind === 'operator.drill';
 }
 
+/** Who got which alert. */
+export interface Deliveries {
+  /** Null when there is no such alert. */
+  report(alertId: string): Promise<DeliveryReport | null>;
+  /** Writes what the hub counts from now on; answers how to end it. */
+  start(): () => Promise<void>;
+  /** Deletes a bounded number of counts whose message is gone; answers how many. */
+  trim(): Promise<number>;
+}
+
 /** The joined row. */
 export interface Pipeline {
   readonly log: Log;
@@ -68,6 +82,7 @@ export interface Pipeline {
   readonly channels: ChannelStore & ChannelWriter;
   readonly ledger: Ledger;
   readonly hub: Hub;
+  readonly deliveries: Deliveries;
   /** Envelopes as compact JWS. */
   readonly envelopes: Ingest;
   /** Measurements of the original client. */
@@ -129,13 +144,15 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     metrics.rejected.add({ transport, reason });
     refusals.warn(reason, { transport }, 'envelope refused');
   };
+  const account = createAccount(ground);
   return {
     log,
     backlog,
     alerts: createAlertStore(store.front),
     channels,
     ledger,
-    hub: createAlertHub(settings, ground, channels),
+    hub: createAlertHub(settings, ground, channels, account),
+    deliveries: joinDeliveries(ground, account),
     ...createEnvelopeIngest(settings, ground, { log, meaning, rejected, backlog: backlog.records }),
     rejected,
     startWorker: () =>
@@ -143,23 +160,48 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   };
 }
 
-function createAlertHub(settings: Settings, { bus, clock, metrics, log }: Ground, store: ChannelStore): Hub {
+function joinDeliveries(ground: Ground, account: DeliveryAccount): Deliveries {
+  const forPeople = createDeliveryStore(ground.store.front);
+  const inBackground = createDeliveryStore(ground.store.upkeep);
+  return {
+    report: (alertId) => reportDelivery(forPeople, alertId),
+    start: () => writeDeliveries(ground, ALERT_CHANNEL, account, inBackground),
+    trim: () => inBackground.trim(ALERT_CHANNEL),
+  };
+}
+
+function createAlertHub(
+  settings: Settings,
+  { bus, clock, metrics, log }: Ground,
+  store: ChannelStore,
+  deliveries: DeliveryAccount,
+): Hub {
   const failures = throttled(log, 10_000, clock);
-  return createHub({
-    channel: 'alerts',
+  const path = '/ws/alerts';
+  const hub = createHub({
+    channel: ALERT_CHANNEL,
     store,
+    deliveries,
     pubsub: bus.pubsub,
     clock,
     watermarkSeconds: settings.wsWatermarkSeconds,
     events: {
-      fanout: (seconds) => metrics.fanout.observe({ path: '/ws/alerts' }, seconds),
+      fanout: (seconds) => metrics.fanout.observe({ path }, seconds),
       sent: (messages) => metrics.websocketMessages.add({ direction: 'out' }, messages),
+      replayed: (messages) => metrics.websocketReplayed.add({ path }, messages),
       dropped: (reason) => void failures.warn(`bus-${reason}`, {}, 'a message of the bus was dropped'),
       lag: (ms) => metrics.busMessage.observe({}, ms / 1000),
       failure: (part, error) => void failures.warn(`hub-${part}`, { err: error }, 'the hub could not reach a part'),
       restarted: () => log.warn({}, 'the history of the channel began anew'),
     },
   });
+  metrics.beforeText(() => {
+    const { waiting, queuedBytes, checkedMs } = hub.standing();
+    metrics.websocketWaiting.set({ path }, waiting);
+    metrics.websocketQueuedBytes.set({ path }, queuedBytes);
+    if (checkedMs !== null) metrics.watermarkAge.set({ path }, checkedMs / 1000);
+  });
+  return hub;
 }
 
 interface IngestParts {
@@ -226,7 +268,7 @@ function createEnvelopeIngest(
 }
 
 /** Tells workers of every process that these partitions have grown, and by whom; whoever misses it looks twice a second. */
-function hintWorkers({ bus, instance }: Ground, partitions: Iterable<number>): void {
+export function hintWorkers({ bus, instance }: Pick<Ground, 'bus' | 'instance'>, partitions: Iterable<number>): void {
   bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions, instance].join(' ')).catch(() => undefined);
 }
 

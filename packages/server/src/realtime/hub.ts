@@ -15,6 +15,7 @@ import type { PublishSubscribe } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { ChannelMessage, ChannelStore } from '../store/ports/channels.ts';
 import type { DropReason } from './channel.ts';
+import type { DeliveryAccount } from './delivery.ts';
 import { type Entry, entryOf, type Filter } from './entry.ts';
 import { createFanout } from './fanout.ts';
 import { createFeed } from './feed.ts';
@@ -23,6 +24,7 @@ import type { QueueLimits } from './queue.ts';
 import { createPageReader, entryAt } from './pages.ts';
 import { createRecovery } from './recovery.ts';
 import { createRing } from './ring.ts';
+import { createSchedule } from './schedule.ts';
 import type { Sink } from './sink.ts';
 import { Viewer, type ViewerHome } from './viewer.ts';
 
@@ -46,7 +48,7 @@ export interface WelcomePart {
 }
 
 /** One viewer, as its transport holds it. */
-export type ViewerHandle = Pick<Viewer, 'offset' | 'send' | 'close'>;
+export type ViewerHandle = Pick<Viewer, 'offset' | 'received' | 'send' | 'close'>;
 
 /** What happens, for metrics and logs. */
 export interface HubEvents {
@@ -54,6 +56,8 @@ export interface HubEvents {
   fanout(seconds: number, messages: number): void;
   /** Messages queued for viewers. */
   sent(messages: number): void;
+  /** Of these, messages for viewers that had missed them. */
+  replayed(messages: number): void;
   dropped(reason: DropReason): void;
   lag(ms: number): void;
   failure(part: 'store' | 'bus', error: unknown): void;
@@ -73,6 +77,17 @@ export interface HubOptions {
   readonly queue?: QueueLimits;
   readonly ringMessages?: number;
   readonly events?: Partial<HubEvents>;
+  /** Counts what becomes of messages; nothing is counted when absent. */
+  readonly deliveries?: DeliveryAccount;
+}
+
+/** How a hub stands. */
+export interface HubStanding {
+  /** Viewers for whom something waits beyond their sockets, and the bytes of it. */
+  readonly waiting: number;
+  readonly queuedBytes: number;
+  /** Since the store last said where the channel stands and all of it was delivered, ms; null before the first time. */
+  readonly checkedMs: number | null;
 }
 
 /** The viewers of one channel. */
@@ -83,6 +98,8 @@ export interface Hub {
   ready(): boolean;
   /** Viewers that are not closing. */
   viewers(): number;
+  /** Looks at every viewer. */
+  standing(): HubStanding;
   /** The offset up to which this process has every message. */
   offset(): number;
   /** Reads the head from the store now; answers whether that worked. */
@@ -111,16 +128,26 @@ const QUEUE_LIMITS: QueueLimits = {
   bytes: LIMITS.viewerQueueBytes.value,
 };
 
+function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
+  let [waiting, queuedBytes] = [0, 0];
+  for (const { queue } of viewers) {
+    if (queue.empty) continue;
+    waiting += 1;
+    queuedBytes += queue.bytes;
+  }
+  return { waiting, queuedBytes };
+}
+
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
-  const { channel, clock, events = {} } = options;
-  const limits = options.queue ?? QUEUE_LIMITS;
-  const ringMessages = options.ringMessages ?? RING_MESSAGES;
-  const pollMs = options.pollMs ?? 1000;
+  const { channel, clock, events = {}, deliveries } = options;
+  const { queue: limits = QUEUE_LIMITS, ringMessages = RING_MESSAGES, pollMs = 1000 } = options;
   const viewers = new Set<Viewer>();
   const ring = createRing(ringMessages, RING_BYTES);
   const pages = createPageReader(options.store, channel);
-  let nextWatermarkAt = 0;
+  const period = options.watermarkSeconds * 1000;
+  const watermarks = createSchedule(period, Math.min(pollMs / 2, period / 4));
+  let checkedAt: number | null = null;
 
   const fanout = createFanout({
     clock,
@@ -128,6 +155,7 @@ export function createHub(options: HubOptions): Hub {
       events.fanout?.(seconds, messages);
       events.sent?.(messages);
     },
+    onHanded: (entries, count) => deliveries?.handed(entries, count),
   });
 
   const feed = createFeed({
@@ -151,7 +179,11 @@ export function createHub(options: HubOptions): Hub {
     ring,
     pages,
     delivered: () => feed.delivered,
-    onSent: (messages) => events.sent?.(messages),
+    onSent(viewer, { messages, entries }) {
+      events.sent?.(messages);
+      events.replayed?.(messages);
+      deliveries?.caughtUp(entries, viewer.joinedAt);
+    },
     onCaughtUp(viewer) {
       if (viewer.step('caught-up')) fanout.add(viewer);
     },
@@ -162,17 +194,14 @@ export function createHub(options: HubOptions): Hub {
     for (const message of messages) {
       const entry = entryOf(message);
       ring.push(entry);
+      deliveries?.published(entry);
       fanout.push(entry);
     }
   }
 
   function watermark(head: number, at: number): void {
-    const now = clock.monotonic();
-    const period = options.watermarkSeconds * 1000;
-    // A little early rather than a whole poll late; the schedule is kept, so that polls do not make it drift.
-    if (now < nextWatermarkAt - Math.min(pollMs / 2, period / 4)) return;
-    nextWatermarkAt = (now - nextWatermarkAt > period ? now : nextWatermarkAt) + period;
-    fanout.control(textFrame(JSON.stringify({ type: 'watermark', offset: head, at })));
+    checkedAt = clock.monotonic();
+    if (watermarks.due(checkedAt)) fanout.control(textFrame(JSON.stringify({ type: 'watermark', offset: head, at })));
   }
 
   function restart(): void {
@@ -180,6 +209,7 @@ export function createHub(options: HubOptions): Hub {
     ring.clear();
     pages.clear();
     recovery.clear();
+    deliveries?.clear();
     events.restarted?.();
     for (const viewer of [...viewers]) {
       const retryAfterMs = Math.floor(Math.random() * RESTART_SPREAD_MS);
@@ -192,13 +222,14 @@ export function createHub(options: HubOptions): Hub {
     if (!viewer.step('close')) return;
     viewers.delete(viewer);
     fanout.remove(viewer);
+    deliveries?.closed(viewer.filter);
     viewer.queue.end();
     if (name === undefined) return;
     const row = CLOSE_CODES[name];
     viewer.sink.close(row.code, row.meaning);
   }
 
-  const home: ViewerHome = { close };
+  const home: ViewerHome = { close, received: (filter, after, upTo) => deliveries?.received(filter, after, upTo) };
 
   function judge(resume: ResumePoint): boolean {
     const gap = feed.delivered - resume.offset;
@@ -229,8 +260,9 @@ export function createHub(options: HubOptions): Hub {
     const resume = planned.kind === 'resume' && judge(planned) ? planned : null;
     const recovered = resume !== null || planned.kind === 'fresh';
     const offset = resume?.offset ?? feed.delivered;
-    const viewer = new Viewer(home, sink, limits, fanout.shared(filter), offset);
+    const viewer = new Viewer(home, sink, limits, fanout.shared(filter), offset, feed.delivered);
     viewers.add(viewer);
+    deliveries?.opened(viewer.filter);
     viewer.send({
       type: 'welcome',
       connection: part.connection,
@@ -250,6 +282,10 @@ export function createHub(options: HubOptions): Hub {
     start: () => feed.start(),
     ready: () => feed.epoch !== null,
     viewers: () => viewers.size,
+    standing: () => ({
+      ...waitingFor(viewers),
+      checkedMs: checkedAt === null ? null : clock.monotonic() - checkedAt,
+    }),
     offset: () => feed.delivered,
     refresh: () => feed.refresh(),
     plan,

@@ -1,9 +1,11 @@
 /** What the WebSocket transport is given: settings, and the parts of the program that it speaks to, by their shape. */
+import type { Duplex } from 'node:stream';
 import type { Severity } from '@tocsin/protocol/alert';
 import type { CloseName } from '@tocsin/protocol/close-codes';
 import type { Refusal } from '@tocsin/protocol/errors';
 import type { Cells, Limiter, PresenceBoard, PublishSubscribe } from '../../bus/ports/bus.ts';
 import type { Clock } from '../../lib/clock.ts';
+import type { ClientCertificate } from '../http/client-certificate.ts';
 
 /** Who stands behind a credential. */
 export interface WebSocketPrincipal {
@@ -50,6 +52,8 @@ export interface WebSocketSink {
 /** A viewer of the hub. */
 export interface HubViewer {
   offset(): number;
+  /** It has everything up to `offset`, by its own word. */
+  received(offset: number): void;
   send(message: object): void;
   close(name?: CloseName): void;
 }
@@ -84,26 +88,20 @@ export interface SessionWatch {
   onEnded(listener: (ids: readonly string[]) => void): () => void;
 }
 
-/** A viewer has everything up to `offset` (its own word). */
-export interface Receipt {
-  readonly connection: string;
-  readonly subject: string | null;
-  readonly deviceId: string | null;
-  readonly channel: string;
-  readonly offset: number;
-  /** Unix ms. */
-  readonly at: number;
-}
-
 /** What is measured. Paths are the fixed ones, codes are close codes. */
 export interface WebSocketMetrics {
   connections(path: string, change: 1 | -1): void;
-  closed(path: string, code: number): void;
+  /** `reason`: one of `EndReason`. */
+  closed(path: string, code: number, reason: string): void;
   duration(path: string, seconds: number): void;
   received(messages: number): void;
   /** From the upgrade request to the open connection. */
   handshake(seconds: number): void;
+  /** A connection began; `plan`: `fresh`, `resume` (what it missed follows), `unrecovered`. */
+  joined(path: string, plan: string): void;
   refused(path: string, code: string): void;
+  /** The client was gone before its handshake was decided. */
+  abandoned(path: string): void;
 }
 
 /** The log: one line for each connection at its end, and what went wrong here. Never tokens, never URLs. */
@@ -131,8 +129,14 @@ export interface WebSocketOptions {
   redeemTicket(ticket: string): Promise<WebSocketPrincipal>;
   /** Checks the value of the cookie `tocsin_session`; the same as an access token when absent. */
   readonly verifySessionCookie?: (value: string) => Promise<WebSocketPrincipal>;
+  /** Client certificates; absent: they count for nothing. */
+  readonly certificates?: {
+    /** What the peer of a socket showed at `now` (Unix ms); null: nothing. */
+    of(socket: Duplex, now: number): ClientCertificate | null;
+    /** Whose it is; only asked of one without doubt. */
+    verify(certificate: ClientCertificate): Promise<WebSocketPrincipal>;
+  };
   readonly sessions: SessionWatch;
-  readonly onReceipt?: (receipt: Receipt) => void;
   readonly metrics?: Partial<WebSocketMetrics>;
   readonly log: WebSocketLog;
   /** Time between two looks at all connections, in ms; 1000 when absent. */

@@ -13,7 +13,7 @@ import { createChannelPublisher } from '../../realtime/channel.ts';
 import { createHub, type Hub } from '../../realtime/hub.ts';
 import { createScriptedStore, type ScriptedStore } from '../../realtime/scripted-sink.suite.ts';
 import { attachWebSocket, type WebSocketTransport } from './attach.ts';
-import type { Receipt, WebSocketPrincipal, WebSocketSettings } from './options.ts';
+import type { WebSocketPrincipal, WebSocketSettings } from './options.ts';
 
 const DEFAULTS: WebSocketSettings = {
   publicUrl: 'http://t.example',
@@ -47,8 +47,11 @@ export interface System {
   readonly bus: Bus;
   readonly ended: Set<string>;
   readonly tellEnded: (ids: string[]) => void;
-  readonly receipts: Receipt[];
+  /** Offsets of receipts as the hub is told them. */
+  readonly receipts: number[];
   readonly lines: object[];
+  /** What was measured of handshakes, in order: `joined fresh`, `opened`, `refused <code>`, `abandoned`. */
+  readonly handshakes: string[];
   readonly tokens: Map<string, WebSocketPrincipal>;
   verifyDelay: Promise<void> | null;
   /** False: the bus is away, and takes no place of a connection. */
@@ -78,16 +81,18 @@ export const person = (subject: string, more: Partial<WebSocketPrincipal> = {}):
   ...more,
 });
 
-export async function start(settings: Partial<WebSocketSettings> = {}): Promise<System> {
+/** `shared`: the bus of another system, as processes of one installation have. */
+export async function start(settings: Partial<WebSocketSettings> = {}, shared?: Bus): Promise<System> {
   const server = createServer((_request, response) => response.writeHead(404).end());
-  const bus = createMemoryBus({ clock });
+  const bus = shared ?? createMemoryBus({ clock });
   const store = createScriptedStore();
   const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, clock, watermarkSeconds: 10 });
   await hub.start();
   const publisher = createChannelPublisher({ pubsub: bus.pubsub });
   const ended = new Set<string>();
-  const receipts: Receipt[] = [];
+  const receipts: number[] = [];
   const lines: object[] = [];
+  const handshakes: string[] = [];
   const tokens = new Map(['ann', 'bob'].map((name) => [name, person(name)]));
   const tickets = new Map([['t1', person('ann')]]);
   let tellEnded: (ids: readonly string[]) => void = () => undefined;
@@ -109,7 +114,21 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
       },
     },
     door: createMemoryLimiter(clock),
-    alerts: hub,
+    alerts: {
+      plan: (resume) => hub.plan(resume),
+      attach(...parts: Parameters<Hub['attach']>) {
+        const viewer = hub.attach(...parts);
+        return {
+          offset: () => viewer.offset(),
+          send: (message) => viewer.send(message),
+          close: (name) => viewer.close(name),
+          received(offset) {
+            receipts.push(offset);
+            viewer.received(offset);
+          },
+        };
+      },
+    },
     async verifyAccessToken(token) {
       await system.verifyDelay;
       const principal = tokens.get(token);
@@ -129,7 +148,12 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
         return () => undefined;
       },
     },
-    onReceipt: (receipt) => receipts.push(receipt),
+    metrics: {
+      joined: (_path, plan) => handshakes.push(`joined ${plan}`),
+      handshake: () => handshakes.push('opened'),
+      refused: (_path, code) => handshakes.push(`refused ${code}`),
+      abandoned: () => handshakes.push('abandoned'),
+    },
     log: { info: (fields) => lines.push(fields), error: (fields) => lines.push(fields) },
     sweepMs: 10,
   });
@@ -140,7 +164,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   closers.push(async () => {
     await transport.stop();
     await hub.stop();
-    await bus.close();
+    if (shared === undefined) await bus.close();
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   });
@@ -156,6 +180,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
     tellEnded: (ids) => tellEnded(ids),
     receipts,
     lines,
+    handshakes,
     tokens,
     verifyDelay: null,
     busHealthy: true,
