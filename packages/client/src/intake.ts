@@ -81,8 +81,8 @@ export interface Intake {
   accept(epoch: string, alert: ViewerAlert, characters: number): boolean;
   /** Takes a watermark. */
   mark(epoch: string, offset: number, at: number): void;
-  /** Tells what has been handled, when there is somebody to tell it to. */
-  acknowledge(): void;
+  /** Tells what has been handled, when there is somebody to tell it to. `leaving`: now, it is the last chance. */
+  acknowledge(leaving?: boolean): void;
   /** No more connections. What waits is delivered still. */
   finish(): void;
   /** At once. */
@@ -266,7 +266,7 @@ export function createIntake(parts: IntakeOptions): Intake {
       if (newest?.kind === 'mark' && newest.epoch === epoch) Object.assign(newest, { offset, at, heardAt });
       else inbox.push({ kind: 'mark', epoch, offset, at, heardAt }, 0);
     },
-    acknowledge: () => receipts.handled(position?.handled ?? 0),
+    acknowledge: (leaving) => receipts.handled(position?.handled ?? 0, leaving),
     finish() {
       receipts.stop();
       gaps.stop();

@@ -66,15 +66,12 @@ export interface LinkEvents {
 /** One connection. */
 export interface Link {
   readonly welcome: WelcomeMessage | null;
-  /** What it asked for. */
-  readonly resume: ResumeFrom | null;
   /** The offset up to which it has brought everything. */
   readonly progress: number;
   /** The watermark period that it was told, in ms; 0 before that. */
   readonly periodMs: number;
   /** It brought a watermark. */
   readonly vouched: boolean;
-  readonly ended: boolean;
   send(message: ClientMessage): void;
   probe(): void;
   /** Ends it with a reason of ours; `onEnd` follows at once. */
@@ -267,7 +264,6 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
   }
 
   const link: Link = {
-    resume,
     get welcome() {
       return state.kind === 'greeted' ? state.welcome : null;
     },
@@ -279,9 +275,6 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
     },
     get vouched() {
       return vouched;
-    },
-    get ended() {
-      return state.kind === 'ended';
     },
     send,
     probe() {

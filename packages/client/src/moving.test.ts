@@ -170,6 +170,25 @@ describe('a viewer that is told to move', () => {
     expect(old?.sent).toEqual([{ type: 'received', offset: 6 }]);
     expect(young?.sent).toEqual([{ type: 'received', offset: 7 }]);
   });
+  test('tells the old connection all that was handled before it leaves it', async () => {
+    const world = createWorld();
+    const heard = await overlapping(world);
+    const [old, young] = world.sockets;
+    old?.say(alertMessage(6));
+    old?.say(alertMessage(7));
+    await world.settle();
+    young?.say(welcome(5));
+    young?.say(alertMessage(6));
+    young?.say(alertMessage(7));
+    await world.advance(6000);
+    expect(old?.sent.map(({ offset }) => offset)).toEqual([6, 7]);
+    expect(young?.sent).toEqual([]);
+    for (const offset of [8, 9]) young?.say(alertMessage(offset));
+    await world.settle();
+    heard.alerts.close();
+    expect(young?.sent.map(({ offset }) => offset)).toEqual([8, 9]);
+    expect(world.timers()).toBe(0);
+  });
 });
 
 describe('a server that falls silent', () => {

@@ -1,4 +1,4 @@
-/** Receipts: cumulative, at once after quiet, at most one in 5 s. */
+/** Receipts: cumulative, at once after quiet, at most one in 5 s, and one when a connection is left. */
 import type { Environment } from './environment.ts';
 
 /** Time between two receipts, in ms; the server counts no more. */
@@ -6,8 +6,8 @@ export const RECEIPT_MS = 5000;
 
 /** Sends receipts. */
 export interface Receipts {
-  /** Everything up to this offset was handled. */
-  handled(offset: number): void;
+  /** Everything up to this offset was handled. `leaving`: there is no later on this connection. */
+  handled(offset: number, leaving?: boolean): void;
   /** The channel began anew: offsets of before say nothing. */
   restart(offset: number): void;
   stop(): void;
@@ -21,9 +21,9 @@ export function createReceipts(env: Environment, send: (offset: number) => numbe
   let cancel: (() => void) | null = null;
   let stopped = false;
 
-  function tell(): void {
-    if (newest <= told || cancel !== null || stopped) return;
-    const wait = toldAt + RECEIPT_MS - env.monotonic();
+  function tell(leaving = false): void {
+    if (newest <= told || (cancel !== null && !leaving) || stopped) return;
+    const wait = leaving ? 0 : toldAt + RECEIPT_MS - env.monotonic();
     if (wait > 0) {
       cancel = env.after(wait, () => {
         cancel = null;
@@ -38,9 +38,9 @@ export function createReceipts(env: Environment, send: (offset: number) => numbe
   }
 
   return {
-    handled(offset) {
+    handled(offset, leaving) {
       newest = Math.max(newest, offset);
-      tell();
+      tell(leaving);
     },
     restart(offset) {
       newest = offset;

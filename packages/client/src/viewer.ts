@@ -69,10 +69,9 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     const periodMs = main?.periodMs ?? 0;
     const delivering = delivers(phase) && periodMs > 0;
     const { coveredAt, gapOpen, keysReady, tainted } = intake;
-    protection = protectionOf({
-      ...{ now, delivering, lostReason: reason, welcomedAt, periodMs },
-      ...{ coveredAt, gapOpen, keysReady, tainted },
-    });
+    const lostReason = reason;
+    const seen = { coveredAt, gapOpen, keysReady, tainted };
+    protection = protectionOf({ now, delivering, lostReason, welcomedAt, periodMs, ...seen });
     if (protection.until !== null) cancelUntil = env.after(protection.until - now, refresh);
     if (before.state === protection.state && before.reason === protection.reason) return;
     void teller.tell('state', protection.state, { reason: protection.reason, verifying: env.subtle !== null });
@@ -148,6 +147,7 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     if (phase !== 'handing-over' || next === null || main === null) return;
     if (next.progress < main.progress && !next.vouched) return;
     const old = main;
+    intake.acknowledge(true);
     main = next;
     next = null;
     old.release();
@@ -254,6 +254,7 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     on: teller.on,
     close() {
       cancelStart();
+      intake.acknowledge(true);
       step('close', 'close');
       shutDown();
       intake.stop();
