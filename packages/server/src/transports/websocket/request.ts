@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { SEVERITIES } from '@tocsin/protocol/alert';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
+import { hostProblem } from '../http/server-socket.ts';
 import type { ViewerFilter } from './options.ts';
 
 /** The path of the channel of alerts. */
@@ -33,8 +34,12 @@ export function readTarget(target: string | undefined): URL | null {
 }
 
 /** Why this is no handshake of WebSocket version 13, or null. */
-export function refuseForm(request: Pick<IncomingMessage, 'method' | 'headers'>): Refusal | null {
+export function refuseForm(
+  request: Pick<IncomingMessage, 'method' | 'headers' | 'rawHeaders' | 'httpVersionMinor'>,
+): Refusal | null {
   const { headers } = request;
+  const host = hostProblem(request);
+  if (host !== null) return { code: 'malformed-request', detail: host };
   if (request.method !== 'GET') return { code: 'method-not-allowed', detail: 'A WebSocket handshake is a GET' };
   if (headers.upgrade?.toLowerCase() !== 'websocket' || headers['sec-websocket-version'] !== '13') {
     return { code: 'upgrade-required', detail: 'This path speaks WebSocket version 13 only' };
