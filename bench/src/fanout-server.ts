@@ -148,7 +148,11 @@ async function startHub(): Promise<Started> {
     verifyAccessToken: refuse,
     redeemTicket: refuse,
     sessions: { dead: async () => [], onEnded: () => () => undefined },
-    log: { info: () => undefined, error: (fields, message) => console.error(message, fields) },
+    log: {
+      info: () => undefined,
+      error: (fields, message) =>
+        void process.stderr.write(`${message}: ${'err' in fields ? String(fields.err) : ''}\n`),
+    },
   });
   await hub.start();
   await viewers.start();
