@@ -1,0 +1,68 @@
+/**
+ * A steady stream of alerts: drills posted to several instances in turn, whatever happens to these.
+ *
+ * An instance that does not answer is left out for a moment. What was answered with 201 is kept: it must be in the
+ * channel later. A post without an answer may have made an alert or not; it is never sent again.
+ */
+import { Agent } from 'node:http';
+import { call } from './device.ts';
+
+/** The stream. */
+export interface DrillSource {
+  /** Ids answered with 201 since the start. */
+  readonly made: readonly string[];
+  /** Posts that got no 201, by status (0: no answer). */
+  readonly failed: Readonly<Record<number, number>>;
+  /** Stops; resolves once every post has its end. */
+  stop(): Promise<void>;
+}
+
+const TIMEOUT_MS = 3000;
+const AVOID_MS = 2000;
+/** Posts without an answer yet, at most. */
+const WAITING_MOST = 200;
+
+/** Starts it: `perSecond` posts a second. */
+export function startDrills(bases: readonly string[], token: string, perSecond: number): DrillSource {
+  const agent = new Agent({ keepAlive: true, maxSockets: 64 });
+  const made: string[] = [];
+  const failed: Record<number, number> = {};
+  const avoidUntil = new Map<string, number>();
+  const waiting = new Set<Promise<void>>();
+  let serial = 0;
+
+  async function drill(base: string): Promise<void> {
+    serial += 1;
+    const answer = await call(`${base}/v1/alerts`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+      body: JSON.stringify({ severity: 'minor', headline: `drill ${serial}` }),
+      agent,
+      timeoutMs: TIMEOUT_MS,
+    }).catch(() => null);
+    if (answer?.status === 201) return void made.push(String(answer.body?.['id']));
+    const status = answer?.status ?? 0;
+    failed[status] = (failed[status] ?? 0) + 1;
+    avoidUntil.set(base, performance.now() + AVOID_MS);
+  }
+
+  let turn = 0;
+  const timer = setInterval(() => {
+    if (waiting.size >= WAITING_MOST) return;
+    const now = performance.now();
+    const open = bases.filter((base) => (avoidUntil.get(base) ?? 0) < now);
+    const among = open.length > 0 ? open : bases;
+    turn += 1;
+    const one = drill(among[turn % among.length] ?? '').finally(() => waiting.delete(one));
+    waiting.add(one);
+  }, 1000 / perSecond);
+  return {
+    made,
+    failed,
+    async stop() {
+      clearInterval(timer);
+      await Promise.all(waiting);
+      agent.destroy();
+    },
+  };
+}
