@@ -1,5 +1,6 @@
 /** The WebSocket transport on the listener, with its settings and neighbours. */
 import type { Server } from 'node:http';
+import { createMemoryLimiter } from '../bus/memory/limiter.ts';
 import type { Principal } from '../identity/principal.ts';
 import { attachWebSocket, type WebSocketTransport } from '../transports/websocket/attach.ts';
 import type { WebSocketMetrics, WebSocketPrincipal, WebSocketSettings } from '../transports/websocket/options.ts';
@@ -10,6 +11,9 @@ import type { Settings } from './settings.ts';
 
 /** What the app holds of it. */
 export type Viewers = WebSocketTransport;
+
+/** Addresses whose handshakes are counted at once; above that the longest unused one is forgotten. */
+const ADDRESSES_MOST = 100_000;
 
 /** Attaches it; call before the server listens, `start` after. */
 export function createViewers(
@@ -24,6 +28,7 @@ export function createViewers(
     settings: webSocketSettings(settings, publicUrl),
     clock,
     bus,
+    door: createMemoryLimiter(clock, ADDRESSES_MOST),
     alerts: pipeline.hub,
     verifyAccessToken: async (jwt) => toPrincipal(await identity.verifyAccessToken(jwt)),
     redeemTicket: async (ticket) => toPrincipal(await identity.tickets.redeem(ticket)),

@@ -39,6 +39,16 @@ export function presenceSuite(open: () => Promise<Pick<Bus, 'presence'>>): void 
     expect(await presence.list('k')).toEqual([first]);
   });
 
+  it('answers nobody while no more than asked for are there, and all of them from then on', async () => {
+    const { presence } = await open();
+    expect(await presence.join('k', 'a', 2)).toEqual([]);
+    expect(await presence.join('k', 'b', 2)).toEqual([]);
+    expect(ids(await presence.join('k', 'c', 2))).toEqual(['a', 'b', 'c']);
+    await presence.leave('k', 'a');
+    expect(await presence.join('k', 'c', 2)).toEqual([]);
+    expect(ids(await presence.list('k'))).toEqual(['b', 'c']);
+  });
+
   it('lets only as many of many simultaneous newcomers see themselves within a limit', async () => {
     const { presence } = await open();
     const answers = await Promise.all(Array.from({ length: 20 }, (_, n) => presence.join('k', `c${n}`)));

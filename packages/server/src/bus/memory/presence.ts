@@ -7,11 +7,11 @@ export function createMemoryPresence(clock: Clock, instance: string): PresenceBo
   // Insertion order of the inner map is the order of joining, so "oldest first" needs no sorting.
   const keys = new Map<string, Map<string, Presence>>();
   return {
-    async join(key, id) {
+    async join(key, id, most = 0) {
       const holders = keys.get(key) ?? new Map<string, Presence>();
       keys.set(key, holders);
       if (!holders.has(id)) holders.set(id, { id, instance, since: clock.now() });
-      return [...holders.values()];
+      return holders.size > most ? [...holders.values()] : [];
     },
     async leave(key, id) {
       const holders = keys.get(key);

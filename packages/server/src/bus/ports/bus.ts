@@ -66,8 +66,11 @@ export interface Presence {
  * vanish with it.
  */
 export interface PresenceBoard {
-  /** Adds an entry; answers all entries of the key, this one included, oldest first. */
-  join(key: string, id: string): Promise<Presence[]>;
+  /**
+   * Adds an entry. When the key has more than `most` (default 0) then: answers them all, this one included, oldest first;
+   * else none, so that the thousandth holder of a place costs no more than the first.
+   */
+  join(key: string, id: string, most?: number): Promise<Presence[]>;
   leave(key: string, id: string): Promise<void>;
   list(key: string): Promise<Presence[]>;
 }

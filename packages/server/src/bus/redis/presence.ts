@@ -26,12 +26,15 @@ export const RENEW_MS = 1000;
 export const REJOIN_MS = 600_000;
 /** Entries that are joined anew in one go. */
 export const REJOINS_MOST = 200;
+/** Of a board that is joined anew nobody asks who else is on it. */
+const NO_ANSWER = Number.MAX_SAFE_INTEGER;
 /** Leases that are taken off with the next one: the last that was held, and tries whose end is unknown. */
 const FORMER_MOST = 16;
 
 /**
- * KEYS: a board. ARGV: entry, its time (µs) or '' for the next. Answers all entries and times, in order. Something else under
- * the key, which only others can have written, is deleted; then one more element comes last.
+ * KEYS: a board. ARGV: entry, its time (µs) or '' for the next, and how many entries need no answer. Answers all entries and
+ * times, in order, when they are more; else this one's. Something else under the key, which only others can have written, is
+ * deleted; then one more element comes last.
  */
 const JOIN: Script = script(`
 local kind = redis.call('TYPE', KEYS[1]).ok
@@ -51,7 +54,12 @@ if not score then
   redis.call('ZADD', KEYS[1], score, ARGV[1])
 end
 redis.call('PEXPIRE', KEYS[1], ${BOARD_KEPT_MS})
-local answer = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local answer
+if redis.call('ZCARD', KEYS[1]) > tonumber(ARGV[3]) then
+  answer = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+else
+  answer = { ARGV[1], redis.call('ZSCORE', KEYS[1], ARGV[1]) }
+end
 if strange then answer[#answer + 1] = 'strange' end
 return answer
 `);
@@ -128,10 +136,14 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
     }
   }
 
-  async function joinUnder(client: RedisClient, board: string, id: string): Promise<readonly Entry[]> {
+  async function joinUnder(client: RedisClient, board: string, id: string, most: number): Promise<readonly Entry[]> {
     const at = own.get(board)?.get(id) ?? null;
     const under = lease;
-    const answer = await JOIN(client, [boardKey(board)], [`${under}/${id}`, at === null ? '' : String(at)]);
+    const answer = await JOIN(
+      client,
+      [boardKey(board)],
+      [`${under}/${id}`, at === null ? '' : String(at), String(most)],
+    );
     const entries = entriesOf(answer);
     // What others had on that board is gone, and their leases live: without leases everybody joins everything anew.
     if (Array.isArray(answer) && answer.length % 2 === 1) await client.del(INSTANCES_KEY);
@@ -192,7 +204,9 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
       const all = [...own].flatMap(([board, ids]) => [...ids.keys()].map((id) => ({ board, id })));
       for (let from = 0; from < all.length; from += REJOINS_MOST) {
         const some = all.slice(from, from + REJOINS_MOST).filter(({ board, id }) => holds(board, id));
-        await link.run('rejoin', (client) => Promise.all(some.map(({ board, id }) => joinUnder(client, board, id))));
+        await link.run('rejoin', (client) =>
+          Promise.all(some.map(({ board, id }) => joinUnder(client, board, id, NO_ANSWER))),
+        );
       }
       rejoinedAt = performance.now();
       options.onRejoined?.(all.length, why);
@@ -234,11 +248,14 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
   void renew();
 
   return {
-    async join(board, id) {
+    async join(board, id, most = 0) {
       const ids = own.get(board) ?? new Map<string, number | null>();
       own.set(board, ids);
       if (!ids.has(id)) ids.set(id, null);
-      return counted(board, await certain(link.run('join', (client) => joinUnder(client, board, id))));
+      const entries = await certain(link.run('join', (client) => joinUnder(client, board, id, most)));
+      if (entries.length <= most) return [];
+      const holders = await counted(board, entries);
+      return holders.length > most ? holders : [];
     },
     async leave(board, id) {
       const ids = own.get(board);

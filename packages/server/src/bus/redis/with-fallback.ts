@@ -111,10 +111,10 @@ export function presenceWithFallback(
 ): PresenceBoard {
   const fellBack = teller('presence', options);
   return {
-    async join(key, id) {
-      const here = await local.join(key, id);
+    async join(key, id, most) {
+      const here = await local.join(key, id, most);
       try {
-        return await remote.join(key, id);
+        return await remote.join(key, id, most);
       } catch (error) {
         fellBack(error);
         return here;

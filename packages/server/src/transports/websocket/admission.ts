@@ -75,8 +75,8 @@ export function createAdmission(options: AdmissionOptions): Admission {
     },
     enterAddress: (addressKey, connection) =>
       guarded(async () => {
-        const holders = await presence.join(addressPlace(addressKey), connection);
-        if (holders.length <= options.maxConnectionsPerAddress) return null;
+        const holders = await presence.join(addressPlace(addressKey), connection, options.maxConnectionsPerAddress);
+        if (holders.length === 0) return null;
         await presence.leave(addressPlace(addressKey), connection);
         const quota = { name: 'address', quota: options.maxConnectionsPerAddress, windowSeconds: 5 };
         return { code: 'rate-limited', detail: 'Too many connections from this address', retryAfterMs: 5000, quota };
@@ -105,8 +105,9 @@ export function createAdmission(options: AdmissionOptions): Admission {
     },
     enterUser: (path, user, connection) =>
       guarded(async () => {
-        const holders = await presence.join(userPlace(path, user), connection);
-        const over = holders.slice(0, Math.max(0, holders.length - options.maxConnectionsPerUser));
+        const most = options.maxConnectionsPerUser;
+        const holders = await presence.join(userPlace(path, user), connection, most);
+        const over = holders.slice(0, Math.max(0, holders.length - most));
         for (const { id } of over) {
           options.replace(id);
           await guarded(() => pubsub.publish(REPLACED_TOPIC, id), undefined);

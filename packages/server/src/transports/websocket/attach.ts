@@ -12,19 +12,19 @@ import { Server as TlsServer } from 'node:tls';
 import type { Duplex } from 'node:stream';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
-import { type WebSocket, WebSocketServer } from 'ws';
+import { type Server as SocketServer, WebSocketServer } from 'ws';
 import { throttled } from '../../ops/throttled-log.ts';
 import { type Admission, createAdmission } from './admission.ts';
 import { answerProtocol } from './carrier.ts';
-import { type Connection, createConnection } from './connection.ts';
+import { Connection, type ConnectionHome, ViewerSocket } from './connection.ts';
 import { type Connections, createConnections } from './connections.ts';
 import { type Admitted, createHandshakes, type Handshakes, isRefusal, pathLabel } from './handshake.ts';
 import type { WebSocketOptions } from './options.ts';
 import { refuseUpgrade } from './refuse-upgrade.ts';
-import { createSocketSink } from './socket-sink.ts';
+import { SocketSink } from './socket-sink.ts';
 
-/** Handshakes that may be decided at the same time in this process. */
-const HANDSHAKES_MOST = 1000;
+/** Handshakes that may be decided at the same time in this process: all viewers of a site that come back at once. */
+const HANDSHAKES_MOST = 5000;
 /** Fragments of one message, and chunks of the socket that may wait to be parsed. */
 const FRAGMENTS_MOST = 64;
 const CHUNKS_MOST = 1024;
@@ -52,38 +52,39 @@ interface Parts {
   readonly admission: Admission;
   readonly connections: Connections;
   readonly handshakes: Handshakes;
-  readonly wss: WebSocketServer;
+  readonly home: ConnectionHome;
+  readonly wss: SocketServer<typeof ViewerSocket>;
 }
 
 /** Makes the open socket a connection with a viewer. */
-function openConnection(parts: Parts, ws: WebSocket, socket: Duplex, id: string, admitted: Admitted): void {
+function openConnection(parts: Parts, ws: ViewerSocket, socket: Duplex, id: string, admitted: Admitted): void {
   const { options, admission, connections } = parts;
-  const { path, holder, principal } = admitted;
-  let entered: Promise<void> = Promise.resolve();
-  const connection: Connection = createConnection({
-    id,
-    path,
-    channel: CHANNEL,
-    ws,
-    address: admitted.address,
-    principal,
-    options,
-    onEnd(ended) {
-      connections.remove(ended);
-      admission.leaveAddress(admitted.addressKey, id);
-      // After the join, however long that takes, or the place would stay taken.
-      if (holder !== null) void entered.then(() => admission.leaveUser(path, holder, id));
-    },
-  });
+  const { path, holder, principal, address, addressKey } = admitted;
+  const identity = { id, path, channel: CHANNEL, address, addressKey, holder, principal };
+  const connection = new Connection(identity, ws, parts.home);
   connections.add(connection);
-  const sink = createSocketSink(ws, socket, (code) => {
-    connection.noteClose(code);
-    if (holder !== null) admission.noteClose(path, holder, code);
-  });
   const { heartbeatSeconds } = options.settings;
   const welcome = { connection: id, heartbeatSeconds, reauthenticateBy: connection.reauthenticateBy };
+  const sink = new SocketSink(ws, socket, connection);
   connection.begin(options.alerts.attach(sink, admitted.plan, admitted.filter, welcome));
-  if (holder !== null) entered = admission.enterUser(path, holder, id);
+  if (holder !== null) connection.entered = admission.enterUser(path, holder, id);
+}
+
+/** What connections tell of their ends. */
+function createHome(options: WebSocketOptions, admission: Admission, connections: Connections): ConnectionHome {
+  return {
+    options,
+    closing({ path, holder }, code) {
+      if (holder !== null) admission.noteClose(path, holder, code);
+    },
+    ended(connection) {
+      const { id, path, holder, addressKey, entered } = connection;
+      connections.remove(connection);
+      admission.leaveAddress(addressKey, id);
+      // After the join, however long that takes, or the place would stay taken.
+      if (holder !== null) void (entered ?? Promise.resolve()).then(() => admission.leaveUser(path, holder, id));
+    },
+  };
 }
 
 /** Upgrades an admitted handshake; a socket that ended meanwhile leaves nothing behind. */
@@ -139,7 +140,8 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     replace: (id) => connections.get(id)?.close('replaced'),
     onFailure: (error) => void failures.error('limits', { err: error }, 'connection limits are not reachable'),
   });
-  const wss = new WebSocketServer({
+  const wss = new WebSocketServer<typeof ViewerSocket>({
+    WebSocket: ViewerSocket,
     noServer: true,
     clientTracking: false,
     perMessageDeflate: false,
@@ -150,7 +152,9 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     maxBufferedChunks: CHUNKS_MOST,
     handleProtocols: answerProtocol,
   });
-  const parts: Parts = { options, admission, connections, handshakes: createHandshakes(options, admission), wss };
+  const handshakes = createHandshakes(options, admission);
+  const home = createHome(options, admission, connections);
+  const parts: Parts = { options, admission, connections, handshakes, home, wss };
   const sockets = watchSockets(server);
   const handshakeMs = LIMITS.handshakeMs.value;
   server.headersTimeout = Math.min(server.headersTimeout || handshakeMs, handshakeMs);
@@ -167,6 +171,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     const onError = (): void => void socket.destroy();
     socket.on('error', onError);
     const left = handshakeMs - (begun - (sockets.startedAt.get(socket) ?? begun));
+    sockets.startedAt.delete(socket);
     if (left <= 0) return answer(request, socket, TIMED_OUT);
     if (inFlight >= HANDSHAKES_MOST) return answer(request, socket, CROWDED);
     let late = false;

@@ -15,65 +15,66 @@ export const UNCOUNTED_MOST = 200;
 /** What to do with a message or an error: take it, answer an error, or close. */
 export type Verdict = 'accept' | 'warn' | 'close';
 
-/** The conduct of one client. */
-export interface Conduct {
-  /** A message came. The first one over the limit is a warning, the next one closes. */
-  message(uncounted: boolean, now: number): Verdict;
-  /** A message was wrong. The second within a minute closes. */
-  error(now: number): Exclude<Verdict, 'accept'>;
-  /** A receipt came; answers the offset to pass on now, or null (it may be passed on later by {@link dueReceipt}). */
-  receipt(offset: number, now: number): number | null;
-  /** A receipt that waited and may be passed on now, or null. */
-  dueReceipt(now: number): number | null;
-}
+const NO_TIMES: readonly number[] = [];
+const NEVER = Number.NEGATIVE_INFINITY;
 
-/** Creates the conduct of a client that may send `perWindow` counted messages in 10 s. */
-export function createConduct(perWindow: number): Conduct {
-  let counted: number[] = [];
-  let uncountedSeen: number[] = [];
-  let warned = false;
-  let lastError = Number.NEGATIVE_INFINITY;
-  let receiptAt = Number.NEGATIVE_INFINITY;
-  let passedOn = -1;
-  let waiting = -1;
+/** The conduct of a client that may send `perWindow` counted messages in 10 s. */
+export class Conduct {
+  readonly #perWindow: number;
+  #counted = NO_TIMES;
+  #uncounted = NO_TIMES;
+  #warned = false;
+  #lastError = NEVER;
+  #receiptAt = NEVER;
+  #passedOn = -1;
+  #waiting = -1;
 
-  const recent = (times: number[], now: number): number[] => times.filter((time) => time > now - RATE_WINDOW_MS);
-
-  function dueReceipt(now: number): number | null {
-    if (waiting <= passedOn || now - receiptAt < RECEIPT_MS) return null;
-    receiptAt = now;
-    passedOn = waiting;
-    return passedOn;
+  constructor(perWindow: number) {
+    this.#perWindow = perWindow;
   }
 
-  return {
-    message(uncounted, now) {
-      if (uncounted) {
-        uncountedSeen = recent(uncountedSeen, now);
-        if (uncountedSeen.length < UNCOUNTED_MOST) {
-          uncountedSeen.push(now);
-          return 'accept';
-        }
-      }
-      counted = recent(counted, now);
-      if (counted.length < perWindow) {
-        counted.push(now);
-        warned = false;
+  /** A message came. The first one over the limit is a warning, the next one closes. */
+  message(uncounted: boolean, now: number): Verdict {
+    if (uncounted) {
+      this.#uncounted = recent(this.#uncounted, now);
+      if (this.#uncounted.length < UNCOUNTED_MOST) {
+        this.#uncounted = [...this.#uncounted, now];
         return 'accept';
       }
-      if (warned) return 'close';
-      warned = true;
-      return 'warn';
-    },
-    error(now) {
-      const second = now - lastError < STRIKE_MS;
-      lastError = now;
-      return second ? 'close' : 'warn';
-    },
-    receipt(offset, now) {
-      waiting = Math.max(waiting, offset);
-      return dueReceipt(now);
-    },
-    dueReceipt,
-  };
+    }
+    this.#counted = recent(this.#counted, now);
+    if (this.#counted.length < this.#perWindow) {
+      this.#counted = [...this.#counted, now];
+      this.#warned = false;
+      return 'accept';
+    }
+    if (this.#warned) return 'close';
+    this.#warned = true;
+    return 'warn';
+  }
+
+  /** A message was wrong. The second within a minute closes. */
+  error(now: number): Exclude<Verdict, 'accept'> {
+    const second = now - this.#lastError < STRIKE_MS;
+    this.#lastError = now;
+    return second ? 'close' : 'warn';
+  }
+
+  /** A receipt came; answers the offset to pass on now, or null (it may be passed on later by {@link dueReceipt}). */
+  receipt(offset: number, now: number): number | null {
+    this.#waiting = Math.max(this.#waiting, offset);
+    return this.dueReceipt(now);
+  }
+
+  /** A receipt that waited and may be passed on now, or null. */
+  dueReceipt(now: number): number | null {
+    if (this.#waiting <= this.#passedOn || now - this.#receiptAt < RECEIPT_MS) return null;
+    this.#receiptAt = now;
+    this.#passedOn = this.#waiting;
+    return this.#passedOn;
+  }
+}
+
+function recent(times: readonly number[], now: number): readonly number[] {
+  return times.length === 0 ? NO_TIMES : times.filter((time) => time > now - RATE_WINDOW_MS);
 }

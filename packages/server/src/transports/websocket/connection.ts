@@ -1,243 +1,310 @@
 /**
- * One open connection: what it says, how it is answered, when it ends.
+ * One open connection: what it says, how it is answered, when it ends. Its life is the table in `connection-state.ts`.
  *
- * Its life: open -> (authenticate, ping, received …) -> closing -> closed. Whoever closes first names the code; the line in
- * the log and the metrics follow at the end of the socket. Errors in a message never repeat the message.
+ * Guarantees: whoever closes first names the code; after a close frame nothing is sent; the line in the log and the metrics
+ * follow at the end of the socket, once. Errors in a message never repeat the message.
+ * A class with few fields, and listeners that all connections share: thousands of them are held for hours.
  */
 import { CLOSE_CODES, type CloseName } from '@tocsin/protocol/close-codes';
 import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
-import type { WebSocket } from 'ws';
+import { WebSocket } from 'ws';
 import { refusalOf } from '../http/problem.ts';
 import { isUncounted, type MessageProblem, readClientMessage } from './client-message.ts';
-import { createConduct } from './conduct.ts';
-import type { HubViewer, Receipt, WebSocketOptions, WebSocketPrincipal } from './options.ts';
+import { Conduct } from './conduct.ts';
+import { type ConnectionEvent, type ConnectionState, dueNow, isOpen, leadsTo } from './connection-state.ts';
+import { reauthenticationDeadline, sameHolder } from './credential.ts';
+import type { HubViewer, WebSocketOptions, WebSocketPrincipal } from './options.ts';
 
-/** How long a connection without a credential lives by its `welcome`, in ms; nothing happens then. */
-const ANONYMOUS_MS = 86_400_000;
 /** What RFC 6455 section 7.4.1 calls a connection that ended without a close frame. */
 const GONE = 1006;
+const BINARY: MessageProblem = { type: 'problem', code: 'schema', detail: 'Messages are JSON text' };
 
-/** What a connection is made of. */
-export interface ConnectionParts {
+/** Who a connection is. */
+export interface ConnectionIdentity {
   readonly id: string;
   readonly path: string;
   readonly channel: string;
-  readonly ws: WebSocket;
-  /** The peer's address, for the log. */
+  /** The peer's address, for the log, and what limits count it by. */
   readonly address: string;
+  readonly addressKey: string;
+  /** Whom the limits of users count; null for anybody. */
+  readonly holder: string | null;
   /** Null: anybody (`WS_PUBLIC_ALERTS`). */
   readonly principal: WebSocketPrincipal | null;
+}
+
+/** What all connections of a process share. */
+export interface ConnectionHome {
   readonly options: Pick<
     WebSocketOptions,
     'settings' | 'clock' | 'verifyAccessToken' | 'onReceipt' | 'metrics' | 'log'
   >;
+  /** The server begins to close the connection with this code. */
+  closing(connection: Connection, code: number): void;
   /** Called once, when the socket has ended. */
-  readonly onEnd: (connection: Connection) => void;
+  ended(connection: Connection): void;
+}
+
+/** A socket that knows its connection, so that its listeners can be shared. */
+export class ViewerSocket extends WebSocket {
+  connection: Connection | null = null;
 }
 
 /** An open connection. */
-export interface Connection {
+export class Connection {
   readonly id: string;
   readonly path: string;
-  readonly principal: WebSocketPrincipal | null;
+  readonly channel: string;
+  readonly address: string;
+  readonly addressKey: string;
+  readonly holder: string | null;
+  principal: WebSocketPrincipal | null;
   /** Unix ms by which the client must have authenticated again. */
-  readonly reauthenticateBy: number;
+  reauthenticateBy: number;
+  /** Resolves once the limits of users know it. */
+  entered: Promise<void> | null = null;
+  readonly #home: ConnectionHome;
+  readonly #ws: ViewerSocket;
+  readonly #conduct: Conduct;
+  readonly #startedAt: number;
+  #state: ConnectionState = OPENING;
+  #viewer: HubViewer | null = null;
+  /** Tokens that wait to be checked, the one that is being checked first. */
+  #tokens: string[] | null = null;
+  #received = 0;
+
+  constructor(identity: ConnectionIdentity, ws: ViewerSocket, home: ConnectionHome) {
+    this.id = identity.id;
+    this.path = identity.path;
+    this.channel = identity.channel;
+    this.address = identity.address;
+    this.addressKey = identity.addressKey;
+    this.holder = identity.holder;
+    this.principal = identity.principal;
+    this.#home = home;
+    this.#ws = ws;
+    const { clock, settings, metrics } = home.options;
+    this.#conduct = new Conduct(settings.messagesPer10Seconds);
+    this.#startedAt = clock.monotonic();
+    this.reauthenticateBy = reauthenticationDeadline(this.principal, clock.now(), settings.reauthenticateSeconds);
+    metrics?.connections?.(this.path, 1);
+    ws.connection = this;
+    ws.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('error', ignore).on('close', onClose);
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
   /** Joins it to its viewer; messages are read from then on. */
-  begin(viewer: HubViewer): void;
+  begin(viewer: HubViewer): void {
+    this.#viewer = viewer;
+    const { clock, settings } = this.#home.options;
+    this.#step('joined', { kind: 'live', pingAt: clock.monotonic() + settings.heartbeatSeconds * 1000 });
+  }
+
   /** The server began to close with this code. */
-  noteClose(code: number): void;
-  send(message: object): void;
-  close(name: CloseName): void;
-  /** Cuts the socket. */
-  terminate(): void;
-  /** Heartbeat, deadlines and waiting receipts, at this time (Unix ms, monotonic ms). */
-  upkeep(now: number, monotonic: number): void;
-}
+  noteClose(code: number): void {
+    const closing = { kind: 'closing', code, since: this.#home.options.clock.monotonic() } as const;
+    if (this.#step('close', closing)) this.#home.closing(this, code);
+  }
 
-/** The end of a credential's time on a connection. Pure. */
-export function reauthenticationDeadline(principal: WebSocketPrincipal | null, now: number, seconds: number): number {
-  return principal === null ? now + ANONYMOUS_MS : Math.min(now + seconds * 1000, principal.expiresAt);
-}
+  send(message: object): void {
+    if (isOpen(this.#state)) this.#viewer?.send(message);
+  }
 
-/** True when a new credential may take the place of the old one. Pure. */
-export function sameHolder(before: WebSocketPrincipal, after: WebSocketPrincipal): boolean {
-  return (
-    before.subject === after.subject &&
-    before.deviceId === after.deviceId &&
-    (after.role === null) === (before.role === null)
-  );
-}
-
-/** Creates a connection around an open socket. */
-export function createConnection(parts: ConnectionParts): Connection {
-  const { ws, options } = parts;
-  const { clock, settings } = options;
-  const conduct = createConduct(settings.messagesPer10Seconds);
-  const startedAt = clock.monotonic();
-  let principal = parts.principal;
-  let reauthenticateBy = reauthenticationDeadline(principal, clock.now(), settings.reauthenticateSeconds);
-  let viewer: HubViewer | null = null;
-  let closeCode: number | null = null;
-  const tokens: string[] = [];
-  let received = 0;
-  let pingDueAt = startedAt + settings.heartbeatSeconds * 1000;
-  let pingedAt: number | null = null;
-
-  function close(name: CloseName): void {
+  close(name: CloseName): void {
+    const { code, meaning } = CLOSE_CODES[name];
     // Through the hub, so that nothing is written after the close frame.
-    if (viewer !== null) viewer.close(name);
-    else ws.close(CLOSE_CODES[name].code, CLOSE_CODES[name].meaning);
-  }
-  function sendError(code: ErrorCode, detail: string): void {
-    viewer?.send({ type: 'error', code, detail });
-  }
-  function refuse(code: ErrorCode, detail: string): void {
-    if (conduct.error(clock.monotonic()) === 'close') close('policy');
-    else sendError(code, detail);
+    if (this.#viewer !== null) this.#viewer.close(name);
+    else this.#ws.close(code, meaning);
+    this.noteClose(code);
   }
 
-  /** One at a time, in their order; of those that come meanwhile each is answered. */
-  async function authenticate(token: string): Promise<void> {
-    if (principal === null) return refuse('schema', 'This connection has no holder to authenticate');
-    tokens.push(token);
-    if (tokens.length > 1) return;
-    for (let next = tokens[0]; next !== undefined && closeCode === null; next = tokens[0]) {
-      await check(next, principal);
-      tokens.shift();
-    }
+  /** Tells it to connect anew in `retryAfterMs`; it is closed with 1001 at `closeAt` (monotonic ms), and hears all until then. */
+  move(retryAfterMs: number, closeAt: number): void {
+    if (this.#step('told-to-move', { kind: 'moving', closeAt })) this.#viewer?.send({ type: 'moving', retryAfterMs });
   }
-  async function check(token: string, holder: WebSocketPrincipal): Promise<void> {
-    try {
-      const next = await options.verifyAccessToken(token);
-      if (!sameHolder(holder, next)) return close('policy');
-      principal = next;
-      reauthenticateBy = reauthenticationDeadline(next, clock.now(), settings.reauthenticateSeconds);
-      viewer?.send({ type: 'authenticated', reauthenticateBy });
-    } catch (error) {
-      refuseToken(error);
-    }
+
+  /** Cuts the socket. */
+  terminate(): void {
+    this.noteClose(GONE);
+    this.#ws.terminate();
   }
-  function refuseToken(error: unknown): void {
-    const refusal: Refusal | null = refusalOf(error);
-    if (refusal === null) options.log.error({ err: error, connection: parts.id }, 'authentication failed');
-    if (refusal === null || refusal.code === 'store-unavailable') {
-      sendError(refusal?.code ?? 'internal', 'The token could not be checked; try again');
-    } else {
-      refuse(refusal.code, 'The token was not accepted');
+
+  /** Heartbeat, deadlines and waiting receipts, at this time (Unix ms, monotonic ms). */
+  upkeep(now: number, monotonic: number): void {
+    if (isOpen(this.#state)) this.#passOn(this.#conduct.dueReceipt(monotonic));
+    const expired = this.principal !== null && now >= this.reauthenticateBy;
+    switch (dueNow(this.#state, expired, monotonic, LIMITS.pongMs.value)) {
+      case 'nothing':
+        return;
+      case 'expired':
+        return this.close('expired');
+      case 'move-on':
+        return this.close('end');
+      case 'cut':
+        return this.terminate();
+      case 'ping':
+        return this.#ping(monotonic);
     }
   }
 
-  function passOn(offset: number | null): void {
-    if (offset === null) return;
-    const { subject = null, deviceId = null } = principal ?? {};
-    const receipt: Receipt = {
-      connection: parts.id,
-      subject,
-      deviceId,
-      channel: parts.channel,
-      offset,
-      at: clock.now(),
-    };
-    options.onReceipt?.(receipt);
-  }
-
-  function onMessage(data: Buffer, isBinary: boolean): void {
-    if (viewer === null || closeCode !== null) return;
-    received++;
-    options.metrics?.received?.(1);
+  /** A message of the client. */
+  take(data: Buffer, isBinary: boolean): void {
+    const viewer = this.#viewer;
+    if (viewer === null || !isOpen(this.#state)) return;
+    const { settings, clock, metrics } = this.#home.options;
+    this.#received++;
+    metrics?.received?.(1);
     const message = isBinary ? BINARY : readClientMessage(data.toString());
-    const verdict = conduct.message(isUncounted(message), clock.monotonic());
-    if (verdict === 'close') return close('rate');
+    const verdict = this.#conduct.message(isUncounted(message), clock.monotonic());
+    if (verdict === 'close') return this.close('rate');
     if (verdict === 'warn')
-      return sendError('rate-limited', `At most ${settings.messagesPer10Seconds} messages in 10 s`);
+      return this.#sendError('rate-limited', `At most ${settings.messagesPer10Seconds} messages in 10 s`);
     switch (message.type) {
       case 'problem':
-        return refuse(message.code, message.detail);
+        return this.#refuse(message.code, message.detail);
       case 'ping':
         return viewer.send({ type: 'pong' });
       case 'authenticate':
-        return void authenticate(message.token);
+        return void this.#authenticate(message.token);
       case 'received':
-        if (message.offset > viewer.offset()) return refuse('schema', 'Nothing was sent up to that offset');
-        return passOn(conduct.receipt(message.offset, clock.monotonic()));
+        if (message.offset > viewer.offset()) return this.#refuse('schema', 'Nothing was sent up to that offset');
+        return this.#passOn(this.#conduct.receipt(message.offset, clock.monotonic()));
       case 'command-acknowledged':
-        return refuse('schema', 'There are no commands on this path');
+        return this.#refuse('schema', 'There are no commands on this path');
     }
   }
 
-  function onEnd(code: number): void {
-    viewer?.close();
-    const monotonic = clock.monotonic();
-    const finalCode = closeCode ?? code;
-    options.metrics?.closed?.(parts.path, finalCode);
-    options.metrics?.duration?.(parts.path, (monotonic - startedAt) / 1000);
-    options.metrics?.connections?.(parts.path, -1);
-    const seconds = Math.round(monotonic - startedAt) / 1000;
-    const { id, path, address } = parts;
-    const fields = {
-      connection: id,
-      path,
-      address,
-      subject: principal?.subject,
-      code: finalCode,
-      seconds,
-      received,
-      offset: viewer?.offset(),
-    };
-    options.log.info(fields, 'connection closed');
-    parts.onEnd(connection);
+  /** A ping of the client, as RFC 6455 section 5.5.2 has it. */
+  answerPing(data: Buffer): void {
+    // Who does not read gets none; section 5.5.3 asks for an answer to the newest ping only.
+    if (isOpen(this.#state) && this.#ws.bufferedAmount < LIMITS.socketBufferBytes.value) this.#ws.pong(data);
   }
 
-  const connection: Connection = {
-    id: parts.id,
-    path: parts.path,
-    get principal() {
-      return principal;
-    },
-    get reauthenticateBy() {
-      return reauthenticateBy;
-    },
-    begin(joined) {
-      viewer = joined;
-    },
-    noteClose(code) {
-      closeCode ??= code;
-    },
-    send: (message) => viewer?.send(message),
-    close,
-    terminate() {
-      closeCode ??= GONE;
-      ws.terminate();
-    },
-    upkeep(now, monotonic) {
-      if (closeCode !== null) return;
-      passOn(conduct.dueReceipt(monotonic));
-      if (principal !== null && now >= reauthenticateBy) return close('expired');
-      if (pingedAt !== null && monotonic - pingedAt >= LIMITS.pongMs.value) return connection.terminate();
-      if (monotonic >= pingDueAt) {
-        // The wait counts from the first ping without an answer, however many follow it.
-        pingedAt ??= monotonic;
-        pingDueAt = monotonic + settings.heartbeatSeconds * 1000;
-        ws.ping();
-      }
-    },
-  };
+  /** A pong of the client. */
+  noteAnswer(): void {
+    if (this.#state.kind === 'probing') this.#step('answered', { kind: 'live', pingAt: this.#state.pingAt });
+  }
 
-  options.metrics?.connections?.(parts.path, 1);
-  // Buffers, as `binaryType` is 'nodebuffer' unless somebody changes it.
-  ws.on('message', (data, isBinary) => onMessage(data as Buffer, isBinary));
-  ws.on('ping', (data) => {
-    // Who does not read gets none; RFC 6455 section 5.5.3 asks for an answer to the newest ping only.
-    if (closeCode === null && ws.bufferedAmount < LIMITS.socketBufferBytes.value) ws.pong(data);
-  });
-  ws.on('pong', () => {
-    pingedAt = null;
-  });
-  // ws closes by itself on broken frames (1002, 1007, 1009); the event 'close' follows.
-  ws.on('error', () => undefined);
-  ws.on('close', onEnd);
-  return connection;
+  /** The socket has ended, with `code` if the client was first. */
+  finish(code: number): void {
+    const { clock, metrics, log } = this.#home.options;
+    const finalCode = this.#state.kind === 'closing' ? this.#state.code : code;
+    const by = this.#state.kind === 'closing' ? 'server' : 'client';
+    if (!this.#step('ended', { kind: 'closed', code: finalCode })) return;
+    this.#viewer?.close();
+    const lived = clock.monotonic() - this.#startedAt;
+    metrics?.closed?.(this.path, finalCode);
+    metrics?.duration?.(this.path, lived / 1000);
+    metrics?.connections?.(this.path, -1);
+    const { id, path, address, principal } = this;
+    const seconds = Math.round(lived) / 1000;
+    const received = this.#received;
+    const offset = this.#viewer?.offset();
+    const subject = principal?.subject;
+    log.info(
+      { connection: id, path, address, subject, code: finalCode, by, seconds, received, offset },
+      'connection closed',
+    );
+    this.#home.ended(this);
+  }
+
+  #step(event: ConnectionEvent, next: ConnectionState): boolean {
+    if (!leadsTo(this.#state, event, next.kind)) return false;
+    this.#state = next;
+    return true;
+  }
+
+  #ping(monotonic: number): void {
+    const { settings } = this.#home.options;
+    // The wait counts from the first ping without an answer, however many follow it.
+    const since = this.#state.kind === 'probing' ? this.#state.since : monotonic;
+    const pingAt = monotonic + settings.heartbeatSeconds * 1000;
+    if (this.#step('pinged', { kind: 'probing', since, pingAt })) this.#ws.ping();
+  }
+
+  #sendError(code: ErrorCode, detail: string): void {
+    this.send({ type: 'error', code, detail });
+  }
+
+  #refuse(code: ErrorCode, detail: string): void {
+    if (this.#conduct.error(this.#home.options.clock.monotonic()) === 'close') this.close('policy');
+    else this.#sendError(code, detail);
+  }
+
+  /** One at a time, in their order; of those that come meanwhile each is answered. */
+  async #authenticate(token: string): Promise<void> {
+    if (this.principal === null) return this.#refuse('schema', 'This connection has no holder to authenticate');
+    if (this.#tokens !== null) return void this.#tokens.push(token);
+    const tokens = [token];
+    this.#tokens = tokens;
+    for (let next = tokens[0]; next !== undefined && isOpen(this.#state); next = tokens[0]) {
+      await this.#check(next, this.principal);
+      tokens.shift();
+    }
+    this.#tokens = null;
+  }
+
+  async #check(token: string, holder: WebSocketPrincipal): Promise<void> {
+    const { options } = this.#home;
+    try {
+      const next = await options.verifyAccessToken(token);
+      if (!isOpen(this.#state)) return;
+      if (!sameHolder(holder, next)) return this.close('policy');
+      this.principal = next;
+      this.reauthenticateBy = reauthenticationDeadline(
+        next,
+        options.clock.now(),
+        options.settings.reauthenticateSeconds,
+      );
+      this.send({ type: 'authenticated', reauthenticateBy: this.reauthenticateBy });
+    } catch (error) {
+      this.#refuseToken(error);
+    }
+  }
+
+  #refuseToken(error: unknown): void {
+    const refusal: Refusal | null = refusalOf(error);
+    if (refusal === null) this.#home.options.log.error({ err: error, connection: this.id }, 'authentication failed');
+    if (refusal === null || refusal.code === 'store-unavailable') {
+      this.#sendError(refusal?.code ?? 'internal', 'The token could not be checked; try again');
+    } else {
+      this.#refuse(refusal.code, 'The token was not accepted');
+    }
+  }
+
+  #passOn(offset: number | null): void {
+    if (offset === null) return;
+    const { subject = null, deviceId = null } = this.principal ?? {};
+    const { id, channel } = this;
+    this.#home.options.onReceipt?.({
+      connection: id,
+      subject,
+      deviceId,
+      channel,
+      offset,
+      at: this.#home.options.clock.now(),
+    });
+  }
 }
 
-const BINARY: MessageProblem = { type: 'problem', code: 'schema', detail: 'Messages are JSON text' };
+const OPENING: ConnectionState = { kind: 'opening' };
+
+// Listeners get the socket as `this`; Buffers, as `binaryType` is 'nodebuffer' unless somebody changes it.
+function onMessage(this: WebSocket, data: unknown, isBinary: boolean): void {
+  (this as ViewerSocket).connection?.take(data as Buffer, isBinary);
+}
+function onPing(this: WebSocket, data: Buffer): void {
+  (this as ViewerSocket).connection?.answerPing(data);
+}
+function onPong(this: WebSocket): void {
+  (this as ViewerSocket).connection?.noteAnswer();
+}
+function onClose(this: WebSocket, code: number): void {
+  (this as ViewerSocket).connection?.finish(code);
+}
+/** ws closes by itself on broken frames (1002, 1007, 1009); the event 'close' follows. */
+function ignore(): void {}

@@ -2,18 +2,24 @@
  * All open connections of this process: one shared timer for heartbeats, deadlines and the state of sessions, and the
  * orderly end of them all.
  */
-import { setTimeout as pause } from 'node:timers/promises';
 import type { Connection } from './connection.ts';
 import type { WebSocketOptions } from './options.ts';
 
 const SWEEP_MS = 1000;
-/** Connections closed at a time while draining, and the pause after each of these batches in ms. */
-const DRAIN_BATCH = 500;
-const DRAIN_PAUSE_MS = 50;
-/** Clients come back spread over this time, in ms: at least, for each connection, at most. */
+/** While draining all connections are looked at this often, in ms; those whose time has come are closed together. */
+const DRAIN_STEP_MS = 50;
+/** Clients go elsewhere spread over this time, in ms: at least, for each connection, at most. */
 const SPREAD_LEAST_MS = 1000;
 const SPREAD_EACH_MS = 2;
 const SPREAD_MOST_MS = 15_000;
+/** How long a connection stays open after the moment it was told, in ms, so that the next one can be there before it ends. */
+const OVERLAP_MS = 1500;
+/** Of the time for a drain: what the spread, and what the overlap after it may take. The rest is for the answers to closes. */
+const SPREAD_SHARE = 0.6;
+const OVERLAP_SHARE = 0.25;
+
+/** Sessions are looked at once for each turn of the timer, not for each step of a drain; timers may come a little early. */
+const SESSIONS_EARLY = 0.9;
 
 /** The open connections. */
 export interface Connections {
@@ -22,7 +28,10 @@ export interface Connections {
   remove(connection: Connection): void;
   get(id: string): Connection | undefined;
   start(): void;
-  /** `moving` to all with spread delays, close 1001 in batches, cut who is left after `deadlineMs`. */
+  /**
+   * `moving` to all with spread delays; each hears everything until a moment after its delay, when it is closed with 1001;
+   * who is left after `deadlineMs` is cut.
+   */
   drain(deadlineMs: number): Promise<void>;
   stop(): void;
 }
@@ -36,6 +45,7 @@ export function createConnections(
   let timer: NodeJS.Timeout | null = null;
   let stopListening: (() => void) | null = null;
   let checking = false;
+  let sessionsAt = 0;
   let onEmpty: (() => void) | null = null;
 
   function endSessions(ids: readonly string[]): void {
@@ -66,18 +76,9 @@ export function createConnections(
     const now = clock.now();
     const monotonic = clock.monotonic();
     for (const connection of open.values()) connection.upkeep(now, monotonic);
+    if (monotonic < sessionsAt) return;
+    sessionsAt = monotonic + (options.sweepMs ?? SWEEP_MS) * SESSIONS_EARLY;
     void checkSessions();
-  }
-
-  async function closeAll(until: number): Promise<void> {
-    const batches = Math.ceil(open.size / DRAIN_BATCH);
-    const room = Math.max(0, until - clock.monotonic()) / 2;
-    const wait = Math.min(DRAIN_PAUSE_MS, batches === 0 ? 0 : room / batches);
-    const all = [...open.values()];
-    for (let from = 0; from < all.length; from += DRAIN_BATCH) {
-      for (const connection of all.slice(from, from + DRAIN_BATCH)) connection.close('end');
-      if (from + DRAIN_BATCH < all.length) await pause(wait);
-    }
   }
 
   async function allGone(until: number): Promise<void> {
@@ -105,13 +106,20 @@ export function createConnections(
       stopListening = sessions.onEnded(endSessions);
     },
     async drain(deadlineMs) {
-      const until = clock.monotonic() + deadlineMs;
-      const spread = Math.min(SPREAD_MOST_MS, SPREAD_LEAST_MS + open.size * SPREAD_EACH_MS);
+      if (timer !== null) clearInterval(timer);
+      const now = clock.monotonic();
+      const spread = Math.min(SPREAD_MOST_MS, SPREAD_LEAST_MS + open.size * SPREAD_EACH_MS, deadlineMs * SPREAD_SHARE);
+      const overlap = Math.min(OVERLAP_MS, deadlineMs * OVERLAP_SHARE);
+      // Each in a slot of its own, drawn at random within it: evenly spread, and no two instances alike.
+      const slot = spread / Math.max(1, open.size);
+      let index = 0;
       for (const connection of open.values()) {
-        connection.send({ type: 'moving', retryAfterMs: Math.floor(Math.random() * spread) });
+        const delay = Math.floor((index + Math.random()) * slot);
+        connection.move(delay, now + delay + overlap);
+        index++;
       }
-      await closeAll(until);
-      await allGone(until);
+      timer = setInterval(sweep, Math.min(DRAIN_STEP_MS, options.sweepMs ?? DRAIN_STEP_MS));
+      await allGone(now + deadlineMs);
       for (const connection of open.values()) connection.terminate();
     },
     stop() {

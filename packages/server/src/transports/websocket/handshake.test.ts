@@ -1,9 +1,14 @@
+import type { IncomingMessage } from 'node:http';
+import type { BucketShape } from '../../bus/ports/bus.ts';
+import type { Admission } from './admission.ts';
+import { createHandshakes, type Handshakes } from './handshake.ts';
+import type { WebSocketOptions } from './options.ts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { answerProtocol, chooseCarrier, offeredProtocols } from './carrier.ts';
 import { isUncounted, readClientMessage } from './client-message.ts';
-import { createConduct, UNCOUNTED_MOST } from './conduct.ts';
-import { reauthenticationDeadline, sameHolder } from './connection.ts';
+import { Conduct, UNCOUNTED_MOST } from './conduct.ts';
+import { reauthenticationDeadline, sameHolder } from './credential.ts';
 import { refusalText } from './refuse-upgrade.ts';
 import { originAllowed, readParameters, readTarget, refuseForm } from './request.ts';
 
@@ -176,7 +181,7 @@ describe('messages of a client', () => {
 
 describe('conduct', () => {
   it('warns at the first message over the limit and closes at the next', () => {
-    const conduct = createConduct(5);
+    const conduct = new Conduct(5);
     expect(Array.from({ length: 7 }, () => conduct.message(false, 0))).toEqual([
       ...Array<string>(5).fill('accept'),
       'warn',
@@ -185,7 +190,7 @@ describe('conduct', () => {
   });
 
   it('forgives once the client has slowed down', () => {
-    const conduct = createConduct(5);
+    const conduct = new Conduct(5);
     for (let n = 0; n < 6; n++) conduct.message(false, 0);
     expect(conduct.message(false, 10_000)).toBe('accept');
     for (let n = 0; n < 4; n++) conduct.message(false, 10_000);
@@ -193,19 +198,19 @@ describe('conduct', () => {
   });
 
   it('does not count receipts, but bounds them too', () => {
-    const conduct = createConduct(5);
+    const conduct = new Conduct(5);
     const verdicts = Array.from({ length: UNCOUNTED_MOST + 7 }, () => conduct.message(true, 0));
     expect(verdicts.filter((verdict) => verdict === 'accept')).toHaveLength(UNCOUNTED_MOST + 5);
     expect(verdicts.slice(-2)).toEqual(['warn', 'close']);
   });
 
   it('closes at the second error within a minute, not later', () => {
-    const conduct = createConduct(5);
+    const conduct = new Conduct(5);
     expect([conduct.error(0), conduct.error(60_000), conduct.error(119_999)]).toEqual(['warn', 'warn', 'close']);
   });
 
   it('passes on at most one receipt in 5 s, cumulative, and loses none', () => {
-    const conduct = createConduct(5);
+    const conduct = new Conduct(5);
     expect(conduct.receipt(3, 0)).toBe(3);
     expect(conduct.receipt(7, 1000)).toBeNull();
     expect(conduct.receipt(5, 2000)).toBeNull();
@@ -227,5 +232,52 @@ describe('a new credential on an open connection', () => {
   it('is due at the setting or at its own end, whichever comes first', () => {
     expect(reauthenticationDeadline(holder, 1_000_000, 900)).toBe(1_900_000);
     expect(reauthenticationDeadline(holder, 1_500_000, 900)).toBe(2_000_000);
+  });
+});
+
+describe('a flood of handshakes', () => {
+  const request = {
+    method: 'GET',
+    url: '/ws/alerts',
+    headers: { upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' },
+    socket: { remoteAddress: '2001:db8:1:2:3:4:5:6' },
+  } as unknown as IncomingMessage;
+
+  function open(allowed: boolean): { readonly handshakes: Handshakes; readonly asked: string[] } {
+    const asked: string[] = [];
+    const refused = { code: 'rate-limited', detail: 'full' } as const;
+    const options = {
+      settings: {
+        publicUrl: 'http://t.example',
+        allowedOrigins: [],
+        trustedProxies: [],
+        maxConnectionsPerAddress: 100,
+      },
+      door: {
+        take(key: string, { burst, ratePerSecond }: BucketShape) {
+          asked.push(`door ${key} ${burst} ${ratePerSecond}`);
+          return { allowed, remaining: 0, retryAfterMs: allowed ? 0 : 20 };
+        },
+      },
+    } as unknown as WebSocketOptions;
+    const admission = {
+      enterAddress: async (key: string) => {
+        asked.push(`bus ${key}`);
+        return refused;
+      },
+    } as unknown as Admission;
+    return { handshakes: createHandshakes(options, admission), asked };
+  }
+
+  it('ends before anything that takes I/O, counted by /64, and is told when to come again', async () => {
+    const { handshakes, asked } = open(false);
+    expect(await handshakes.decide(request, 'c', false)).toMatchObject({ code: 'rate-limited', retryAfterMs: 20 });
+    expect(asked).toEqual(['door 2001:db8:1:2::/64 1000 100']);
+  });
+
+  it('is none while the address keeps to its pace', async () => {
+    const { handshakes, asked } = open(true);
+    expect(await handshakes.decide(request, 'c', false)).toMatchObject({ detail: 'full' });
+    expect(asked.map((line) => line.split(' ')[0])).toEqual(['door', 'bus']);
   });
 });

@@ -1,17 +1,26 @@
 /**
  * Decides about a handshake before the upgrade: who it is, what they ask for, or why not.
  *
- * Order, cheap refusals first: path (404), form (405, 426, 400), draining (503), origin (403), address limit (429),
- * parameters (400), credential (401, 403), reconnects (429), channel (503). A refusal leaves no place taken.
+ * Order, cheap refusals first: path (404), form (405, 426, 400), draining (503), origin (403), handshakes of the address in
+ * this process (429, before anything that takes I/O), connections of the address (429), parameters (400), credential (401, 403), reconnects (429), channel (503). A refusal leaves no place taken.
  */
 import { ERRORS, type Refusal } from '@tocsin/protocol/errors';
 import type { IncomingMessage } from 'node:http';
+import type { BucketShape } from '../../bus/ports/bus.ts';
 import { addressKey, createAddressReader } from '../http/address.ts';
 import { refusalOf } from '../http/problem.ts';
 import type { Admission } from './admission.ts';
 import { type Carrier, type CarrierRules, chooseCarrier } from './carrier.ts';
 import type { HubPlan, ViewerFilter, WebSocketOptions, WebSocketPrincipal } from './options.ts';
 import { ALERTS_PATH, originAllowed, originOf, readParameters, readTarget, refuseForm } from './request.ts';
+
+/**
+ * Handshakes of one address in this process: so many times its connections at once, and as many again in so many seconds. A
+ * flood ends here, at the price of a look into a map; clients in good order never meet it.
+ */
+const HANDSHAKES_EACH = 10;
+const HANDSHAKES_LEAST = 1000;
+const HANDSHAKES_SECONDS = 10;
 
 /** A handshake that may go on. */
 export interface Admitted {
@@ -55,6 +64,16 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
   const rules: CarrierRules = { publicOrigin, allowQueryToken: settings.allowQueryToken };
   const origins: ReadonlySet<string> = new Set(settings.allowedOrigins.flatMap((origin) => originOf(origin) ?? []));
   const readAddress = createAddressReader(settings.trustedProxies);
+  const burst = Math.max(HANDSHAKES_LEAST, HANDSHAKES_EACH * settings.maxConnectionsPerAddress);
+  const flood: BucketShape = { ratePerSecond: burst / HANDSHAKES_SECONDS, burst };
+
+  async function knock(addressOfPeer: string): Promise<Refusal | null> {
+    const answer = options.door.take(addressOfPeer, flood);
+    const { allowed, retryAfterMs } = answer instanceof Promise ? await answer : answer;
+    if (allowed) return null;
+    const quota = { name: 'handshakes', quota: burst, windowSeconds: HANDSHAKES_SECONDS };
+    return { code: 'rate-limited', detail: 'Too many handshakes from this address', retryAfterMs, quota };
+  }
 
   function verify(carrier: Exclude<Carrier, { kind: 'none' | 'foreign-cookie' }>): Promise<WebSocketPrincipal> {
     if (carrier.kind === 'ticket') return options.redeemTicket(carrier.secret);
@@ -113,7 +132,7 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
       if ('code' in target) return target;
       const address = readAddress(request.socket.remoteAddress, request.headers['x-forwarded-for']);
       const key = addressKey(address);
-      const full = await admission.enterAddress(key, connection);
+      const full = (await knock(key)) ?? (await admission.enterAddress(key, connection));
       if (full !== null) return full;
       let decided: Omit<Admitted, 'addressKey'> | Refusal;
       try {

@@ -122,6 +122,8 @@ export interface WebSocketOptions {
     readonly presence: PresenceBoard;
     readonly pubsub: PublishSubscribe;
   };
+  /** Token buckets of this process alone, asked before anything that takes I/O. */
+  readonly door: Limiter;
   readonly alerts: ViewerHub;
   verifyAccessToken(jwt: string): Promise<WebSocketPrincipal>;
   redeemTicket(ticket: string): Promise<WebSocketPrincipal>;

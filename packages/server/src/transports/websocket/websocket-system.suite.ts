@@ -6,6 +6,7 @@ import { connectViewer, HandshakeRefused, type ScriptedViewer, type ViewerOption
 import { refuse } from '@tocsin/protocol/refusal-error';
 import { afterEach, beforeEach, expect } from 'vitest';
 import { createMemoryBus } from '../../bus/memory/bus.ts';
+import { createMemoryLimiter } from '../../bus/memory/limiter.ts';
 import type { Bus } from '../../bus/ports/bus.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { createChannelPublisher } from '../../realtime/channel.ts';
@@ -90,6 +91,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
     settings: { ...DEFAULTS, ...settings },
     clock,
     bus,
+    door: createMemoryLimiter(clock),
     alerts: hub,
     async verifyAccessToken(token) {
       await system.verifyDelay;

@@ -373,6 +373,27 @@ describe('end', () => {
     for (const viewer of all) expect(await viewer.closed).toMatchObject({ code: 1001 });
   });
 
+  it('keeps each connection open past the delay that it was told: what happens meanwhile reaches all of them', async () => {
+    const system = await start({ maxConnectionsPerUser: 50, reconnectsPerMinute: 100 });
+    const all = await Promise.all(Array.from({ length: 20 }, () => system.viewer({ token: 'ann' })));
+    const drained = system.transport.drain(4000);
+    const lives = all.map(async (viewer) => {
+      const moving = await viewer.until((message) => message.type === 'moving');
+      const toldAt = performance.now();
+      await viewer.closed;
+      return { delay: Number(moving['retryAfterMs']), lived: performance.now() - toldAt };
+    });
+    await Promise.all(all.map((viewer) => viewer.until((message) => message.type === 'moving')));
+    const offset = await system.commit();
+    for (const viewer of all) {
+      await viewer.closed;
+      expect(viewer.offset()).toBe(offset);
+      expect(viewer.faults).toEqual([]);
+    }
+    for (const { delay, lived } of await Promise.all(lives)) expect(lived).toBeGreaterThan(delay);
+    await drained;
+  });
+
   it('cuts who does not answer the close by the deadline', async () => {
     const system = await start();
     const viewer = await system.viewer({ token: 'ann' });
