@@ -51,7 +51,7 @@ export interface CrowdViewer {
 /** Without a word, with a close frame, or by a reset. */
 export type CutWay = 'end' | 'close' | 'reset';
 
-const HANDSHAKE_MS = 4000;
+const HANDSHAKE_MS = 2000;
 const FAULTS_MOST = 10;
 /** Between a lost connection and the next try: at least, and by chance up to this much more, ms. */
 const BACK_LEAST_MS = 20;
@@ -63,7 +63,8 @@ interface Line {
   /** The last offset on this connection; -1 before `welcome`. */
   last: number;
   heardAt: number;
-  moving: boolean;
+  /** `moving`: it was told to go, and the next one is not there yet. `leaving`: the next one is. */
+  state: 'open' | 'moving' | 'leaving';
 }
 
 /** Connects for the first time; resolves at its `welcome`. */
@@ -120,11 +121,12 @@ export async function joinCrowd(place: CrowdPlace, watch: CrowdWatch): Promise<C
 
   /** The next connection opens before the old one goes. */
   async function move(line: Line, text: string): Promise<void> {
-    line.moving = true;
+    line.state = 'moving';
     await pause((JSON.parse(text) as { retryAfterMs: number }).retryAfterMs);
     if (over) return;
     turn += 1;
     await again();
+    line.state = 'leaving';
     line.socket.close(1000);
   }
 
@@ -136,14 +138,17 @@ export async function joinCrowd(place: CrowdPlace, watch: CrowdWatch): Promise<C
     opening = 0;
   }
 
+  /** No connection, and nobody at work on one. */
+  const alone = (): boolean => !over && opening === 0 && [...lines].every(({ state }) => state === 'leaving');
+
   function onClose(line: Line, code: number): void {
     const welcomed = line.last !== -1;
     lines.delete(line);
     if (welcomed) watch.ended(code);
-    // Who was told to move comes back when it was told to.
-    if (over || !welcomed || line.moving || opening > 0 || lines.size > 0) return;
+    // Who was told to move comes back when it was told to; the first tries of `again` are its own.
+    if (!welcomed || line.state === 'moving' || !alone()) return;
     turn += 1;
-    void pause(BACK_LEAST_MS + Math.random() * BACK_SPREAD_MS).then(() => (lines.size === 0 ? again() : undefined));
+    void pause(BACK_LEAST_MS + Math.random() * BACK_SPREAD_MS).then(() => (alone() ? again() : undefined));
   }
 
   /** One try; true once it is welcomed. */
@@ -156,7 +161,7 @@ export async function joinCrowd(place: CrowdPlace, watch: CrowdWatch): Promise<C
     const headers = { authorization: `Bearer ${place.token}`, 'x-forwarded-for': place.address };
     const options = { headers, handshakeTimeout: HANDSHAKE_MS, perMessageDeflate: false };
     const socket = new WebSocket(url, options);
-    const line: Line = { socket, last: -1, heardAt: performance.now(), moving: false };
+    const line: Line = { socket, last: -1, heardAt: performance.now(), state: 'open' };
     lines.add(line);
     return new Promise((resolve) => {
       const failed = (): void => {
