@@ -1,8 +1,9 @@
 /**
  * A steady stream of alerts: drills posted to several instances in turn, whatever happens to these.
  *
- * An instance that does not answer is left out for a moment. What was answered with 201 is kept: it must be in the
- * channel later. A post without an answer may have made an alert or not; it is never sent again.
+ * An instance that does not answer soon is left out for a moment, but its answer is waited for, so that nothing enters
+ * the channel after `stop`. What was answered with 201 is kept: it must be in the channel. A post without an answer may
+ * have made an alert or not; it is never sent again.
  */
 import { Agent } from 'node:http';
 import { call } from './device.ts';
@@ -17,8 +18,10 @@ export interface DrillSource {
   stop(): Promise<void>;
 }
 
-const TIMEOUT_MS = 3000;
+/** An instance that has not answered after this is left out for so long, ms. */
+const SOON_MS = 1000;
 const AVOID_MS = 2000;
+const TIMEOUT_MS = 90_000;
 /** Posts without an answer yet, at most. */
 const WAITING_MOST = 200;
 
@@ -33,6 +36,8 @@ export function startDrills(bases: readonly string[], token: string, perSecond: 
 
   async function drill(base: string): Promise<void> {
     serial += 1;
+    const avoid = (): void => void avoidUntil.set(base, performance.now() + AVOID_MS);
+    const soon = setTimeout(avoid, SOON_MS);
     const answer = await call(`${base}/v1/alerts`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
@@ -40,10 +45,11 @@ export function startDrills(bases: readonly string[], token: string, perSecond: 
       agent,
       timeoutMs: TIMEOUT_MS,
     }).catch(() => null);
+    clearTimeout(soon);
     if (answer?.status === 201) return void made.push(String(answer.body?.['id']));
     const status = answer?.status ?? 0;
     failed[status] = (failed[status] ?? 0) + 1;
-    avoidUntil.set(base, performance.now() + AVOID_MS);
+    avoid();
   }
 
   let turn = 0;

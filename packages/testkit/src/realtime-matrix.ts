@@ -188,7 +188,7 @@ async function headOf(db: Database): Promise<number> {
   return Number(row?.head);
 }
 
-/** Drills never settle late: all were answered, or given up for longer than a statement may take. */
+/** The messages after `from`, as the store has them. Rejects when offsets have a gap. */
 async function messagesAfter(db: Database, from: number): Promise<Row[]> {
   const rows = await db.query<{ n: string; id: string }>(
     `SELECT "offset"::text AS n, body::json ->> 'id' AS id FROM channel_messages
