@@ -13,6 +13,8 @@ export interface Balancer {
   readonly base: string;
   /** Bases of the instances that get connections now. */
   healthy(): string[];
+  /** Where the newest connection went. */
+  newest(): string;
   /** The proxy under it: cuts and slow links between viewers and balancer. */
   readonly proxy: Proxy;
   stop(): Promise<void>;
@@ -26,6 +28,7 @@ export async function startBalancer(bases: readonly string[]): Promise<Balancer>
   const ready = new Set<string>();
   let over = false;
   let turn = 0;
+  let newest = '';
 
   async function watch(base: string, once: boolean): Promise<void> {
     do {
@@ -41,7 +44,8 @@ export async function startBalancer(bases: readonly string[]): Promise<Balancer>
     const healthy = bases.filter((base) => ready.has(base));
     const among = healthy.length > 0 ? healthy : bases;
     turn += 1;
-    const { hostname: host, port } = new URL(among[turn % among.length] ?? '');
+    newest = among[turn % among.length] ?? '';
+    const { hostname: host, port } = new URL(newest);
     return { host, port: Number(port) };
   }
 
@@ -52,6 +56,7 @@ export async function startBalancer(bases: readonly string[]): Promise<Balancer>
     port: proxy.port,
     base: `http://127.0.0.1:${proxy.port}`,
     healthy: () => [...ready],
+    newest: () => newest,
     proxy,
     async stop() {
       over = true;

@@ -2,8 +2,9 @@
  * A steady stream of alerts: drills posted to several instances in turn, whatever happens to these.
  *
  * An instance that does not answer soon is left out for a moment, but its answer is waited for, so that nothing enters
- * the channel after `stop`. What was answered with 201 is kept: it must be in the channel. A post without an answer may
- * have made an alert or not; it is never sent again.
+ * the channel after `stop`. What was answered with 201 is kept: it must be in the channel. What surely
+ * made nothing (503, a refused connection) goes to the next instance at once; a post without an answer may have made an
+ * alert or not, and is never sent again.
  */
 import { Agent } from 'node:http';
 import { call } from './device.ts';
@@ -34,32 +35,44 @@ export function startDrills(bases: readonly string[], token: string, perSecond: 
   const waiting = new Set<Promise<void>>();
   let serial = 0;
 
-  async function drill(base: string): Promise<void> {
-    serial += 1;
+  /** One post; answers whether it is certain that nothing was made. */
+  async function drill(base: string, headline: string): Promise<boolean> {
     const avoid = (): void => void avoidUntil.set(base, performance.now() + AVOID_MS);
     const soon = setTimeout(avoid, SOON_MS);
     const answer = await call(`${base}/v1/alerts`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
-      body: JSON.stringify({ severity: 'minor', headline: `drill ${serial}` }),
+      body: JSON.stringify({ severity: 'minor', headline }),
       agent,
       timeoutMs: TIMEOUT_MS,
-    }).catch(() => null);
+    }).catch((error: NodeJS.ErrnoException) => error);
     clearTimeout(soon);
-    if (answer?.status === 201) return void made.push(String(answer.body?.['id']));
-    const status = answer?.status ?? 0;
+    const status = 'status' in answer ? answer.status : 0;
+    if ('status' in answer && status === 201) {
+      made.push(String(answer.body?.['id']));
+      return false;
+    }
     failed[status] = (failed[status] ?? 0) + 1;
     avoid();
+    return status === 503 || ('code' in answer && answer.code === 'ECONNREFUSED');
+  }
+
+  async function drillSomewhere(): Promise<void> {
+    serial += 1;
+    const headline = `drill ${serial}`;
+    for (let tries = 0; tries < bases.length; tries += 1) {
+      const now = performance.now();
+      const open = bases.filter((base) => (avoidUntil.get(base) ?? 0) < now);
+      const among = open.length > 0 ? open : bases;
+      turn += 1;
+      if (!(await drill(among[turn % among.length] ?? '', headline))) return;
+    }
   }
 
   let turn = 0;
   const timer = setInterval(() => {
     if (waiting.size >= WAITING_MOST) return;
-    const now = performance.now();
-    const open = bases.filter((base) => (avoidUntil.get(base) ?? 0) < now);
-    const among = open.length > 0 ? open : bases;
-    turn += 1;
-    const one = drill(among[turn % among.length] ?? '').finally(() => waiting.delete(one));
+    const one = drillSomewhere().finally(() => waiting.delete(one));
     waiting.add(one);
   }, 1000 / perSecond);
   return {
