@@ -175,11 +175,10 @@ async function enter(
   const signer = options.signer();
   const first = await options.channels.take(sql, ALERT_CHANNEL, drafts.length);
   const messages = drafts.map((draft, index) => messageOf(signAlert(placed(draft, first + index), signer)));
-  await options.alerts.revise(
+  await options.alerts.enter(
     sql,
-    messages.map((message) => message.alert),
+    messages.map((message) => ({ alert: message.alert, message })),
   );
-  await options.channels.append(sql, messages);
   return messages;
 }
 

@@ -3,16 +3,15 @@
  *
  * Guarantees: each viewer gets the messages in the order of `push`, each once (its cursor says what it has); viewers
  * with equal filters share the same bytes; what was pushed in one turn of the event loop leaves in one write.
- * It works in slices of a few milliseconds and lets the event loop turn in between, so that ingest stays prompt.
+ * It works in slices of about a millisecond and lets the event loop turn in between, so that ingest stays prompt.
  */
 import type { Clock } from '../lib/clock.ts';
+import { type Chunk, ChunkBuilder } from './chunk.ts';
 import { type Entry, type Filter, filterKey, passes } from './entry.ts';
 import type { Viewer } from './viewer.ts';
 
 /** How long one slice may take, in ms. */
-export const FANOUT_SLICE_MS = 3;
-/** Frames are joined up to this many bytes, so that what is joined always fits a socket with room. */
-export const FANOUT_JOIN_BYTES = 32_768;
+export const FANOUT_SLICE_MS = 1;
 /** The clock is looked at once for this many viewers. */
 const VIEWERS_PER_LOOK = 32;
 
@@ -24,11 +23,6 @@ interface Group {
   readonly viewers: Set<Viewer>;
 }
 
-interface Chunk {
-  readonly bytes: Buffer;
-  readonly messages: number;
-}
-
 /** The fan-out of one channel. */
 export interface Fanout {
   /** Live viewers. */
@@ -37,6 +31,8 @@ export interface Fanout {
   readonly backlog: number;
   /** Resolves when everything pushed so far was handed out. */
   settled(): Promise<void>;
+  /** The filter as viewers with an equal one share it. */
+  shared(filter: Filter): Filter;
   add(viewer: Viewer): void;
   remove(viewer: Viewer): void;
   push(entry: Entry): void;
@@ -53,26 +49,13 @@ export interface FanoutOptions {
 }
 
 /** Joins the frames that the filter lets through. */
-function chunksFor(items: readonly Item[], filter: Filter, after: number): Chunk[] {
-  const chunks: Chunk[] = [];
-  let frames: Buffer[] = [];
-  let size = 0;
-  const close = (): void => {
-    const [only] = frames;
-    if (only === undefined) return;
-    chunks.push({ bytes: frames.length === 1 ? only : Buffer.concat(frames, size), messages: frames.length });
-    frames = [];
-    size = 0;
-  };
+function chunksFor(items: readonly Item[], filter: Filter, after: number): readonly Chunk[] {
+  const builder = new ChunkBuilder();
   for (const item of items) {
-    if (item.kind === 'entry' && (item.entry.offset <= after || !passes(filter, item.entry))) continue;
-    const frame = item.kind === 'entry' ? item.entry.frame : item.frame;
-    if (size + frame.length > FANOUT_JOIN_BYTES) close();
-    frames.push(frame);
-    size += frame.length;
+    if (item.kind === 'control') builder.add(item.frame);
+    else if (item.entry.offset > after && passes(filter, item.entry)) builder.add(item.entry.frame);
   }
-  close();
-  return chunks;
+  return builder.chunks();
 }
 
 function queueChunks(viewer: Viewer, chunks: readonly Chunk[]): number {
@@ -156,6 +139,7 @@ export function createFanout(options: FanoutOptions): Fanout {
       return waiting.length;
     },
     settled: async () => running ?? undefined,
+    shared: (filter) => groups.get(filterKey(filter))?.filter ?? filter,
     add(viewer) {
       const key = filterKey(viewer.filter);
       const group = groups.get(key) ?? { filter: viewer.filter, viewers: new Set() };

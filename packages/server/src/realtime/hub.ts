@@ -19,11 +19,12 @@ import { type Entry, entryOf, type Filter } from './entry.ts';
 import { createFanout } from './fanout.ts';
 import { createFeed } from './feed.ts';
 import { textFrame } from './frame.ts';
-import { createQueue, type QueueLimits } from './queue.ts';
-import { createPageReader, createRecovery } from './recovery.ts';
+import type { QueueLimits } from './queue.ts';
+import { createPageReader, entryAt } from './pages.ts';
+import { createRecovery } from './recovery.ts';
 import { createRing } from './ring.ts';
 import type { Sink } from './sink.ts';
-import { step, type Viewer } from './viewer.ts';
+import { Viewer, type ViewerHome } from './viewer.ts';
 
 /** Where a viewer wants to go on. */
 export interface ResumePoint {
@@ -45,14 +46,7 @@ export interface WelcomePart {
 }
 
 /** One viewer, as its transport holds it. */
-export interface ViewerHandle {
-  /** The offset up to which everything for this viewer was queued. */
-  offset(): number;
-  /** Sends a message of the connection's own, ahead of waiting alerts. */
-  send(message: object): void;
-  /** Ends: nothing more is sent. `name` undefined: the socket is gone already. */
-  close(name?: CloseName): void;
-}
+export type ViewerHandle = Pick<Viewer, 'offset' | 'send' | 'close'>;
 
 /** What happens, for metrics and logs. */
 export interface HubEvents {
@@ -159,7 +153,7 @@ export function createHub(options: HubOptions): Hub {
     delivered: () => feed.delivered,
     onSent: (messages) => events.sent?.(messages),
     onCaughtUp(viewer) {
-      if (step(viewer, 'caught-up')) fanout.add(viewer);
+      if (viewer.step('caught-up')) fanout.add(viewer);
     },
     onLost: (viewer) => close(viewer, 'overloaded'),
   });
@@ -184,16 +178,18 @@ export function createHub(options: HubOptions): Hub {
   function restart(): void {
     fanout.clear();
     ring.clear();
+    pages.clear();
+    recovery.clear();
     events.restarted?.();
     for (const viewer of [...viewers]) {
       const retryAfterMs = Math.floor(Math.random() * RESTART_SPREAD_MS);
-      viewer.queue.push('commands', textFrame(JSON.stringify({ type: 'moving', retryAfterMs })));
+      viewer.send({ type: 'moving', retryAfterMs });
       close(viewer, 'restart');
     }
   }
 
   function close(viewer: Viewer, name?: CloseName): void {
-    if (!step(viewer, 'close')) return;
+    if (!viewer.step('close')) return;
     viewers.delete(viewer);
     fanout.remove(viewer);
     viewer.queue.end();
@@ -201,6 +197,8 @@ export function createHub(options: HubOptions): Hub {
     const row = CLOSE_CODES[name];
     viewer.sink.close(row.code, row.meaning);
   }
+
+  const home: ViewerHome = { close };
 
   function judge(resume: ResumePoint): boolean {
     const gap = feed.delivered - resume.offset;
@@ -218,7 +216,9 @@ export function createHub(options: HubOptions): Hub {
     }
     try {
       const page = await pages.page(resume.offset);
-      return page[0]?.offset === resume.offset + 1 ? { kind: 'resume', ...resume, page } : { kind: 'unrecovered' };
+      return entryAt(page, resume.offset + 1) !== undefined
+        ? { kind: 'resume', ...resume, page }
+        : { kind: 'unrecovered' };
     } catch (error) {
       events.failure?.('store', error);
       return NOT_READY;
@@ -229,13 +229,9 @@ export function createHub(options: HubOptions): Hub {
     const resume = planned.kind === 'resume' && judge(planned) ? planned : null;
     const recovered = resume !== null || planned.kind === 'fresh';
     const offset = resume?.offset ?? feed.delivered;
-    const queue = createQueue(sink, limits, () => close(viewer, 'slow'));
-    const viewer: Viewer = { state: { kind: 'catching-up' }, cursor: offset, filter, sink, queue };
+    const viewer = new Viewer(home, sink, limits, fanout.shared(filter), offset);
     viewers.add(viewer);
-    const send = (message: object): void => {
-      queue.push('commands', textFrame(JSON.stringify(message)));
-    };
-    send({
+    viewer.send({
       type: 'welcome',
       connection: part.connection,
       channel,
@@ -247,7 +243,7 @@ export function createHub(options: HubOptions): Hub {
       reauthenticateBy: part.reauthenticateBy,
     });
     recovery.start(viewer, resume?.page);
-    return { offset: () => viewer.cursor, send, close: (name) => close(viewer, name) };
+    return viewer;
   }
 
   return {

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import { createQueue } from './queue.ts';
+import { ViewerQueue } from './queue.ts';
 import { createScriptedSink } from './scripted-sink.suite.ts';
 import { textFrame } from './frame.ts';
 
@@ -12,7 +12,7 @@ const numbers = (sink: ReturnType<typeof createScriptedSink>): unknown[] =>
 describe('queue of a viewer', () => {
   it('writes at once while the socket has room, the very bytes it was given', () => {
     const sink = createScriptedSink();
-    const queue = createQueue(sink, limits, () => undefined);
+    const queue = new ViewerQueue(sink, limits, () => undefined);
     const bytes = frame(1);
     queue.push('alerts', bytes);
     expect(sink.writes[0]).toBe(bytes);
@@ -21,7 +21,7 @@ describe('queue of a viewer', () => {
 
   it('keeps at most the limit in the socket and goes on when it drains, in order', () => {
     const sink = createScriptedSink(true);
-    const queue = createQueue(sink, limits, () => undefined);
+    const queue = new ViewerQueue(sink, limits, () => undefined);
     for (let n = 0; n < 20; n++) queue.push('alerts', frame(n));
     expect(sink.writableLength).toBeLessThanOrEqual(1000);
     expect(queue.bytes).toBeGreaterThan(0);
@@ -35,7 +35,7 @@ describe('queue of a viewer', () => {
 
   it('lets several waiting frames leave in one write', () => {
     const sink = createScriptedSink(true);
-    const queue = createQueue(sink, limits, () => undefined);
+    const queue = new ViewerQueue(sink, limits, () => undefined);
     for (let n = 0; n < 14; n++) queue.push('alerts', frame(n));
     const before = sink.writes.length;
     sink.drain();
@@ -44,7 +44,7 @@ describe('queue of a viewer', () => {
 
   it('sends waiting commands before waiting alerts, and telemetry last, only the latest of each device', () => {
     const sink = createScriptedSink(true);
-    const queue = createQueue(sink, limits, () => undefined);
+    const queue = new ViewerQueue(sink, limits, () => undefined);
     queue.push('alerts', frame(0, 990));
     queue.pushTelemetry('a', frame(1));
     queue.pushTelemetry('b', frame(2));
@@ -58,7 +58,7 @@ describe('queue of a viewer', () => {
 
   it('writes one frame over the limit only into an empty socket', () => {
     const sink = createScriptedSink(true);
-    const queue = createQueue(sink, limits, () => undefined);
+    const queue = new ViewerQueue(sink, limits, () => undefined);
     queue.push('alerts', frame(0));
     queue.push('alerts', frame(1, 3000));
     expect(numbers(sink)).toEqual([0]);
@@ -70,7 +70,7 @@ describe('queue of a viewer', () => {
     for (const size of [60, 900]) {
       const sink = createScriptedSink(true);
       const overflow = vi.fn();
-      const queue = createQueue(sink, limits, overflow);
+      const queue = new ViewerQueue(sink, limits, overflow);
       for (let n = 0; n < 60; n++) queue.push('alerts', frame(n, size));
       expect(overflow).toHaveBeenCalledTimes(1);
       expect([queue.bytes, queue.empty]).toEqual([0, true]);
@@ -83,7 +83,7 @@ describe('queue of a viewer', () => {
   it('bounds telemetry by devices, dropping the oldest', () => {
     const sink = createScriptedSink(true);
     const overflow = vi.fn();
-    const queue = createQueue(sink, limits, overflow);
+    const queue = new ViewerQueue(sink, limits, overflow);
     queue.push('alerts', frame(0, 990));
     for (let n = 1; n <= 50; n++) queue.pushTelemetry(`d${n}`, frame(n, 30));
     for (let n = 0; n < 5; n++) sink.drain();

@@ -19,156 +19,163 @@ export interface QueueLimits {
   readonly bytes: number;
 }
 
-/** The queue of one viewer. */
-export interface ViewerQueue {
-  /** Bytes that wait here (not in the socket). */
-  readonly bytes: number;
-  /** True when nothing waits here. */
-  readonly empty: boolean;
-  /** Adds frames that hold `messages` messages; answers false when this was too much. */
-  push(lane: Lane, frames: Buffer, messages?: number): boolean;
-  /** Replaces what waits for this device. */
-  pushTelemetry(device: string, frame: Buffer): void;
-  /** Calls `callback` once, when nothing waits here any more; at once when nothing does. */
-  whenEmpty(callback: () => void): void;
-  /** Forgets everything; later pushes do nothing. */
-  end(): void;
-}
-
 interface Item {
   readonly bytes: Buffer;
   readonly messages: number;
 }
 
-/** Creates the queue of one viewer. */
-export function createQueue(sink: Sink, limits: QueueLimits, onOverflow: () => void): ViewerQueue {
-  const lanes: Record<Lane, Item[]> = { commands: [], alerts: [] };
-  let telemetry: Map<string, Buffer> | null = null;
-  let bytes = 0;
-  let messages = 0;
-  let awaiting = false;
-  let ended = false;
-  let onEmpty: (() => void) | null = null;
+const NOTHING: Item[] = [];
 
-  const fits = (length: number): boolean =>
-    sink.writableLength === 0 || sink.writableLength + length <= limits.socketBytes;
-  const nothing = (): boolean => lanes.commands.length === 0 && lanes.alerts.length === 0 && telemetry === null;
+/** The queue of one viewer. A class with few fields: thousands of them wait empty for hours. */
+export class ViewerQueue {
+  readonly #sink: Sink;
+  readonly #limits: QueueLimits;
+  readonly #onOverflow: () => void;
+  #commands = NOTHING;
+  #alerts = NOTHING;
+  #telemetry: Map<string, Buffer> | null = null;
+  #bytes = 0;
+  #messages = 0;
+  #awaiting = false;
+  #ended = false;
+  #onEmpty: (() => void) | null = null;
 
-  function end(): void {
-    ended = true;
-    lanes.commands = [];
-    lanes.alerts = [];
-    telemetry = null;
-    bytes = 0;
-    messages = 0;
-    onEmpty = null;
+  constructor(sink: Sink, limits: QueueLimits, onOverflow: () => void) {
+    this.#sink = sink;
+    this.#limits = limits;
+    this.#onOverflow = onOverflow;
   }
 
-  /** Writes from the front of a lane; answers false when the socket is full. */
-  function flushLane(lane: Lane): boolean {
-    const items = lanes[lane];
-    let sent = 0;
-    for (const item of items) {
-      if (!fits(item.bytes.length)) break;
-      sink.write(item.bytes);
-      bytes -= item.bytes.length;
-      messages -= item.messages;
-      sent++;
+  /** Bytes that wait here (not in the socket). */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** True when nothing waits here. */
+  get empty(): boolean {
+    return this.#commands.length === 0 && this.#alerts.length === 0 && this.#telemetry === null;
+  }
+
+  /** Adds frames that hold `messages` messages; answers false when this was too much. */
+  push(lane: Lane, frames: Buffer, messages = 1): boolean {
+    if (this.#ended || !this.#sink.open) return false;
+    if (this.empty && this.#fits(frames.length)) {
+      this.#sink.write(frames);
+      return true;
     }
-    if (sent < items.length) {
-      lanes[lane] = items.slice(sent);
+    const limits = this.#limits;
+    if (this.#messages + messages > limits.messages || this.#bytes + frames.length > limits.bytes) {
+      this.end();
+      this.#onOverflow();
       return false;
     }
-    lanes[lane] = [];
+    this.#waiting(lane).push({ bytes: frames, messages });
+    this.#bytes += frames.length;
+    this.#messages += messages;
+    this.#awaitDrain();
     return true;
   }
 
-  function flushTelemetry(): boolean {
-    if (telemetry === null) return true;
-    for (const [device, frame] of telemetry) {
-      if (!fits(frame.length)) return false;
-      sink.write(frame);
-      bytes -= frame.length;
-      telemetry.delete(device);
+  /** Replaces what waits for this device. */
+  pushTelemetry(device: string, frame: Buffer): void {
+    if (this.#ended || !this.#sink.open) return;
+    if (this.empty && this.#fits(frame.length)) {
+      this.#sink.write(frame);
+      return;
     }
-    telemetry = null;
-    return true;
+    this.#telemetry ??= new Map();
+    const before = this.#telemetry.get(device);
+    if (before !== undefined) this.#dropTelemetry(device, before);
+    else if (this.#telemetry.size >= this.#limits.messages) {
+      const oldest = this.#telemetry.entries().next().value;
+      if (oldest !== undefined) this.#dropTelemetry(...oldest);
+    }
+    this.#telemetry.set(device, frame);
+    this.#bytes += frame.length;
+    this.#awaitDrain();
   }
 
-  function flush(): void {
-    if (ended || !sink.open) return;
-    sink.cork();
-    const done = flushLane('commands') && flushLane('alerts') && flushTelemetry();
-    sink.uncork();
-    if (!done) {
-      awaitDrain();
-    } else if (onEmpty !== null) {
-      const callback = onEmpty;
-      onEmpty = null;
-      callback();
-    }
+  /** Calls `callback` once, when nothing waits here any more; at once when nothing does. */
+  whenEmpty(callback: () => void): void {
+    if (this.#ended) return;
+    if (this.empty) callback();
+    else this.#onEmpty = callback;
   }
 
-  function awaitDrain(): void {
-    if (awaiting) return;
-    awaiting = true;
-    sink.whenDrained(() => {
-      awaiting = false;
-      flush();
+  /** Forgets everything; later pushes do nothing. */
+  end(): void {
+    this.#ended = true;
+    this.#commands = NOTHING;
+    this.#alerts = NOTHING;
+    this.#telemetry = null;
+    this.#bytes = 0;
+    this.#messages = 0;
+    this.#onEmpty = null;
+  }
+
+  #waiting(lane: Lane): Item[] {
+    if (lane === 'commands') {
+      if (this.#commands === NOTHING) this.#commands = [];
+      return this.#commands;
+    }
+    if (this.#alerts === NOTHING) this.#alerts = [];
+    return this.#alerts;
+  }
+
+  #fits(length: number): boolean {
+    const before = this.#sink.writableLength;
+    return before === 0 || before + length <= this.#limits.socketBytes;
+  }
+
+  #dropTelemetry(device: string, frame: Buffer): void {
+    this.#bytes -= frame.length;
+    this.#telemetry?.delete(device);
+  }
+
+  /** Writes from the front of a lane; answers what stays because the socket is full. */
+  #flushLane(items: Item[]): Item[] {
+    let sent = 0;
+    for (const item of items) {
+      if (!this.#fits(item.bytes.length)) break;
+      this.#sink.write(item.bytes);
+      this.#bytes -= item.bytes.length;
+      this.#messages -= item.messages;
+      sent++;
+    }
+    return sent === items.length ? NOTHING : items.slice(sent);
+  }
+
+  #flushTelemetry(): void {
+    for (const [device, frame] of this.#telemetry ?? []) {
+      if (!this.#fits(frame.length)) return;
+      this.#sink.write(frame);
+      this.#dropTelemetry(device, frame);
+    }
+    this.#telemetry = null;
+  }
+
+  #flush(): void {
+    if (this.#ended || !this.#sink.open) return;
+    this.#sink.cork();
+    this.#commands = this.#flushLane(this.#commands);
+    if (this.#commands.length === 0) this.#alerts = this.#flushLane(this.#alerts);
+    if (this.#commands.length === 0 && this.#alerts.length === 0) this.#flushTelemetry();
+    this.#sink.uncork();
+    if (!this.empty) {
+      this.#awaitDrain();
+      return;
+    }
+    const callback = this.#onEmpty;
+    this.#onEmpty = null;
+    callback?.();
+  }
+
+  #awaitDrain(): void {
+    if (this.#awaiting) return;
+    this.#awaiting = true;
+    this.#sink.whenDrained(() => {
+      this.#awaiting = false;
+      this.#flush();
     });
   }
-
-  return {
-    get bytes(): number {
-      return bytes;
-    },
-    get empty(): boolean {
-      return nothing();
-    },
-    push(lane, frames, count = 1) {
-      if (ended || !sink.open) return false;
-      if (nothing() && fits(frames.length)) {
-        sink.write(frames);
-        return true;
-      }
-      if (messages + count > limits.messages || bytes + frames.length > limits.bytes) {
-        end();
-        onOverflow();
-        return false;
-      }
-      lanes[lane].push({ bytes: frames, messages: count });
-      bytes += frames.length;
-      messages += count;
-      awaitDrain();
-      return true;
-    },
-    pushTelemetry(device, frame) {
-      if (ended || !sink.open) return;
-      if (nothing() && fits(frame.length)) {
-        sink.write(frame);
-        return;
-      }
-      telemetry ??= new Map();
-      const before = telemetry.get(device);
-      if (before !== undefined) {
-        bytes -= before.length;
-        telemetry.delete(device);
-      } else if (telemetry.size >= limits.messages) {
-        const oldest = telemetry.entries().next().value;
-        if (oldest !== undefined) {
-          bytes -= oldest[1].length;
-          telemetry.delete(oldest[0]);
-        }
-      }
-      telemetry.set(device, frame);
-      bytes += frame.length;
-      awaitDrain();
-    },
-    whenEmpty(callback) {
-      if (ended) return;
-      if (nothing()) callback();
-      else onEmpty = callback;
-    },
-    end,
-  };
 }

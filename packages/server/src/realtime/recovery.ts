@@ -1,57 +1,20 @@
 /**
  * Brings a viewer from its cursor to the present: what the ring still holds from there, the rest page by page from the
- * store, in order, once, with back-pressure (as much as the socket takes, then on when it has drained).
+ * store, in order, once, with back-pressure (as much as the socket takes, then on when it has drained). Viewers that stand
+ * at the same message with the same filter get the same bytes, so that a storm of them is not put together anew for each.
  *
  * Guarantee: `onCaughtUp` is called synchronously at a moment when the cursor equals what the hub has delivered, so that
  * nothing can come between the last missed message and the first live one.
  * Failure: `onLost` when the store does not answer or has a hole where the viewer stands; nothing partial is skipped.
  */
-import type { ChannelMessage, ChannelStore } from '../store/ports/channels.ts';
-import { type Entry, entryOf, passes } from './entry.ts';
+import { type Stretch, stretchAfter } from './chunk.ts';
+import { type Entry, filterKey } from './entry.ts';
+import { entryAt, type PageReader } from './pages.ts';
 import type { Ring } from './ring.ts';
 import type { Viewer } from './viewer.ts';
 
-/** Messages of one page from the store. */
-export const RECOVERY_PAGE = 100;
-/** Pages that are read from the store at the same time, whatever the number of viewers. */
-export const RECOVERY_READS = 4;
-
-/** Reads pages; viewers that need the same page at the same time share one read. */
-export interface PageReader {
-  /** Messages after `after` as entries, at most {@link RECOVERY_PAGE}. */
-  page(after: number): Promise<readonly Entry[]>;
-}
-
-/** Creates the reader of a channel, with at most `reads` reads in flight. */
-export function createPageReader(store: ChannelStore, channel: string, reads: number = RECOVERY_READS): PageReader {
-  const inFlight = new Map<number, Promise<readonly Entry[]>>();
-  const waiting: (() => void)[] = [];
-  let busy = 0;
-
-  async function read(after: number): Promise<readonly Entry[]> {
-    if (busy >= reads) await new Promise<void>((resolve) => waiting.push(resolve));
-    else busy++;
-    try {
-      const messages: ChannelMessage[] = await store.read(channel, after, RECOVERY_PAGE);
-      return messages.map(entryOf);
-    } finally {
-      // The place goes straight to the next one waiting.
-      const next = waiting.shift();
-      if (next === undefined) busy--;
-      else next();
-    }
-  }
-
-  return {
-    page(after) {
-      const shared = inFlight.get(after);
-      if (shared !== undefined) return shared;
-      const reading = read(after).finally(() => inFlight.delete(after));
-      inFlight.set(after, reading);
-      return reading;
-    },
-  };
-}
+/** Stretches that are kept for the next viewer who needs them; each is at most `JOIN_BYTES`, or one frame. */
+const STRETCHES_KEPT = 64;
 
 /** What recovery needs of the hub. */
 export interface RecoveryOptions {
@@ -66,44 +29,48 @@ export interface RecoveryOptions {
 
 /** Brings viewers to the present. */
 export interface Recovery {
-  /** Starts; `page` may hold the first messages after the viewer's cursor when they were read already. */
+  /** Starts; `page` may hold the messages after the viewer's cursor when they were read already. */
   start(viewer: Viewer, page?: readonly Entry[]): void;
+  /** Forgets what it kept: the history began anew. */
+  clear(): void;
 }
 
 /** Creates the recovery of a hub. */
 export function createRecovery(options: RecoveryOptions): Recovery {
-  const { ring } = options;
+  const { ring, pages } = options;
+  const kept = new Map<string, Stretch>();
 
-  /** Queues what follows the cursor; answers false when the socket is full or the viewer is gone. */
-  function give(viewer: Viewer, entry: Entry): boolean {
-    if (entry.offset === viewer.cursor + 1) {
-      viewer.cursor = entry.offset;
-      if (passes(viewer.filter, entry)) {
-        if (!viewer.queue.push('alerts', entry.frame)) return false;
-        options.onSent(1);
-      }
-    }
-    return viewer.queue.empty;
+  function stretch(viewer: Viewer, page: readonly Entry[]): Stretch | null {
+    const key = `${viewer.cursor}/${filterKey(viewer.filter)}`;
+    const known = kept.get(key);
+    if (known !== undefined) return known;
+    const find = (offset: number): Entry | undefined => ring.get(offset) ?? entryAt(page, offset);
+    const made = stretchAfter(find, viewer.filter, viewer.cursor, options.delivered());
+    if (made === null) return null;
+    kept.set(key, made);
+    const oldest = kept.keys().next();
+    if (kept.size > STRETCHES_KEPT && oldest.done !== true) kept.delete(oldest.value);
+    return made;
   }
 
   /** Goes on as far as the ring and `page` reach; then waits for the queue, asks the store, or is done. */
   function advance(viewer: Viewer, page: readonly Entry[]): void {
-    if (viewer.state.kind !== 'catching-up') return;
-    viewer.sink.cork();
+    if (viewer.state !== 'catching-up') return;
     const next = walk(viewer, page);
-    viewer.sink.uncork();
     if (next === 'wait') viewer.queue.whenEmpty(() => advance(viewer, page));
     else if (next === 'done') options.onCaughtUp(viewer);
     else void fetch(viewer);
   }
 
   function walk(viewer: Viewer, page: readonly Entry[]): 'wait' | 'done' | 'fetch' {
-    const base = page[0]?.offset ?? 0;
     while (viewer.cursor < options.delivered()) {
-      const offset = viewer.cursor + 1;
-      const entry = ring.get(offset) ?? page[offset - base];
-      if (entry === undefined || entry.offset !== offset) return 'fetch';
-      if (!give(viewer, entry)) return 'wait';
+      const next = stretch(viewer, page);
+      if (next === null) return 'fetch';
+      viewer.cursor = next.last;
+      if (next.chunk === null) continue;
+      if (!viewer.queue.push('alerts', next.chunk.bytes, next.chunk.messages)) return 'wait';
+      options.onSent(next.chunk.messages);
+      if (!viewer.queue.empty) return 'wait';
     }
     return 'done';
   }
@@ -111,13 +78,16 @@ export function createRecovery(options: RecoveryOptions): Recovery {
   async function fetch(viewer: Viewer): Promise<void> {
     let page: readonly Entry[];
     try {
-      page = await options.pages.page(viewer.cursor);
+      page = await pages.page(viewer.cursor);
     } catch {
       page = [];
     }
-    if (page[0]?.offset === viewer.cursor + 1) advance(viewer, page);
-    else if (viewer.state.kind === 'catching-up') options.onLost(viewer);
+    if (entryAt(page, viewer.cursor + 1) !== undefined) advance(viewer, page);
+    else if (viewer.state === 'catching-up') options.onLost(viewer);
   }
 
-  return { start: (viewer, page = []) => advance(viewer, page) };
+  return {
+    start: (viewer, page = []) => advance(viewer, page),
+    clear: () => kept.clear(),
+  };
 }

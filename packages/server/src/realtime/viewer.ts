@@ -5,35 +5,67 @@
  * nothing more). `cursor` is the channel's offset up to which everything that its filter lets through was queued; it
  * only grows, so nothing is ever sent twice.
  */
+import type { CloseName } from '@tocsin/protocol/close-codes';
 import type { Filter } from './entry.ts';
-import type { ViewerQueue } from './queue.ts';
+import { textFrame } from './frame.ts';
+import { type QueueLimits, ViewerQueue } from './queue.ts';
 import type { Sink } from './sink.ts';
 
 /** Where a viewer is. */
-export type ViewerState = { readonly kind: 'catching-up' } | { readonly kind: 'live' } | { readonly kind: 'closing' };
+export type ViewerState = 'catching-up' | 'live' | 'closing';
 /** What happens to a viewer. */
 export type ViewerEvent = 'caught-up' | 'close';
 
 /** Every step a viewer may take; an event without an entry changes nothing. */
-export const VIEWER_STEPS: Readonly<Record<ViewerState['kind'], Partial<Record<ViewerEvent, ViewerState['kind']>>>> = {
+export const VIEWER_STEPS: Readonly<Record<ViewerState, Partial<Record<ViewerEvent, ViewerState>>>> = {
   'catching-up': { 'caught-up': 'live', close: 'closing' },
   live: { close: 'closing' },
   closing: {},
 };
 
-/** A viewer as the hub holds it. */
-export interface Viewer {
-  state: ViewerState;
+/** Who closes viewers. */
+export interface ViewerHome {
+  close(viewer: Viewer, name?: CloseName): void;
+}
+
+/** A viewer, as the hub and its transport hold it. A class with few fields: thousands of them are held for hours. */
+export class Viewer {
+  state: ViewerState = 'catching-up';
   cursor: number;
+  /** The same object for all viewers with this filter. */
   readonly filter: Filter;
   readonly sink: Sink;
   readonly queue: ViewerQueue;
-}
+  readonly #home: ViewerHome;
 
-/** Takes a step; answers whether the state changed. */
-export function step(viewer: Viewer, event: ViewerEvent): boolean {
-  const kind = VIEWER_STEPS[viewer.state.kind][event];
-  if (kind === undefined) return false;
-  viewer.state = { kind };
-  return true;
+  constructor(home: ViewerHome, sink: Sink, limits: QueueLimits, filter: Filter, cursor: number) {
+    this.#home = home;
+    this.sink = sink;
+    this.filter = filter;
+    this.cursor = cursor;
+    this.queue = new ViewerQueue(sink, limits, () => this.close('slow'));
+  }
+
+  /** The offset up to which everything for this viewer was queued. */
+  offset(): number {
+    return this.cursor;
+  }
+
+  /** Sends a message of the connection's own, ahead of waiting alerts. */
+  send(message: object): void {
+    this.queue.push('commands', textFrame(JSON.stringify(message)));
+  }
+
+  /** Ends: nothing more is sent. `name` undefined: the socket is gone already. */
+  close(name?: CloseName): void {
+    this.#home.close(this, name);
+  }
+
+  /** Takes a step; answers whether the state changed. */
+  step(event: ViewerEvent): boolean {
+    const next = VIEWER_STEPS[this.state][event];
+    if (next === undefined) return false;
+    this.state = next;
+    return true;
+  }
 }

@@ -5,6 +5,7 @@
  * then the head of the channel.
  */
 import type { Alert, AlertKind, AlertState, Severity } from '@tocsin/protocol/alert';
+import type { ChannelMessage } from './channels.ts';
 import type { Sql } from './database.ts';
 
 /** An alert that has no place in its channel yet. */
@@ -27,6 +28,12 @@ export interface AlertFilter {
   readonly until: number | null;
 }
 
+/** A revision with its message; `message.body` is the alert as it is sent. */
+export interface EnteredRevision {
+  readonly alert: Alert;
+  readonly message: ChannelMessage;
+}
+
 /** How many times of revisions a row keeps. */
 export const REVISIONS_KEPT = 100;
 
@@ -41,8 +48,11 @@ export interface AlertStore {
   lockByFingerprint(sql: Sql, fingerprints: readonly string[]): Promise<Alert[]>;
   /** The alert, locked until the transaction ends; null when there is none. */
   lockById(sql: Sql, id: string): Promise<Alert | null>;
-  /** Puts these revisions in the place of what the rows hold. */
-  revise(sql: Sql, alerts: readonly Alert[]): Promise<void>;
+  /**
+   * Puts these revisions in the place of what the rows hold, and adds their messages to the channel, at offsets that were taken
+   * in the same transaction: one statement, since every other writer of the channel waits for it.
+   */
+  enter(sql: Sql, revisions: readonly EnteredRevision[]): Promise<void>;
   get(id: string): Promise<AlertRecord | null>;
   /** Newest first, those with an id below `before` (null: from the newest). */
   list(filter: AlertFilter, before: string | null, limit: number): Promise<Alert[]>;

@@ -24,15 +24,19 @@ RETURNING fingerprint`;
 const LOCK_BY_FINGERPRINT = `SELECT ${COLUMNS} FROM alerts WHERE fingerprint = ANY ($1::text[]) ORDER BY fingerprint FOR UPDATE`;
 const LOCK_BY_ID = `SELECT ${COLUMNS} FROM alerts WHERE id = $1 FOR UPDATE`;
 
-const REVISE = `
-UPDATE alerts a SET severity = t.severity, state = t.state, revision = t.revision, "offset" = t."offset",
-  headline = t.headline, description = t.description, latitude = t.latitude, longitude = t.longitude,
-  updated_at = t."updatedAt", evidence = t.evidence, signature = t.signature,
-  revised_at = CASE WHEN t.revision = a.revision THEN a.revised_at
-    ELSE (a.revised_at || t."updatedAt")[greatest(1, cardinality(a.revised_at) + 2 - $2):] END
-FROM jsonb_to_recordset($1) AS t (id text, severity text, state text, revision integer, "offset" bigint, headline text,
-  description text, latitude float8, longitude float8, "updatedAt" bigint, evidence jsonb, signature text)
-WHERE a.id = t.id`;
+const ENTER = `
+WITH revised AS (
+  UPDATE alerts a SET severity = t.severity, state = t.state, revision = t.revision, "offset" = t."offset",
+    headline = t.headline, description = t.description, latitude = t.latitude, longitude = t.longitude,
+    updated_at = t."updatedAt", evidence = t.evidence, signature = t.signature,
+    revised_at = CASE WHEN t.revision = a.revision THEN a.revised_at
+      ELSE (a.revised_at || t."updatedAt")[greatest(1, cardinality(a.revised_at) + 2 - $2):] END
+  FROM jsonb_to_recordset($1) AS t (id text, severity text, state text, revision integer, "offset" bigint, headline text,
+    description text, latitude float8, longitude float8, "updatedAt" bigint, evidence jsonb, signature text)
+  WHERE a.id = t.id
+)
+INSERT INTO channel_messages (channel, "offset", type, zone_id, severity, created_at, body)
+SELECT * FROM unnest($3::text[], $4::bigint[], $5::text[], $6::text[], $7::smallint[], $8::bigint[], $9::text[])`;
 
 /** Builds the {@link AlertStore}. */
 export function createAlertStore(db: Database): AlertStore {
@@ -47,8 +51,19 @@ export function createAlertStore(db: Database): AlertStore {
       const [row] = await sql.query<Alert>(LOCK_BY_ID, [id], 'alerts-lock-by-id');
       return row ?? null;
     },
-    async revise(sql, alerts) {
-      await sql.execute(REVISE, [JSON.stringify(alerts), REVISIONS_KEPT], 'alerts-revise');
+    async enter(sql, revisions) {
+      const values = [
+        JSON.stringify(revisions.map(({ alert }) => alert)),
+        REVISIONS_KEPT,
+        revisions.map(({ message }) => message.channel),
+        revisions.map(({ message }) => message.offset),
+        revisions.map(({ message }) => message.type),
+        revisions.map(({ message }) => message.zoneId),
+        revisions.map(({ message }) => message.severity),
+        revisions.map(({ message }) => message.createdAt),
+        revisions.map(({ message }) => message.body),
+      ];
+      await sql.execute(ENTER, values, 'alerts-enter');
     },
     async get(id) {
       const [row] = await db.query<Alert & { revisedAt: number[] }>(

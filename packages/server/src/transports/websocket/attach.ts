@@ -17,6 +17,7 @@ import { throttled } from '../../ops/throttled-log.ts';
 import { type Admission, createAdmission } from './admission.ts';
 import { answerProtocol } from './carrier.ts';
 import { Connection, type ConnectionHome, ViewerSocket } from './connection.ts';
+import { isOpen } from './connection-state.ts';
 import { type Connections, createConnections } from './connections.ts';
 import { type Admitted, createHandshakes, type Handshakes, isRefusal, pathLabel } from './handshake.ts';
 import type { WebSocketOptions } from './options.ts';
@@ -30,6 +31,9 @@ const FRAGMENTS_MOST = 64;
 const CHUNKS_MOST = 1024;
 /** Failures of one kind are told once in this time, in ms. */
 const FAILURE_MS = 1000;
+/** How often the bus is looked at, and how long the other processes have to take their places on it again, in ms. */
+const LOOK_MS = 1000;
+const SETTLE_MS = 3000;
 /** The name of the channel behind the one path so far. */
 const CHANNEL = 'alerts';
 
@@ -125,6 +129,43 @@ function watchSockets(server: Server): { readonly startedAt: WeakMap<Duplex, num
   };
 }
 
+/**
+ * While the bus is away each process knows its own connections only, and a person may have one in each. Once it carries again
+ * everybody takes their place anew, a few at a time, and the newest wins.
+ */
+function watchBus(parts: Parts): { stop(): void } {
+  const { options, connections, admission } = parts;
+  let healthySince: number | null = Number.NEGATIVE_INFINITY;
+  let settled = true;
+  let stopped = false;
+
+  async function enterAnew(): Promise<void> {
+    for (const connection of connections.all()) {
+      const { holder, path, id, state } = connection;
+      if (stopped) return;
+      if (holder !== null && isOpen(state)) await admission.enterUser(path, holder, id);
+    }
+  }
+  const timer = setInterval(() => {
+    const now = options.clock.monotonic();
+    if (!options.bus.healthy()) {
+      healthySince = null;
+      settled = false;
+      return;
+    }
+    healthySince ??= now;
+    if (settled || now - healthySince < SETTLE_MS) return;
+    settled = true;
+    void enterAnew();
+  }, options.sweepMs ?? LOOK_MS);
+  return {
+    stop() {
+      stopped = true;
+      clearInterval(timer);
+    },
+  };
+}
+
 /** Attaches the transport to a server. Lowers the server's `headersTimeout` to 5 s, so that slow headers end too. */
 export function attachWebSocket(server: Server, options: WebSocketOptions): WebSocketTransport {
   const { settings, metrics, log } = options;
@@ -158,6 +199,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
   const sockets = watchSockets(server);
   const handshakeMs = LIMITS.handshakeMs.value;
   server.headersTimeout = Math.min(server.headersTimeout || handshakeMs, handshakeMs);
+  let bus: { stop(): void } | null = null;
   let inFlight = 0;
   let draining = false;
 
@@ -206,6 +248,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     connections: () => connections.size,
     async start() {
       connections.start();
+      bus = watchBus(parts);
       await admission.start();
     },
     drain(deadlineMs) {
@@ -216,6 +259,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
       draining = true;
       server.off('upgrade', listener);
       sockets.stop();
+      bus?.stop();
       connections.stop();
       await admission.stop();
     },

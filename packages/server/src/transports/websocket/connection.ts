@@ -101,7 +101,9 @@ export class Connection {
   begin(viewer: HubViewer): void {
     this.#viewer = viewer;
     const { clock, settings } = this.#home.options;
-    this.#step('joined', { kind: 'live', pingAt: clock.monotonic() + settings.heartbeatSeconds * 1000 });
+    // The first ping comes early by a different share for each: those who came at once are not all pinged at once.
+    const first = settings.heartbeatSeconds * 1000 * (1 - Math.random() / 2);
+    this.#step('joined', { kind: 'live', pingAt: clock.monotonic() + first });
   }
 
   /** The server began to close with this code. */

@@ -26,6 +26,8 @@ export interface Connections {
   readonly size: number;
   add(connection: Connection): void;
   remove(connection: Connection): void;
+  /** All of them, as they are now. */
+  all(): readonly Connection[];
   get(id: string): Connection | undefined;
   start(): void;
   /**
@@ -100,6 +102,7 @@ export function createConnections(
       open.delete(connection.id);
       if (open.size === 0) onEmpty?.();
     },
+    all: () => [...open.values()],
     get: (id) => open.get(id),
     start() {
       timer = setInterval(sweep, options.sweepMs ?? SWEEP_MS);

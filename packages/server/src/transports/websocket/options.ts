@@ -121,6 +121,8 @@ export interface WebSocketOptions {
     readonly limiter: Limiter;
     readonly presence: PresenceBoard;
     readonly pubsub: PublishSubscribe;
+    /** Whether what is said on it reaches the other processes. */
+    healthy(): boolean;
   };
   /** Token buckets of this process alone, asked before anything that takes I/O. */
   readonly door: Limiter;

@@ -51,6 +51,10 @@ export interface System {
   readonly lines: object[];
   readonly tokens: Map<string, WebSocketPrincipal>;
   verifyDelay: Promise<void> | null;
+  /** False: the bus is away, and takes no place of a connection. */
+  busHealthy: boolean;
+  /** How often the transport asked whether the bus is healthy. */
+  busLooks: number;
   commit(body?: string): Promise<number>;
   viewer(options?: ViewerOptions & { path?: string }): Promise<ScriptedViewer>;
 }
@@ -90,7 +94,20 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   const transport = attachWebSocket(server, {
     settings: { ...DEFAULTS, ...settings },
     clock,
-    bus,
+    bus: {
+      ...bus,
+      presence: {
+        ...bus.presence,
+        join: async (key, id, most) => {
+          if (!system.busHealthy) throw new Error('away');
+          return bus.presence.join(key, id, most);
+        },
+      },
+      healthy() {
+        system.busLooks += 1;
+        return system.busHealthy;
+      },
+    },
     door: createMemoryLimiter(clock),
     alerts: hub,
     async verifyAccessToken(token) {
@@ -141,6 +158,8 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
     lines,
     tokens,
     verifyDelay: null,
+    busHealthy: true,
+    busLooks: 0,
     async commit(body) {
       const row = store.append(body === undefined ? {} : { body });
       await publisher.publish([row]);

@@ -158,6 +158,27 @@ describe('limits', () => {
     await vi.waitUntil(() => system.transport.connections() === 2);
   });
 
+  it('of connections that were made while the bus was away, the newest is kept once it is back', async () => {
+    const system = await start({ reconnectsPerMinute: 100 });
+    const looked = (): Promise<boolean> => {
+      const before = system.busLooks;
+      return vi.waitUntil(() => system.busLooks > before);
+    };
+    system.busHealthy = false;
+    const first = await system.viewer({ token: 'ann' });
+    const other = await system.viewer({ token: 'bob' });
+    const second = await system.viewer({ token: 'ann' });
+    expect(system.transport.connections()).toBe(3);
+    await looked();
+    system.busHealthy = true;
+    await looked();
+    pass(3000);
+    expect(await first.closed).toMatchObject({ code: 4001 });
+    const offset = await system.commit();
+    await second.until((message) => message.offset === offset);
+    await other.until((message) => message.offset === offset);
+  });
+
   it('lets a user connect only so often in a minute; a close that asks to come back makes the next one free', async () => {
     const system = await start({ reconnectsPerMinute: 3 });
     for (let n = 0; n < 3; n++) await (await system.viewer({ token: 'ann' })).close();
