@@ -19,6 +19,13 @@ export const PLACES = 20;
 /** The attackers' address. */
 export const ATTACKER = '203.0.113.66';
 
+const FLOOD = `
+WITH head AS (UPDATE channels SET head = head + $1 WHERE channel = 'alerts' RETURNING head),
+     told AS (INSERT INTO channel_messages (channel, "offset", type, zone_id, severity, created_at, body)
+              SELECT 'alerts', head - $1 + n, 'alert', NULL, 1, $3, '{"flood":"' || repeat('x', $2::int) || '"}'
+              FROM head, generate_series(1, $1::bigint) AS n)
+SELECT head::text FROM head`;
+
 /** The system. */
 export interface AbuseSystem {
   readonly base: string;
@@ -30,6 +37,10 @@ export interface AbuseSystem {
   attack(more?: RawOptions): Promise<RawWebSocket>;
   /** An alert; answers its offset. */
   alert(headline?: string): Promise<number>;
+  /** So many messages of so many bytes at once, as another process would commit them; answers the head. */
+  flood(count: number, bytes: number): Promise<number>;
+  /** Waits until the witness has everything up to this offset. */
+  witnessed(offset: number): Promise<void>;
   /** Resident memory of the server, MiB. */
   memory(): number;
   /** Connections as the gauge tells them. */
@@ -71,6 +82,10 @@ export async function startAbuseSystem(environment: Readonly<Record<string, stri
     made.push(offset);
     return offset;
   };
+  const flood = async (count: number, bytes: number): Promise<number> => {
+    const [row] = await database.db.query<{ head: string }>(FLOOD, [count, bytes, Date.now()]);
+    return Number(row?.head);
+  };
   const attack = (more: RawOptions = {}): Promise<RawWebSocket> => {
     const headers = { Authorization: `Bearer ${token}`, 'X-Forwarded-For': ATTACKER, ...more.headers };
     return openRawWebSocket(base, { ...more, headers });
@@ -86,6 +101,8 @@ export async function startAbuseSystem(environment: Readonly<Record<string, stri
     token,
     attack,
     alert,
+    flood,
+    witnessed: (offset) => expectWitness(witness, from, offset),
     connections,
     memory: () => Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${server.child.pid}/status`, 'utf8'))?.[1]) / 1024,
     async unharmed() {
@@ -101,6 +118,9 @@ export async function startAbuseSystem(environment: Readonly<Record<string, stri
       witness.cut();
       server.child.kill('SIGTERM');
       expect(await server.exited, server.output()).toBe(0);
+      // Whatever was tried with it: a credential never reaches the log.
+      expect(server.output()).not.toContain(token);
+      expect(server.output()).not.toContain(token.slice(-40));
       await database.close();
       await rm(folder, { recursive: true, force: true });
       folderRemoved(folder);

@@ -14,6 +14,12 @@ export interface RawFrame {
   readonly payload: Buffer;
 }
 
+/** A message of the protocol, parsed. */
+export interface RawMessage {
+  readonly type: string;
+  readonly [member: string]: unknown;
+}
+
 /** What a frame that is written looks like; whatever is absent is as it should be. */
 export interface FrameShape {
   readonly fin?: boolean;
@@ -41,7 +47,7 @@ export interface RawWebSocket {
   broken(): boolean;
   write(bytes: Buffer | string): void;
   /** Texts of whole text frames, parsed. */
-  messages(): { readonly type: string; readonly [member: string]: unknown }[];
+  messages(): readonly RawMessage[];
   /** Waits until `test` holds, looking at every change; rejects after `timeoutMs`, or when the connection ended. */
   until(test: () => boolean, timeoutMs?: number): Promise<void>;
   /** The code of the server's close frame; null when it ended without one. Waits for it, or for the end. */
@@ -124,6 +130,7 @@ export async function openRawWebSocket(base: string, options: RawOptions = {}): 
   const socket = await openSocket(base, options.ca);
   socket.on('error', () => undefined);
   const frames: RawFrame[] = [];
+  const messages: RawMessage[] = [];
   const wakers = new Set<() => void>();
   let head: { status: number; headers: Record<string, string> } | null = null;
   let rest = Buffer.alloc(0);
@@ -143,6 +150,7 @@ export async function openRawWebSocket(base: string, options: RawOptions = {}): 
     if (head.status !== 101) return;
     for (let found = readFrame(rest); found !== null; found = readFrame(rest)) {
       frames.push(found.frame);
+      if (found.frame.opcode === 1) messages.push(JSON.parse(found.frame.payload.toString('utf8')) as RawMessage);
       if (found.masked || found.frame.rsv !== 0) strange = true;
       rest = rest.subarray(found.size);
     }
@@ -188,8 +196,7 @@ export async function openRawWebSocket(base: string, options: RawOptions = {}): 
     frames,
     broken: () => strange || (over && rest.length > 0),
     write: (bytes) => void socket.write(bytes),
-    messages: () =>
-      frames.filter(({ opcode }) => opcode === 1).map(({ payload }) => JSON.parse(payload.toString('utf8')) as never),
+    messages: () => messages,
     until,
     async closeCode(timeoutMs) {
       await until(() => over || close() !== undefined, timeoutMs);

@@ -10,7 +10,7 @@ import { isUncounted, readClientMessage } from './client-message.ts';
 import { Conduct, UNCOUNTED_MOST } from './conduct.ts';
 import { reauthenticationDeadline, sameHolder } from './credential.ts';
 import { refusalText } from './refuse-upgrade.ts';
-import { originAllowed, readParameters, readTarget, refuseForm } from './request.ts';
+import { type HandshakeForm, originAllowed, readParameters, readTarget, refuseForm } from './request.ts';
 
 const rules = { publicOrigin: 'https://t.example', allowQueryToken: false };
 const carrier = (headers: Record<string, string>, query = '', allowQueryToken = false): unknown =>
@@ -67,18 +67,21 @@ describe('the form of a handshake', () => {
     'sec-websocket-version': '13',
     'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
   };
+  const form = { method: 'GET', httpVersion: '1.1', headers, headersDistinct: { host: ['t.example'] } };
   it('is checked before anything is done for it', () => {
-    expect(refuseForm({ method: 'GET', headers })).toBeNull();
-    expect(refuseForm({ method: 'POST', headers })).toMatchObject({ code: 'method-not-allowed' });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, 'sec-websocket-version': '8' } })).toMatchObject({
-      code: 'upgrade-required',
-    });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, upgrade: 'h2c' } })).toMatchObject({
-      code: 'upgrade-required',
-    });
-    expect(refuseForm({ method: 'GET', headers: { ...headers, 'sec-websocket-key': 'x' } })).toMatchObject({
-      code: 'malformed-parameter',
-    });
+    const code = (change: Partial<HandshakeForm>): string | undefined => refuseForm({ ...form, ...change })?.code;
+    const header = (name: string, value: string): Partial<HandshakeForm> => ({ headers: { ...headers, [name]: value } });
+    expect(refuseForm(form)).toBeNull();
+    expect(code({ method: 'POST' })).toBe('method-not-allowed');
+    expect(code({ httpVersion: '1.0' })).toBe('malformed-request');
+    expect(code({ headersDistinct: {} })).toBe('malformed-request');
+    expect(code({ headersDistinct: { host: ['a', 'b'] } })).toBe('malformed-request');
+    expect(code(header('sec-websocket-version', '8'))).toBe('upgrade-required');
+    expect(code(header('upgrade', 'h2c'))).toBe('upgrade-required');
+    expect(code(header('sec-websocket-key', 'x'))).toBe('malformed-parameter');
+    for (const list of ['', 'a,', 'a,,b', 'a b', 'a, a', 'a;q=1'])
+      expect([list, code(header('sec-websocket-protocol', list))]).toEqual([list, 'malformed-parameter']);
+    expect(code(header('sec-websocket-protocol', 'tocsin.v1 ,\tbearer.e30.e30.-_'))).toBeUndefined();
   });
 
   it('may carry filters and a point to resume at, and nothing malformed', () => {
@@ -239,6 +242,8 @@ describe('a flood of handshakes', () => {
   const request = {
     method: 'GET',
     url: '/ws/alerts',
+    httpVersion: '1.1',
+    headersDistinct: { host: ['t.example'] },
     headers: { upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' },
     socket: { remoteAddress: '2001:db8:1:2:3:4:5:6' },
   } as unknown as IncomingMessage;
