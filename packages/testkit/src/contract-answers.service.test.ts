@@ -285,6 +285,7 @@ describe('the description of the interface', () => {
       '/v1/alerts': ['get', 'post'],
       '/v1/alerts/{id}': ['get'],
       '/v1/alerts/{id}/acknowledge': ['post'],
+      '/v1/alerts/{id}/delivery': ['get'],
       '/v1/alerts/{id}/resolve': ['post'],
       '/v1/auth/login': ['post'],
       '/v1/auth/refresh': ['post'],

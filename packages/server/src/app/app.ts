@@ -88,6 +88,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
         timeoutMs: PROBE_TIMEOUT_MS,
         check: () => pipeline.hub.ready(),
       });
+      ending.add(pipeline.deliveries.start());
       await pipeline.hub.start();
       ending.add(() => pipeline.hub.stop());
     }

@@ -52,6 +52,11 @@ export async function startMaintenance(
       everyMs: MINUTE,
       work: () => untilDone(() => pipeline.channels.trim('alerts', clock.now()), clock.monotonic),
     },
+    {
+      name: 'trim deliveries',
+      everyMs: MINUTE,
+      work: () => untilDone(() => pipeline.deliveries.trim(), clock.monotonic),
+    },
     { name: 'sessions', everyMs: MINUTE, work: () => identity.cleanup(clock.now()) },
   ];
   const led = pieces.map((piece) => ({ ...piece, work: async () => (leader.leads() ? piece.work() : undefined) }));

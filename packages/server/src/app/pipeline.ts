@@ -16,13 +16,16 @@ import { checkSchema } from '../ingest/schema.ts';
 import { createShedder } from '../ingest/shed.ts';
 import { checkSignature } from '../ingest/signature.ts';
 import type { TransportName } from '../ingest/stage.ts';
-import { createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
+import { type DeliveryReport, reportDelivery } from '../alerts/delivery.ts';
+import { ALERT_CHANNEL, createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
 import { createIdFactory } from '../lib/ulid.ts';
 import { throttled } from '../ops/throttled-log.ts';
 import { createChannelPublisher } from '../realtime/channel.ts';
+import type { DeliveryAccount } from '../realtime/delivery.ts';
 import { createHub, type Hub } from '../realtime/hub.ts';
 import { createAlertStore } from '../store/postgres/alerts.ts';
 import { createChannelStore } from '../store/postgres/channels.ts';
+import { createDeliveryStore } from '../store/postgres/deliveries.ts';
 import { createWorkStore } from '../store/postgres/readings.ts';
 import type { AlertStore } from '../store/ports/alerts.ts';
 import type { ChannelStore, ChannelWriter } from '../store/ports/channels.ts';
@@ -31,6 +34,7 @@ import { startWorker, type Worker } from '../workers/worker.ts';
 import type { Ground } from './ground.ts';
 import { type Backlog, watchBacklog } from './backlog.ts';
 import { completeFinding } from './complete-finding.ts';
+import { createAccount, writeDeliveries } from './deliveries.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
 
@@ -60,6 +64,16 @@ function countsAsRaised({ kind, status }: Pick<Alert, 'kind' | 'status'>): boole
   return status === 'actual' || kind === 'operator.drill';
 }
 
+/** Who got which alert. */
+export interface Deliveries {
+  /** Null when there is no such alert. */
+  report(alertId: string): Promise<DeliveryReport | null>;
+  /** Writes what the hub counts from now on; answers how to end it. */
+  start(): () => Promise<void>;
+  /** Deletes a bounded number of counts whose message is gone; answers how many. */
+  trim(): Promise<number>;
+}
+
 /** The joined row. */
 export interface Pipeline {
   readonly log: Log;
@@ -68,6 +82,7 @@ export interface Pipeline {
   readonly channels: ChannelStore & ChannelWriter;
   readonly ledger: Ledger;
   readonly hub: Hub;
+  readonly deliveries: Deliveries;
   /** Envelopes as compact JWS. */
   readonly envelopes: Ingest;
   /** Measurements of the original client. */
@@ -129,13 +144,15 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     metrics.rejected.add({ transport, reason });
     refusals.warn(reason, { transport }, 'envelope refused');
   };
+  const account = createAccount(ground);
   return {
     log,
     backlog,
     alerts: createAlertStore(store.front),
     channels,
     ledger,
-    hub: createAlertHub(settings, ground, channels),
+    hub: createAlertHub(settings, ground, channels, account),
+    deliveries: joinDeliveries(ground, account),
     ...createEnvelopeIngest(settings, ground, { log, meaning, rejected, backlog: backlog.records }),
     rejected,
     startWorker: () =>
@@ -143,11 +160,27 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   };
 }
 
-function createAlertHub(settings: Settings, { bus, clock, metrics, log }: Ground, store: ChannelStore): Hub {
+function joinDeliveries(ground: Ground, account: DeliveryAccount): Deliveries {
+  const forPeople = createDeliveryStore(ground.store.front);
+  const inBackground = createDeliveryStore(ground.store.upkeep);
+  return {
+    report: (alertId) => reportDelivery(forPeople, alertId),
+    start: () => writeDeliveries(ground, ALERT_CHANNEL, account, inBackground),
+    trim: () => inBackground.trim(ALERT_CHANNEL),
+  };
+}
+
+function createAlertHub(
+  settings: Settings,
+  { bus, clock, metrics, log }: Ground,
+  store: ChannelStore,
+  deliveries: DeliveryAccount,
+): Hub {
   const failures = throttled(log, 10_000, clock);
   return createHub({
-    channel: 'alerts',
+    channel: ALERT_CHANNEL,
     store,
+    deliveries,
     pubsub: bus.pubsub,
     clock,
     watermarkSeconds: settings.wsWatermarkSeconds,

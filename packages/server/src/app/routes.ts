@@ -10,6 +10,7 @@ import {
 } from '../registry/statistics.ts';
 import type { AlertFilter } from '../store/ports/alerts.ts';
 import { createStatisticsStore } from '../store/postgres/statistics.ts';
+import { alertDeliveryRoute } from '../transports/http/alert-delivery.ts';
 import { alertRoutes } from '../transports/http/alerts.ts';
 import { apiKeysRoutes } from '../transports/http/api-keys.ts';
 import { authRoutes } from '../transports/http/auth.ts';
@@ -119,7 +120,7 @@ function registerRegistry(app: FastifyInstance, { registry }: Ground): void {
 }
 
 function registerAlerts(app: FastifyInstance, { registry, clock }: Ground, { pipeline, publicUrl }: RouteParts): void {
-  const { alerts, ledger } = pipeline;
+  const { alerts, ledger, deliveries } = pipeline;
   alertRoutes(app, {
     get: (id) => alerts.get(id),
     list: (filter, before, limit) => alerts.list(filter, before, limit),
@@ -129,6 +130,7 @@ function registerAlerts(app: FastifyInstance, { registry, clock }: Ground, { pip
     zone: (id) => registry.zoneFacts(id),
     now: () => clock.now(),
   });
+  alertDeliveryRoute(app, { delivery: (id) => deliveries.report(id) });
 }
 
 function readingsServices({ clock }: Ground, pipeline: Pipeline): ReadingsServices {

@@ -130,6 +130,41 @@ describe('an access token', () => {
 });
 
 const publicPem = pair.publicKey.export({ format: 'pem', type: 'spki' }).toString();
+describe('a token that was accepted before', () => {
+  test('is looked at anew each time: its times, its session, and whether its key still counts', async () => {
+    let key: VerifyingKey | null = own;
+    const again = createTokens({
+      keys: { current: () => own as SigningKey<'ES256'>, tokenKey: async () => key },
+      sessionAlive: (id) => !ended.includes(id),
+      clock: { now: () => now, monotonic: () => now },
+      issuer: 'https://tocsin.test',
+      audience: 'tocsin',
+      skewSeconds: 30,
+      accessTokenMs: 900_000,
+    });
+    const code = async (): Promise<string> => {
+      try {
+        return (await again.verify(good)).subject;
+      } catch (error) {
+        return error instanceof RefusalError ? error.refusal.code : String(error);
+      }
+    };
+    const good = signed(HEADER, CLAIMS);
+    expect([await code(), await code()]).toEqual(['u1', 'u1']);
+    ended = ['s1'];
+    expect(await code()).toBe('session-revoked');
+    ended = [];
+    now = NOW + 931_000;
+    expect(await code()).toBe('token-expired');
+    now = NOW;
+    expect(await code()).toBe('u1');
+    key = { ...own, publicKey: other.publicKey };
+    expect(await code()).toBe('token-invalid');
+    key = null;
+    expect(await code()).toBe('token-invalid');
+  });
+});
+
 function hmac(secret: string | Buffer): string {
   const input = `${encode({ ...HEADER, alg: 'HS256' })}.${encode(CLAIMS)}`;
   return `${input}.${createHmac('sha256', secret).update(input).digest('base64url')}`;

@@ -12,6 +12,7 @@ import { refuse, type RefusalError } from '@tocsin/protocol/refusal-error';
 import { SignJWT } from 'jose';
 import type { Clock } from '../lib/clock.ts';
 import type { UserRole } from '../store/ports/identity.ts';
+import { createCheckedSignatures } from './checked-signatures.ts';
 import { checkClaims, CLAIM_REFUSALS, type ClaimRules } from './claims.ts';
 import { newId } from '../lib/ulid.ts';
 import type { OutsideKeys } from './outside-keys.ts';
@@ -59,6 +60,9 @@ export interface TokenOptions {
   readonly accessTokenMs: number;
 }
 
+/** Tokens whose signature is not checked again while they are used: some 10 MB. */
+const SIGNATURES_KEPT = 20_000;
+
 const invalid = (): RefusalError => refuse('token-invalid');
 
 /** Builds the service of access tokens. */
@@ -66,6 +70,7 @@ export function createTokens(options: TokenOptions): Tokens {
   const { keys, outside, clock, issuer, audience } = options;
   const skewMs = Math.min(Math.max(options.skewSeconds, 0), MOST_SKEW_SECONDS) * 1000;
   const rules = { issuer, audience, skewMs };
+  const checked = createCheckedSignatures(SIGNATURES_KEPT);
 
   const keyOf = async (kid: string): Promise<[VerifyingKey, ClaimRules['origin']] | null> => {
     const own = await keys.tokenKey(kid);
@@ -104,10 +109,11 @@ export function createTokens(options: TokenOptions): Tokens {
       const found = await keyOf(header.kid);
       if (found === null) throw invalid();
       const [key, origin] = found;
-      const payload = await verifyCompact(jwt, key);
+      const digest = sha256(jwt).toString('base64url');
+      const payload = checked.get(digest, key) ?? (await verifyCompact(jwt, key));
       if (payload === null) throw invalid();
-      const digest = (): string => sha256(jwt).toString('base64url');
-      const decision = checkClaims(payload, { ...rules, origin }, clock.now(), digest);
+      checked.set(digest, key, payload);
+      const decision = checkClaims(payload, { ...rules, origin }, clock.now(), () => digest);
       if (decision.kind === 'refused') throw refuse(CLAIM_REFUSALS[decision.reason]);
       if (origin === 'own' && !(await options.sessionAlive(decision.principal.sessionId)))
         throw refuse('session-revoked');

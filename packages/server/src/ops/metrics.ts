@@ -48,6 +48,8 @@ export interface Metrics {
   readonly refresh: CounterMetric<'result'>;
   /** From the commit of a message to its last viewer of this process. */
   readonly fanout: HistogramMetric<'path'>;
+  /** From the commit of the newest message that a viewer's receipt newly covers to the receipt. */
+  readonly receipt: HistogramMetric<'path'>;
   /** Age of the last probe that came back through the bus. */
   readonly busLag: GaugeMetric<never>;
   /** From the publication of a channel's message to its arrival here. */
@@ -120,6 +122,7 @@ export function createMetrics(version: string): Metrics {
     redis: histogram('tocsin_redis_seconds', 'Commands to Redis', BUCKETS, 'command'),
     refresh: counter('tocsin_refresh_total', 'Refreshes of tokens', 'result'),
     fanout: histogram('tocsin_fanout_seconds', 'From commit to the last viewer here', BUCKETS, 'path'),
+    receipt: histogram('tocsin_receipt_seconds', 'From commit to the receipt of a viewer', BUCKETS, 'path'),
     busLag: gauge('tocsin_bus_lag_seconds', 'Age of the last probe that came back through the bus'),
     busMessage: histogram('tocsin_bus_message_seconds', 'From publication to arrival over the bus', BUCKETS),
     logBacklog: gauge('tocsin_log_backlog', 'Records of the log not processed yet', 'partition'),

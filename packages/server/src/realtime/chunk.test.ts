@@ -5,6 +5,7 @@ import type { Entry, Filter } from './entry.ts';
 
 const entry = (offset: number, size: number, zoneId: string | null = null): Entry => ({
   offset,
+  at: 0,
   zoneId,
   severity: 2,
   frame: Buffer.alloc(size, offset),

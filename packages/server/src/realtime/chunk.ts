@@ -8,12 +8,15 @@ export const JOIN_BYTES = 32_768;
 export interface Chunk {
   readonly bytes: Buffer;
   readonly messages: number;
+  /** The channel's messages among them. */
+  readonly entries: readonly Entry[];
 }
 
 /** Collects frames into chunks. */
 export class ChunkBuilder {
   readonly #chunks: Chunk[] = [];
   #frames: Buffer[] = [];
+  #entries: Entry[] = [];
   #size = 0;
 
   /** True when one more frame of this length would begin another chunk. */
@@ -21,9 +24,11 @@ export class ChunkBuilder {
     return this.#size > 0 && this.#size + length > JOIN_BYTES;
   }
 
-  add(frame: Buffer): void {
+  /** `entry`: the message that the frame is. */
+  add(frame: Buffer, entry?: Entry): void {
     if (this.full(frame.length)) this.#close();
     this.#frames.push(frame);
+    if (entry !== undefined) this.#entries.push(entry);
     this.#size += frame.length;
   }
 
@@ -36,8 +41,9 @@ export class ChunkBuilder {
     const [only] = this.#frames;
     if (only === undefined) return;
     const bytes = this.#frames.length === 1 ? only : Buffer.concat(this.#frames, this.#size);
-    this.#chunks.push({ bytes, messages: this.#frames.length });
+    this.#chunks.push({ bytes, messages: this.#frames.length, entries: this.#entries });
     this.#frames = [];
+    this.#entries = [];
     this.#size = 0;
   }
 }
@@ -65,7 +71,7 @@ export function stretchAfter(
     if (entry === undefined) break;
     const wanted = passes(filter, entry);
     if (wanted && builder.full(entry.frame.length)) break;
-    if (wanted) builder.add(entry.frame);
+    if (wanted) builder.add(entry.frame, entry);
     last = entry.offset;
   }
   if (last === after) return null;

@@ -6,6 +6,8 @@ import { textFrame } from './frame.ts';
 /** One message with its frame. */
 export interface Entry {
   readonly offset: number;
+  /** When it was made, Unix ms. */
+  readonly at: number;
   readonly zoneId: string | null;
   /** Rank: extreme 4 … unknown 0. */
   readonly severity: number;
@@ -21,7 +23,8 @@ export interface Filter {
 /** Builds the frame of a message; `body` goes out as it is in the store. */
 export function entryOf(message: ChannelMessage): Entry {
   const text = `{"type":${JSON.stringify(message.type)},"offset":${message.offset},"data":${message.body}}`;
-  return { offset: message.offset, zoneId: message.zoneId, severity: message.severity, frame: textFrame(text) };
+  const { offset, createdAt: at, zoneId, severity } = message;
+  return { offset, at, zoneId, severity, frame: textFrame(text) };
 }
 
 /** True when the filter lets the entry through: its zone exactly, its severity at least. */

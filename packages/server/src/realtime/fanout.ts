@@ -42,10 +42,14 @@ export interface Fanout {
   clear(): void;
 }
 
-/** What the fan-out needs. `onBatch`: seconds from the first push to the last viewer, and messages queued. */
+/**
+ * What the fan-out needs. `onBatch`: seconds from the first push to the last viewer, and messages queued. `onHanded`: these
+ * messages were just queued for so many viewers; called once for a slice of viewers with equal filters.
+ */
 export interface FanoutOptions {
   readonly clock: Clock;
   readonly onBatch?: (seconds: number, messages: number) => void;
+  readonly onHanded?: (entries: readonly Entry[], viewers: number) => void;
 }
 
 /** Joins the frames that the filter lets through. */
@@ -53,19 +57,22 @@ function chunksFor(items: readonly Item[], filter: Filter, after: number): reado
   const builder = new ChunkBuilder();
   for (const item of items) {
     if (item.kind === 'control') builder.add(item.frame);
-    else if (item.entry.offset > after && passes(filter, item.entry)) builder.add(item.entry.frame);
+    else if (item.entry.offset > after && passes(filter, item.entry)) builder.add(item.entry.frame, item.entry);
   }
   return builder.chunks();
 }
 
+/** Answers how many of the chunks were queued, from the first on. */
 function queueChunks(viewer: Viewer, chunks: readonly Chunk[]): number {
-  let messages = 0;
+  let queued = 0;
   for (const chunk of chunks) {
     if (!viewer.queue.push('alerts', chunk.bytes, chunk.messages)) break;
-    messages += chunk.messages;
+    queued++;
   }
-  return messages;
+  return queued;
 }
+
+const countMessages = (chunks: readonly Chunk[]): number => chunks.reduce((sum, chunk) => sum + chunk.messages, 0);
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -89,20 +96,38 @@ export function createFanout(options: FanoutOptions): Fanout {
     const first = offsets[0] ?? Number.POSITIVE_INFINITY;
     const last = offsets.at(-1) ?? 0;
     const shared = chunksFor(items, group.filter, 0);
+    const sharedMessages = countMessages(shared);
+    const sharedEntries = shared.flatMap((chunk) => chunk.entries);
     let messages = 0;
+    /** Viewers that got all that is shared since it was last told. */
+    let handed = 0;
+    const tell = (): void => {
+      if (handed > 0 && sharedEntries.length > 0) options.onHanded?.(sharedEntries, handed);
+      handed = 0;
+    };
     let sinceLook = 0;
     // A Set may change while it is walked: who leaves is skipped, who joins has its cursor behind these items.
     for (const viewer of group.viewers) {
       const chunks = viewer.cursor < first ? shared : chunksFor(items, group.filter, viewer.cursor);
       viewer.cursor = Math.max(viewer.cursor, last);
-      messages += queueChunks(viewer, chunks);
+      const queued = queueChunks(viewer, chunks);
+      if (chunks === shared && queued === shared.length) {
+        messages += sharedMessages;
+        handed++;
+      } else {
+        const part = chunks.slice(0, queued);
+        messages += countMessages(part);
+        for (const { entries } of part) if (entries.length > 0) options.onHanded?.(entries, 1);
+      }
       if (++sinceLook < VIEWERS_PER_LOOK) continue;
       sinceLook = 0;
       if (clock.monotonic() < slice.endsAt) continue;
+      tell();
       await turn();
       if (begun !== generation) break;
       slice.endsAt = clock.monotonic() + FANOUT_SLICE_MS;
     }
+    tell();
     return messages;
   }
 

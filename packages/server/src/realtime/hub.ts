@@ -15,6 +15,7 @@ import type { PublishSubscribe } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { ChannelMessage, ChannelStore } from '../store/ports/channels.ts';
 import type { DropReason } from './channel.ts';
+import type { DeliveryAccount } from './delivery.ts';
 import { type Entry, entryOf, type Filter } from './entry.ts';
 import { createFanout } from './fanout.ts';
 import { createFeed } from './feed.ts';
@@ -46,7 +47,7 @@ export interface WelcomePart {
 }
 
 /** One viewer, as its transport holds it. */
-export type ViewerHandle = Pick<Viewer, 'offset' | 'send' | 'close'>;
+export type ViewerHandle = Pick<Viewer, 'offset' | 'received' | 'send' | 'close'>;
 
 /** What happens, for metrics and logs. */
 export interface HubEvents {
@@ -73,6 +74,8 @@ export interface HubOptions {
   readonly queue?: QueueLimits;
   readonly ringMessages?: number;
   readonly events?: Partial<HubEvents>;
+  /** Counts what becomes of messages; nothing is counted when absent. */
+  readonly deliveries?: DeliveryAccount;
 }
 
 /** The viewers of one channel. */
@@ -113,7 +116,7 @@ const QUEUE_LIMITS: QueueLimits = {
 
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
-  const { channel, clock, events = {} } = options;
+  const { channel, clock, events = {}, deliveries } = options;
   const limits = options.queue ?? QUEUE_LIMITS;
   const ringMessages = options.ringMessages ?? RING_MESSAGES;
   const pollMs = options.pollMs ?? 1000;
@@ -128,6 +131,7 @@ export function createHub(options: HubOptions): Hub {
       events.fanout?.(seconds, messages);
       events.sent?.(messages);
     },
+    onHanded: (entries, count) => deliveries?.handed(entries, count),
   });
 
   const feed = createFeed({
@@ -151,7 +155,10 @@ export function createHub(options: HubOptions): Hub {
     ring,
     pages,
     delivered: () => feed.delivered,
-    onSent: (messages) => events.sent?.(messages),
+    onSent(viewer, { messages, entries }) {
+      events.sent?.(messages);
+      deliveries?.caughtUp(entries, viewer.joinedAt);
+    },
     onCaughtUp(viewer) {
       if (viewer.step('caught-up')) fanout.add(viewer);
     },
@@ -162,6 +169,7 @@ export function createHub(options: HubOptions): Hub {
     for (const message of messages) {
       const entry = entryOf(message);
       ring.push(entry);
+      deliveries?.published(entry);
       fanout.push(entry);
     }
   }
@@ -180,6 +188,7 @@ export function createHub(options: HubOptions): Hub {
     ring.clear();
     pages.clear();
     recovery.clear();
+    deliveries?.clear();
     events.restarted?.();
     for (const viewer of [...viewers]) {
       const retryAfterMs = Math.floor(Math.random() * RESTART_SPREAD_MS);
@@ -192,13 +201,14 @@ export function createHub(options: HubOptions): Hub {
     if (!viewer.step('close')) return;
     viewers.delete(viewer);
     fanout.remove(viewer);
+    deliveries?.closed(viewer.filter);
     viewer.queue.end();
     if (name === undefined) return;
     const row = CLOSE_CODES[name];
     viewer.sink.close(row.code, row.meaning);
   }
 
-  const home: ViewerHome = { close };
+  const home: ViewerHome = { close, received: (filter, after, upTo) => deliveries?.received(filter, after, upTo) };
 
   function judge(resume: ResumePoint): boolean {
     const gap = feed.delivered - resume.offset;
@@ -229,8 +239,9 @@ export function createHub(options: HubOptions): Hub {
     const resume = planned.kind === 'resume' && judge(planned) ? planned : null;
     const recovered = resume !== null || planned.kind === 'fresh';
     const offset = resume?.offset ?? feed.delivered;
-    const viewer = new Viewer(home, sink, limits, fanout.shared(filter), offset);
+    const viewer = new Viewer(home, sink, limits, fanout.shared(filter), offset, feed.delivered);
     viewers.add(viewer);
+    deliveries?.opened(viewer.filter);
     viewer.send({
       type: 'welcome',
       connection: part.connection,

@@ -7,7 +7,7 @@
  * nothing can come between the last missed message and the first live one.
  * Failure: `onLost` when the store does not answer or has a hole where the viewer stands; nothing partial is skipped.
  */
-import { type Stretch, stretchAfter } from './chunk.ts';
+import { type Chunk, type Stretch, stretchAfter } from './chunk.ts';
 import { type Entry, filterKey } from './entry.ts';
 import { entryAt, type PageReader } from './pages.ts';
 import type { Ring } from './ring.ts';
@@ -22,7 +22,8 @@ export interface RecoveryOptions {
   readonly pages: PageReader;
   /** The offset up to which the hub has delivered. */
   readonly delivered: () => number;
-  readonly onSent: (messages: number) => void;
+  /** This was queued for the viewer. */
+  readonly onSent: (viewer: Viewer, chunk: Chunk) => void;
   readonly onCaughtUp: (viewer: Viewer) => void;
   readonly onLost: (viewer: Viewer) => void;
 }
@@ -69,7 +70,7 @@ export function createRecovery(options: RecoveryOptions): Recovery {
       viewer.cursor = next.last;
       if (next.chunk === null) continue;
       if (!viewer.queue.push('alerts', next.chunk.bytes, next.chunk.messages)) return 'wait';
-      options.onSent(next.chunk.messages);
+      options.onSent(viewer, next.chunk);
       if (!viewer.queue.empty) return 'wait';
     }
     return 'done';

@@ -3,7 +3,7 @@
  *
  * States: `catching-up` (reads what it missed, gets nothing live) -> `live` (gets what is fanned out) -> `closing` (gets
  * nothing more). `cursor` is the channel's offset up to which everything that its filter lets through was queued; it
- * only grows, so nothing is ever sent twice.
+ * only grows, so nothing is ever sent twice. `joinedAt` is the channel's newest offset when it came.
  */
 import type { CloseName } from '@tocsin/protocol/close-codes';
 import type { Filter } from './entry.ts';
@@ -23,32 +23,47 @@ export const VIEWER_STEPS: Readonly<Record<ViewerState, Partial<Record<ViewerEve
   closing: {},
 };
 
-/** Who closes viewers. */
+/** Who closes viewers, and hears of their receipts. */
 export interface ViewerHome {
   close(viewer: Viewer, name?: CloseName): void;
+  /** One with this filter has received what lies after `after`, up to `upTo`. */
+  received(filter: Filter, after: number, upTo: number): void;
 }
 
 /** A viewer, as the hub and its transport hold it. A class with few fields: thousands of them are held for hours. */
 export class Viewer {
   state: ViewerState = 'catching-up';
   cursor: number;
+  #receivedUpTo: number;
+  readonly joinedAt: number;
   /** The same object for all viewers with this filter. */
   readonly filter: Filter;
   readonly sink: Sink;
   readonly queue: ViewerQueue;
   readonly #home: ViewerHome;
 
-  constructor(home: ViewerHome, sink: Sink, limits: QueueLimits, filter: Filter, cursor: number) {
+  constructor(home: ViewerHome, sink: Sink, limits: QueueLimits, filter: Filter, cursor: number, joinedAt: number) {
     this.#home = home;
     this.sink = sink;
     this.filter = filter;
     this.cursor = cursor;
+    this.#receivedUpTo = cursor;
+    this.joinedAt = joinedAt;
     this.queue = new ViewerQueue(sink, limits, () => this.close('slow'));
   }
 
   /** The offset up to which everything for this viewer was queued. */
   offset(): number {
     return this.cursor;
+  }
+
+  /** It says that it has everything up to `offset`; what it was not sent, or said before, is left out. */
+  received(offset: number): void {
+    const after = this.#receivedUpTo;
+    const upTo = Math.min(offset, this.cursor);
+    if (upTo <= after) return;
+    this.#receivedUpTo = upTo;
+    this.#home.received(this.filter, after, upTo);
   }
 
   /** Sends a message of the connection's own, ahead of waiting alerts. */

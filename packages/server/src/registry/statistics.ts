@@ -20,7 +20,7 @@ import type {
   StatisticsTarget,
 } from '../store/ports/statistics.ts';
 import { chooseField } from './statistics-fields.ts';
-import { quantiles } from './statistics-sketch.ts';
+import { quantiles } from '../lib/sketch.ts';
 
 /** What is asked: `from` inclusive, `to` exclusive, Unix ms of the readings' own time; absent: no bound. */
 export interface StatisticsQuery {

@@ -34,7 +34,7 @@ export interface EnteredRevision {
   readonly message: ChannelMessage;
 }
 
-/** How many times of revisions a row keeps. */
+/** How many times and offsets of revisions a row keeps. */
 export const REVISIONS_KEPT = 100;
 
 /** The alerts. */

@@ -30,7 +30,9 @@ WITH revised AS (
     headline = t.headline, description = t.description, latitude = t.latitude, longitude = t.longitude,
     updated_at = t."updatedAt", evidence = t.evidence, signature = t.signature,
     revised_at = CASE WHEN t.revision = a.revision THEN a.revised_at
-      ELSE (a.revised_at || t."updatedAt")[greatest(1, cardinality(a.revised_at) + 2 - $2):] END
+      ELSE (a.revised_at || t."updatedAt")[greatest(1, cardinality(a.revised_at) + 2 - $2):] END,
+    revised_offsets = (a.revised_offsets || t."offset")[greatest(1, cardinality(a.revised_offsets) + 2 - $2):],
+    first_offset = CASE WHEN t.revision = 1 THEN t."offset" ELSE a.first_offset END
   FROM jsonb_to_recordset($1) AS t (id text, severity text, state text, revision integer, "offset" bigint, headline text,
     description text, latitude float8, longitude float8, "updatedAt" bigint, evidence jsonb, signature text)
   WHERE a.id = t.id

@@ -4,7 +4,7 @@ import type { Engine } from '@tocsin/testkit/engines';
 import fc from 'fast-check';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { MEASURED_FIELDS } from '../../registry/statistics-fields.ts';
-import { binOf, quantiles } from '../../registry/statistics-sketch.ts';
+import { binOf, quantiles } from '../../lib/sketch.ts';
 import { createStatistics, type Statistics, type StatisticsBucket } from '../../registry/statistics.ts';
 import type { StatisticsAnswer, StatisticsBounds, StatisticsRange, StatisticsTarget } from '../ports/statistics.ts';
 import { openDatabase } from '../pool.ts';

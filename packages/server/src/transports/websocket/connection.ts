@@ -24,7 +24,6 @@ const BINARY: MessageProblem = { type: 'problem', code: 'schema', detail: 'Messa
 export interface ConnectionIdentity {
   readonly id: string;
   readonly path: string;
-  readonly channel: string;
   /** The peer's address, for the log, and what limits count it by. */
   readonly address: string;
   readonly addressKey: string;
@@ -36,10 +35,7 @@ export interface ConnectionIdentity {
 
 /** What all connections of a process share. */
 export interface ConnectionHome {
-  readonly options: Pick<
-    WebSocketOptions,
-    'settings' | 'clock' | 'verifyAccessToken' | 'onReceipt' | 'metrics' | 'log'
-  >;
+  readonly options: Pick<WebSocketOptions, 'settings' | 'clock' | 'verifyAccessToken' | 'metrics' | 'log'>;
   /** The server begins to close the connection with this code. */
   closing(connection: Connection, code: number): void;
   /** Called once, when the socket has ended. */
@@ -55,7 +51,6 @@ export class ViewerSocket extends WebSocket {
 export class Connection {
   readonly id: string;
   readonly path: string;
-  readonly channel: string;
   readonly address: string;
   readonly addressKey: string;
   readonly holder: string | null;
@@ -77,7 +72,6 @@ export class Connection {
   constructor(identity: ConnectionIdentity, ws: ViewerSocket, home: ConnectionHome) {
     this.id = identity.id;
     this.path = identity.path;
-    this.channel = identity.channel;
     this.address = identity.address;
     this.addressKey = identity.addressKey;
     this.holder = identity.holder;
@@ -279,17 +273,7 @@ export class Connection {
   }
 
   #passOn(offset: number | null): void {
-    if (offset === null) return;
-    const { subject = null, deviceId = null } = this.principal ?? {};
-    const { id, channel } = this;
-    this.#home.options.onReceipt?.({
-      connection: id,
-      subject,
-      deviceId,
-      channel,
-      offset,
-      at: this.#home.options.clock.now(),
-    });
+    if (offset !== null) this.#viewer?.received(offset);
   }
 }
 

@@ -50,6 +50,8 @@ export interface WebSocketSink {
 /** A viewer of the hub. */
 export interface HubViewer {
   offset(): number;
+  /** It has everything up to `offset`, by its own word. */
+  received(offset: number): void;
   send(message: object): void;
   close(name?: CloseName): void;
 }
@@ -82,17 +84,6 @@ export interface SessionWatch {
   dead(ids: readonly string[]): Promise<readonly string[]>;
   /** Calls `listener` with ids that ended just now; answers how to stop. */
   onEnded(listener: (ids: readonly string[]) => void): () => void;
-}
-
-/** A viewer has everything up to `offset` (its own word). */
-export interface Receipt {
-  readonly connection: string;
-  readonly subject: string | null;
-  readonly deviceId: string | null;
-  readonly channel: string;
-  readonly offset: number;
-  /** Unix ms. */
-  readonly at: number;
 }
 
 /** What is measured. Paths are the fixed ones, codes are close codes. */
@@ -132,7 +123,6 @@ export interface WebSocketOptions {
   /** Checks the value of the cookie `tocsin_session`; the same as an access token when absent. */
   readonly verifySessionCookie?: (value: string) => Promise<WebSocketPrincipal>;
   readonly sessions: SessionWatch;
-  readonly onReceipt?: (receipt: Receipt) => void;
   readonly metrics?: Partial<WebSocketMetrics>;
   readonly log: WebSocketLog;
   /** Time between two looks at all connections, in ms; 1000 when absent. */

@@ -13,7 +13,7 @@ import { createChannelPublisher } from '../../realtime/channel.ts';
 import { createHub, type Hub } from '../../realtime/hub.ts';
 import { createScriptedStore, type ScriptedStore } from '../../realtime/scripted-sink.suite.ts';
 import { attachWebSocket, type WebSocketTransport } from './attach.ts';
-import type { Receipt, WebSocketPrincipal, WebSocketSettings } from './options.ts';
+import type { WebSocketPrincipal, WebSocketSettings } from './options.ts';
 
 const DEFAULTS: WebSocketSettings = {
   publicUrl: 'http://t.example',
@@ -47,7 +47,8 @@ export interface System {
   readonly bus: Bus;
   readonly ended: Set<string>;
   readonly tellEnded: (ids: string[]) => void;
-  readonly receipts: Receipt[];
+  /** Offsets of receipts as the hub is told them. */
+  readonly receipts: number[];
   readonly lines: object[];
   readonly tokens: Map<string, WebSocketPrincipal>;
   verifyDelay: Promise<void> | null;
@@ -86,7 +87,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   await hub.start();
   const publisher = createChannelPublisher({ pubsub: bus.pubsub });
   const ended = new Set<string>();
-  const receipts: Receipt[] = [];
+  const receipts: number[] = [];
   const lines: object[] = [];
   const tokens = new Map(['ann', 'bob'].map((name) => [name, person(name)]));
   const tickets = new Map([['t1', person('ann')]]);
@@ -109,7 +110,21 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
       },
     },
     door: createMemoryLimiter(clock),
-    alerts: hub,
+    alerts: {
+      plan: (resume) => hub.plan(resume),
+      attach(...parts: Parameters<Hub['attach']>) {
+        const viewer = hub.attach(...parts);
+        return {
+          offset: () => viewer.offset(),
+          send: (message) => viewer.send(message),
+          close: (name) => viewer.close(name),
+          received(offset) {
+            receipts.push(offset);
+            viewer.received(offset);
+          },
+        };
+      },
+    },
     async verifyAccessToken(token) {
       await system.verifyDelay;
       const principal = tokens.get(token);
@@ -129,7 +144,6 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
         return () => undefined;
       },
     },
-    onReceipt: (receipt) => receipts.push(receipt),
     log: { info: (fields) => lines.push(fields), error: (fields) => lines.push(fields) },
     sweepMs: 10,
   });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { binOf, quantiles, RELATIVE_ERROR, valueOf, type Sketch } from './statistics-sketch.ts';
+import { binOf, mergeSketches, quantiles, RELATIVE_ERROR, valueOf, type Sketch } from './sketch.ts';
 
 const value = fc.oneof(
   fc.constant(0),
@@ -56,4 +56,12 @@ test('a sketch of equal values answers that value, because the extremes are know
 
 test('an empty sketch has no quantiles', () => {
   expect(quantiles({ bins: [], counts: [] }, [0.5], 0, 0)).toBeNull();
+});
+
+test('sketches that are merged are the sketch of all their values', () => {
+  fc.assert(
+    fc.property(fc.array(fc.array(value)), (parts) => {
+      expect(mergeSketches(parts.map(sketchOf))).toEqual(sketchOf(parts.flat()));
+    }),
+  );
 });

@@ -34,6 +34,16 @@ export interface Sketch {
   readonly counts: readonly number[];
 }
 
+/** The sketch of everything that these hold together; exact, in any order. */
+export function mergeSketches(sketches: readonly Sketch[]): Sketch {
+  const merged = new Map<number, number>();
+  for (const { bins, counts } of sketches) {
+    for (const [index, bin] of bins.entries()) merged.set(bin, (merged.get(bin) ?? 0) + (counts[index] ?? 0));
+  }
+  const bins = [...merged.keys()].sort((a, b) => a - b);
+  return { bins, counts: bins.map((bin) => merged.get(bin) ?? 0) };
+}
+
 /**
  * The quantiles `qs` (0..1, ascending), within [min, max], which are known exactly. Null for a sketch without values.
  */
