@@ -1,6 +1,7 @@
 /** A server with hub and transport on a free port, and what tests need to move and watch it. */
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { connectViewer, HandshakeRefused, type ScriptedViewer, type ViewerOptions } from '@tocsin/testkit/viewer';
 import { refuse } from '@tocsin/protocol/refusal-error';
@@ -79,8 +80,15 @@ export const person = (subject: string, more: Partial<WebSocketPrincipal> = {}):
   ...more,
 });
 
-export async function start(settings: Partial<WebSocketSettings> = {}): Promise<System> {
-  const server = createServer((_request, response) => response.writeHead(404).end());
+/** PEM texts; with them the server speaks TLS only. */
+export interface TlsPair {
+  readonly cert: string;
+  readonly key: string;
+}
+
+export async function start(settings: Partial<WebSocketSettings> = {}, tls?: TlsPair): Promise<System> {
+  const handler: RequestListener = (_request, response) => void response.writeHead(404).end();
+  const server = tls === undefined ? createServer(handler) : createSecureServer(tls, handler);
   const bus = createMemoryBus({ clock });
   const store = createScriptedStore();
   const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, clock, watermarkSeconds: 10 });
@@ -161,7 +169,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}): Promise<
   const system: System = {
     server,
     port,
-    url: `ws://127.0.0.1:${port}/ws/alerts`,
+    url: `${tls === undefined ? 'ws' : 'wss'}://127.0.0.1:${port}/ws/alerts`,
     transport,
     hub,
     store,
