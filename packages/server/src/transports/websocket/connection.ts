@@ -103,7 +103,8 @@ export class Connection {
   /** The server began to close with this code. */
   noteClose(code: number): void {
     const closing = { kind: 'closing', code, since: this.#home.options.clock.monotonic() } as const;
-    if (this.#step('close', closing)) this.#home.closing(this, code);
+    const moving = this.#state.kind === 'moving';
+    if (this.#step('close', closing) && !moving) this.#home.closing(this, code);
   }
 
   send(message: object): void {
@@ -120,7 +121,10 @@ export class Connection {
 
   /** Tells it to connect anew in `retryAfterMs`; it is closed with 1001 at `closeAt` (monotonic ms), and hears all until then. */
   move(retryAfterMs: number, closeAt: number): void {
-    if (this.#step('told-to-move', { kind: 'moving', closeAt })) this.#viewer?.send({ type: 'moving', retryAfterMs });
+    if (!this.#step('told-to-move', { kind: 'moving', closeAt })) return;
+    // Its next connection comes before this one ends, so the way back is free from now on.
+    this.#home.closing(this, CLOSE_CODES.end.code);
+    this.#viewer?.send({ type: 'moving', retryAfterMs });
   }
 
   /** Cuts the socket. */

@@ -415,6 +415,19 @@ describe('end', () => {
     await drained;
   });
 
+  it('makes the next connect of who is told to move free at once, before the old connection ends, and once', async () => {
+    const system = await start();
+    const viewer = await system.viewer({ token: 'ann' });
+    const freeWay = (): Promise<string | null> => system.bus.cells.take('ws:free:/ws/alerts:user:ann:0');
+    expect(await freeWay()).toBeNull();
+    const drained = system.transport.drain(4000);
+    await viewer.until((message) => message.type === 'moving');
+    expect(await freeWay()).not.toBeNull();
+    expect(await viewer.closed).toMatchObject({ code: 1001 });
+    await drained;
+    expect(await freeWay()).toBeNull();
+  });
+
   it('cuts who does not answer the close by the deadline', async () => {
     const system = await start();
     const viewer = await system.viewer({ token: 'ann' });
