@@ -30,13 +30,23 @@ async function expectClose(code: number | null, ...writes: readonly Buffer[]): P
   return peer;
 }
 
-describe('a frame that no client may send ends its connection and nobody else\'s', () => {
+describe("a frame that no client may send ends its connection and nobody else's", () => {
   const wrong: readonly (readonly [string, number, FrameShape, Buffer | string])[] = [
     ['without a mask', 1002, { masked: false }, PING],
     ['without a mask, empty', 1002, { masked: false, opcode: 9 }, ''],
     ...[1, 2, 3, 4, 7].map((rsv): [string, number, FrameShape, string] => [`with RSV ${rsv}`, 1002, { rsv }, PING]),
-    ...[1, 2, 4].map((rsv): [string, number, FrameShape, string] => [`a ping with RSV ${rsv}`, 1002, { rsv, opcode: 9 }, '']),
-    ...RESERVED.map((opcode): [string, number, FrameShape, string] => [`with opcode ${opcode}`, 1002, { opcode }, PING]),
+    ...[1, 2, 4].map((rsv): [string, number, FrameShape, string] => [
+      `a ping with RSV ${rsv}`,
+      1002,
+      { rsv, opcode: 9 },
+      '',
+    ]),
+    ...RESERVED.map((opcode): [string, number, FrameShape, string] => [
+      `with opcode ${opcode}`,
+      1002,
+      { opcode },
+      PING,
+    ]),
     ...CONTROLS.map((opcode): [string, number, FrameShape, string] => [
       `a fragment of control frame ${opcode}`,
       1002,
@@ -100,7 +110,12 @@ describe('fragments', () => {
 
   test('make one message, also with pings between them, and with empty ones', async () => {
     const peer = await system.attack();
-    const pieces = [part('{"type"', 1, false), frameOf('hi', { opcode: 9 }), part('', 0, false), part(':"ping"}', 0, true)];
+    const pieces = [
+      part('{"type"', 1, false),
+      frameOf('hi', { opcode: 9 }),
+      part('', 0, false),
+      part(':"ping"}', 0, true),
+    ];
     for (const piece of pieces) peer.write(piece);
     await peer.until(() => peer.messages().some(({ type }) => type === 'pong'));
     expect(peer.frames.filter(({ opcode }) => opcode === 10).map(({ payload }) => payload.toString())).toEqual(['hi']);

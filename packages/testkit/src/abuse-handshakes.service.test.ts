@@ -56,7 +56,10 @@ async function expectOpen(request: string): Promise<RawWebSocket> {
 describe('a handshake that takes its time', () => {
   test('byte by byte is ended with 408 after 5 s, and takes no place meanwhile', { timeout: 40_000 }, async () => {
     const slow = await Promise.all(Array.from({ length: 50 }, () => openRaw(system.base)));
-    const request = handshakeText('/ws/alerts', { Authorization: `Bearer ${system.token}`, 'X-Forwarded-For': ATTACKER });
+    const request = handshakeText('/ws/alerts', {
+      Authorization: `Bearer ${system.token}`,
+      'X-Forwarded-For': ATTACKER,
+    });
     let at = 0;
     const drip = setInterval(() => {
       for (const raw of slow) raw.write(request[at] ?? '');
@@ -98,7 +101,10 @@ describe('bytes behind a handshake', () => {
     const peer = await system.attack({ behind: smuggled });
     expect(await peer.closeCode()).toBe(1002);
     peer.socket.destroy();
-    const refused = await openRawWebSocket(system.base, { request: changed({ Authorization: 'Authorization: Bearer x' }), behind: smuggled });
+    const refused = await openRawWebSocket(system.base, {
+      request: changed({ Authorization: 'Authorization: Bearer x' }),
+      behind: smuggled,
+    });
     expect(refused.status).toBe(401);
     await refused.ended;
     expect(refused.body).not.toContain('HTTP/1.1');
@@ -121,10 +127,19 @@ describe('a handshake of another form', () => {
   });
 
   test('whose target is absolute, of another host or with two slashes finds nothing', async () => {
-    for (const target of ['http://contract.test/ws/alerts', 'ws://evil.example/ws/alerts', '//ws/alerts', '/ws/%61lerts', '/WS/alerts', '/ws/alerts/'])
+    for (const target of [
+      'http://contract.test/ws/alerts',
+      'ws://evil.example/ws/alerts',
+      '//ws/alerts',
+      '/ws/%61lerts',
+      '/WS/alerts',
+      '/ws/alerts/',
+    ])
       await expectProblem(changed({ GET: `GET ${target} HTTP/1.1` }), 404);
     await expectProblem(changed({ GET: 'GET * HTTP/1.1' }), 404);
-    const connect = await openRawWebSocket(system.base, { request: changed({ GET: 'CONNECT contract.test:80 HTTP/1.1' }) });
+    const connect = await openRawWebSocket(system.base, {
+      request: changed({ GET: 'CONNECT contract.test:80 HTTP/1.1' }),
+    });
     expect(connect.status).not.toBe(101);
     await connect.ended;
   });
@@ -139,9 +154,14 @@ describe('a handshake of another form', () => {
     await expectProblem(changed({}, 'Sec-WebSocket-Version: 13'), 426);
     await expectProblem(changed({}, 'Upgrade: h2c'), 426);
     await expectProblem(changed({}, `Origin: ${system.base}`, 'Origin: https://evil.example'), 403);
-    await expectProblem(changed({ Authorization: 'Authorization: Bearer x' }, `Authorization: Bearer ${system.token}`), 401);
+    await expectProblem(
+      changed({ Authorization: 'Authorization: Bearer x' }, `Authorization: Bearer ${system.token}`),
+      401,
+    );
     (await expectOpen(changed({}, 'Authorization: Bearer x'))).socket.destroy();
-    const twice = await expectOpen(changed({ Authorization: 'Sec-WebSocket-Protocol: tocsin.v1' }, `Sec-WebSocket-Protocol: bearer.${system.token}`));
+    const twice = await expectOpen(
+      changed({ Authorization: 'Sec-WebSocket-Protocol: tocsin.v1' }, `Sec-WebSocket-Protocol: bearer.${system.token}`),
+    );
     expect(twice.headers['sec-websocket-protocol']).toBe('tocsin.v1');
     twice.socket.destroy();
   });
@@ -159,7 +179,14 @@ describe('a handshake of another form', () => {
 describe('headers that carry more than they should', () => {
   test('lines in an origin or a subprotocol reach no answer', async () => {
     for (const name of ['Origin', 'Sec-WebSocket-Protocol']) {
-      for (const value of ['x\rX-Injected: 1', 'x\nX-Injected: 1', 'x\r\n X-Injected: 1', 'x\0X-Injected: 1', 'x\u000bX-Injected: 1', '<script>alert(1)</script>']) {
+      for (const value of [
+        'x\rX-Injected: 1',
+        'x\nX-Injected: 1',
+        'x\r\n X-Injected: 1',
+        'x\0X-Injected: 1',
+        'x\u000bX-Injected: 1',
+        '<script>alert(1)</script>',
+      ]) {
         const peer = await openRawWebSocket(system.base, { request: changed({}, `${name}: ${value}`) });
         expect([name, value, peer.status]).not.toEqual([name, value, 101]);
         expect(peer.headers['content-type']).toMatch(/^application\/problem\+json/);
@@ -170,9 +197,19 @@ describe('headers that carry more than they should', () => {
   });
 
   test('a subprotocol that is no token, or twice, is malformed; the answer never repeats one that is not ours', async () => {
-    for (const value of ['tocsin.v1, tocsin.v1', 'tocsin.v1,,bearer', 'a b', 'tocsin.v1;q=1', '"tocsin.v1"', ',', 'tocsin.v1,'])
+    for (const value of [
+      'tocsin.v1, tocsin.v1',
+      'tocsin.v1,,bearer',
+      'a b',
+      'tocsin.v1;q=1',
+      '"tocsin.v1"',
+      ',',
+      'tocsin.v1,',
+    ])
       await expectProblem(changed({}, `Sec-WebSocket-Protocol: ${value}`), 400);
-    const peer = await openRawWebSocket(system.base, { request: changed({}, 'Sec-WebSocket-Protocol: graphql-ws, mqtt') });
+    const peer = await openRawWebSocket(system.base, {
+      request: changed({}, 'Sec-WebSocket-Protocol: graphql-ws, mqtt'),
+    });
     expect(peer.headers['sec-websocket-protocol']).toBeUndefined();
     peer.socket.destroy();
   });
@@ -187,7 +224,12 @@ describe('headers that carry more than they should', () => {
   });
 
   test('an offered compression is not taken', async () => {
-    for (const offer of ['permessage-deflate; client_max_window_bits', 'permessage-deflate; server_max_window_bits=99', 'x-webkit-deflate-frame', ';;,"']) {
+    for (const offer of [
+      'permessage-deflate; client_max_window_bits',
+      'permessage-deflate; server_max_window_bits=99',
+      'x-webkit-deflate-frame',
+      ';;,"',
+    ]) {
       const peer = await expectOpen(changed({}, `Sec-WebSocket-Extensions: ${offer}`));
       expect(peer.headers['sec-websocket-extensions']).toBeUndefined();
       peer.write(PING);
@@ -199,10 +241,26 @@ describe('headers that carry more than they should', () => {
 
   test('parameters that are forged, doubled or huge are refused or mean one thing', async () => {
     const target = (query: string): string => changed({ GET: `GET /ws/alerts?${query} HTTP/1.1` });
-    for (const query of ['zone=%00', 'zone=%0d%0aX', `zone=${'z'.repeat(65)}`, 'minSeverity=__proto__', 'minSeverity=constructor', 'epoch=x&offset=1e3', 'epoch=x&offset=0x1', 'epoch=x&offset=%201', 'epoch=x&offset=NaN'])
+    for (const query of [
+      'zone=%00',
+      'zone=%0d%0aX',
+      `zone=${'z'.repeat(65)}`,
+      'minSeverity=__proto__',
+      'minSeverity=constructor',
+      'epoch=x&offset=1e3',
+      'epoch=x&offset=0x1',
+      'epoch=x&offset=%201',
+      'epoch=x&offset=NaN',
+    ])
       await expectProblem(target(query), 400);
     await expectProblem(target(`zone=${'z'.repeat(17_000)}`), 431);
-    for (const query of [`epoch=${'e'.repeat(5000)}&offset=${'9'.repeat(60)}`, 'epoch=%ff%fe&offset=0', '__proto__=1&constructor=2', '%', 'zone=a&zone=b']) {
+    for (const query of [
+      `epoch=${'e'.repeat(5000)}&offset=${'9'.repeat(60)}`,
+      'epoch=%ff%fe&offset=0',
+      '__proto__=1&constructor=2',
+      '%',
+      'zone=a&zone=b',
+    ]) {
       const peer = await openRawWebSocket(system.base, { request: target(query) });
       expect([query.slice(0, 40), [101, 400]]).toEqual([query.slice(0, 40), expect.arrayContaining([peer.status])]);
       peer.socket.destroy();

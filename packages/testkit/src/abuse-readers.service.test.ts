@@ -25,7 +25,9 @@ const offsetsOf = (peer: RawWebSocket): number[] =>
   peer.messages().flatMap(({ type, offset }) => (type === 'alert' ? [Number(offset)] : []));
 
 describe('peers that do not read', () => {
-  test('are closed with 4008 at their bound, memory stays, and each resumes without loss', { timeout: 90_000 }, async () => {
+  test('are closed with 4008 at their bound, memory stays, and each resumes without loss', {
+    timeout: 90_000,
+  }, async () => {
     const peers = await Promise.all(Array.from({ length: 15 }, () => system.attack()));
     await Promise.all(peers.map((peer) => peer.until(() => peer.messages().length > 0)));
     const { epoch, offset } = peers[0]?.messages()[0] as unknown as { epoch: string; offset: number };
@@ -49,7 +51,10 @@ describe('peers that do not read', () => {
     while ((seen.at(-1) ?? offset) < head) {
       const back = await system.attack({ target: `/ws/alerts?epoch=${epoch}&offset=${seen.at(-1) ?? offset}` });
       answerPings(back);
-      await back.until(() => back.messages().at(-1)?.['offset'] === head || back.frames.some(({ opcode }) => opcode === 8), 30_000);
+      await back.until(
+        () => back.messages().at(-1)?.['offset'] === head || back.frames.some(({ opcode }) => opcode === 8),
+        30_000,
+      );
       expect(back.messages()[0]).toMatchObject({ type: 'welcome', recovered: true });
       seen.push(...offsetsOf(back));
       back.socket.destroy();
@@ -104,7 +109,10 @@ describe('peers that talk too much', () => {
   });
 
   test('with receipts of what was never sent, or tokens that are none, are closed with 1008', async () => {
-    for (const text of ['{"type":"received","offset":9007199254740991}', `{"type":"authenticate","token":"${'x'.repeat(9000)}"}`]) {
+    for (const text of [
+      '{"type":"received","offset":9007199254740991}',
+      `{"type":"authenticate","token":"${'x'.repeat(9000)}"}`,
+    ]) {
       const peer = await system.attack();
       peer.write(Buffer.concat(Array.from({ length: 20 }, () => frameOf(text))));
       expect(await peer.closeCode()).toBe(1008);
@@ -113,7 +121,13 @@ describe('peers that talk too much', () => {
   });
 
   test('with JSON as deep or as wide as a message may be are answered an error like others', async () => {
-    for (const text of ['['.repeat(10_000), `{"type":"ping",${'"a":1,'.repeat(1500)}"b":1}`, '{"__proto__":{"type":"ping"}}', '1e999', '"\\ud800"']) {
+    for (const text of [
+      '['.repeat(10_000),
+      `{"type":"ping",${'"a":1,'.repeat(1500)}"b":1}`,
+      '{"__proto__":{"type":"ping"}}',
+      '1e999',
+      '"\\ud800"',
+    ]) {
       const peer = await system.attack();
       peer.write(frameOf(text));
       await peer.until(() => peer.messages().some(({ type }) => type === 'error'));
@@ -127,9 +141,7 @@ test('two thousand viewers, each with a zone of its own, cost others nothing', {
   const before = system.memory();
   const peers: RawWebSocket[] = [];
   for (let from = 0; from < 2000; from += 50) {
-    const group = Array.from({ length: 50 }, (_, i) =>
-      openZone(from + i),
-    );
+    const group = Array.from({ length: 50 }, (_, i) => openZone(from + i));
     peers.push(...(await Promise.all(group)));
   }
   expect(peers.filter(({ status }) => status !== 101)).toEqual([]);

@@ -104,7 +104,8 @@ export async function startAbuseSystem(environment: Readonly<Record<string, stri
     flood,
     witnessed: (offset) => expectWitness(witness, from, offset),
     connections,
-    memory: () => Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${server.child.pid}/status`, 'utf8'))?.[1]) / 1024,
+    memory: () =>
+      Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${server.child.pid}/status`, 'utf8'))?.[1]) / 1024,
     async unharmed() {
       await expectWitness(witness, from, await alert());
       await expect.poll(connections, { timeout: 15_000, interval: 50 }).toBe(1);

@@ -193,7 +193,8 @@ export async function joinCrowd(place: CrowdPlace, watch: CrowdWatch): Promise<C
 
   function cutLine({ socket }: Line, way: CutWay): void {
     if (way === 'close') socket.close(1000);
-    else if (way === 'reset') (socket as unknown as { _socket?: { resetAndDestroy(): void } })._socket?.resetAndDestroy();
+    else if (way === 'reset')
+      (socket as unknown as { _socket?: { resetAndDestroy(): void } })._socket?.resetAndDestroy();
     else socket.terminate();
   }
 

@@ -77,14 +77,19 @@ export async function watchMoving({ url, token, where, story }: MovingOptions): 
 
   /** Tries until it is welcomed. */
   async function open(): Promise<void> {
-    const resume = seen.length === 0 && count === 0 ? null : { epoch: String(current.welcome['epoch']), offset: seen.at(-1) ?? from };
+    const resume =
+      seen.length === 0 && count === 0
+        ? null
+        : { epoch: String(current.welcome['epoch']), offset: seen.at(-1) ?? from };
     for (;;) {
       count += 1;
       const number = count;
-      const next = await connectViewer(url, { token, ...(resume === null ? {} : { resume }) }).catch((error: unknown) => {
-        story.tell(`#${number} refused: ${error instanceof Error ? error.message.slice(0, 80) : 'no answer'}`);
-        return null;
-      });
+      const next = await connectViewer(url, { token, ...(resume === null ? {} : { resume }) }).catch(
+        (error: unknown) => {
+          story.tell(`#${number} refused: ${error instanceof Error ? error.message.slice(0, 80) : 'no answer'}`);
+          return null;
+        },
+      );
       if (next !== null) return adopt(number, next);
       await pause(BACK_MS);
     }

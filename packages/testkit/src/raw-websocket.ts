@@ -95,7 +95,9 @@ export function closeFrame(code: number, reason: Buffer | string = ''): Buffer {
 }
 
 /** The whole frame at the front, and how many bytes it takes; null when it is not there yet. */
-function readFrame(bytes: Buffer): { readonly frame: RawFrame; readonly size: number; readonly masked: boolean } | null {
+function readFrame(
+  bytes: Buffer,
+): { readonly frame: RawFrame; readonly size: number; readonly masked: boolean } | null {
   if (bytes.length < 2) return null;
   const [first = 0, second = 0] = bytes;
   const mark = second & 127;
@@ -186,7 +188,10 @@ export async function openRawWebSocket(base: string, options: RawOptions = {}): 
   const close = (): RawFrame | undefined => frames.find(({ opcode }) => opcode === 8);
 
   socket.write(Buffer.concat([Buffer.from(request), behind ?? Buffer.alloc(0)]));
-  await until(() => over || (head !== null && (head.status === 101 || rest.length >= Number(head.headers['content-length'] ?? 0))));
+  await until(
+    () =>
+      over || (head !== null && (head.status === 101 || rest.length >= Number(head.headers['content-length'] ?? 0))),
+  );
   const answered = head as { status: number; headers: Record<string, string> } | null;
   return {
     socket,

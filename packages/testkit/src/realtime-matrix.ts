@@ -171,11 +171,7 @@ interface Row {
 }
 
 /** What the store says against what viewers and the poster say. */
-function compare(
-  rows: readonly Row[],
-  crowd: Crowd,
-  drills: DrillSource,
-): Pick<RealtimeReport, 'lost' | 'different'> {
+function compare(rows: readonly Row[], crowd: Crowd, drills: DrillSource): Pick<RealtimeReport, 'lost' | 'different'> {
   const stored = new Set(rows.map(({ id }) => id));
   return {
     lost: drills.made.filter((id) => !stored.has(id)).length,

@@ -29,7 +29,10 @@ describe('connects of a user in a minute', () => {
   it('count the first one too, for each path and user apart, and come back with time', async () => {
     const { admission } = open();
     for (let n = 0; n < 3; n++) expect(await admission.countConnect('/ws/alerts', 'ann')).toBeNull();
-    expect(await admission.countConnect('/ws/alerts', 'ann')).toMatchObject({ code: 'rate-limited', retryAfterMs: 20_000 });
+    expect(await admission.countConnect('/ws/alerts', 'ann')).toMatchObject({
+      code: 'rate-limited',
+      retryAfterMs: 20_000,
+    });
     expect(await admission.countConnect('/ws/devices', 'ann')).toBeNull();
     expect(await admission.countConnect('/ws/alerts', 'bob')).toBeNull();
     time += 20_000;
@@ -37,15 +40,20 @@ describe('connects of a user in a minute', () => {
     expect(await admission.countConnect('/ws/alerts', 'ann')).not.toBeNull();
   });
 
-  it.each(Object.values(CLOSE_CODES).map(({ code }) => code))('after a close with %i count unless it asks to come back', async (code) => {
-    const { admission } = open();
-    for (let n = 0; n < 3; n++) await admission.countConnect('/ws/alerts', 'ann');
-    admission.noteClose('/ws/alerts', 'ann', code);
-    await turns();
-    const free = [1001, 1012, 1013, 4008].includes(code);
-    expect(await admission.countConnect('/ws/alerts', 'ann')).toEqual(free ? null : expect.objectContaining({ code: 'rate-limited' }));
-    expect(await admission.countConnect('/ws/alerts', 'ann')).toMatchObject({ code: 'rate-limited' });
-  });
+  it.each(Object.values(CLOSE_CODES).map(({ code }) => code))(
+    'after a close with %i count unless it asks to come back',
+    async (code) => {
+      const { admission } = open();
+      for (let n = 0; n < 3; n++) await admission.countConnect('/ws/alerts', 'ann');
+      admission.noteClose('/ws/alerts', 'ann', code);
+      await turns();
+      const free = [1001, 1012, 1013, 4008].includes(code);
+      expect(await admission.countConnect('/ws/alerts', 'ann')).toEqual(
+        free ? null : expect.objectContaining({ code: 'rate-limited' }),
+      );
+      expect(await admission.countConnect('/ws/alerts', 'ann')).toMatchObject({ code: 'rate-limited' });
+    },
+  );
 });
 
 describe('places', () => {

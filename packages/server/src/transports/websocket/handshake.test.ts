@@ -70,7 +70,9 @@ describe('the form of a handshake', () => {
   const form = { method: 'GET', httpVersion: '1.1', headers, headersDistinct: { host: ['t.example'] } };
   it('is checked before anything is done for it', () => {
     const code = (change: Partial<HandshakeForm>): string | undefined => refuseForm({ ...form, ...change })?.code;
-    const header = (name: string, value: string): Partial<HandshakeForm> => ({ headers: { ...headers, [name]: value } });
+    const header = (name: string, value: string): Partial<HandshakeForm> => ({
+      headers: { ...headers, [name]: value },
+    });
     expect(refuseForm(form)).toBeNull();
     expect(code({ method: 'POST' })).toBe('method-not-allowed');
     expect(code({ httpVersion: '1.0' })).toBe('malformed-request');
