@@ -11,6 +11,7 @@ import { ERRORS } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { WIRE_VERSIONS } from '@tocsin/protocol/version';
 import { KEYS, NAMESPACES } from '@tocsin/server/bus/redis/keys';
+import { createMetrics } from '@tocsin/server/ops/metrics';
 import { ACTIONS } from './fixtures/answers.ts';
 import { folderTable, libraryTable } from './import-table.ts';
 import { markdownTable } from './markdown.ts';
@@ -33,6 +34,7 @@ export const PAGE_TABLES: readonly PageTable[] = [
   { page: 'docs/device-sdk.md', name: 'states', text: stateTable },
   { page: 'docs/device-sdk.md', name: 'tuning', text: tuningTable },
   { page: 'docs/device-sdk.md', name: 'device errors', text: deviceErrorTable },
+  { page: 'docs/operating.md', name: 'metrics', text: metricTable },
   { page: 'docs/redis.md', name: 'keys', text: keyTable },
   { page: 'docs/redis.md', name: 'namespaces', text: namespaceTable },
   { page: 'ARCHITECTURE.md', name: 'folders', text: folderTable },
@@ -94,6 +96,18 @@ function closeTable(): string {
 function limitTable(): string {
   const rows = Object.entries(LIMITS).map(([name, row]) => [`\`${name}\``, String(row.value), row.unit, row.prose]);
   return markdownTable(['name', 'value', 'unit', 'bounds'], rows);
+}
+
+function metricTable(): string {
+  const metrics = createMetrics('');
+  metrics.close();
+  const rows = metrics.rows.map(({ name, kind, labels, help }) => [
+    `\`${name}\``,
+    kind,
+    labels.map((label) => `\`${label}\``).join(', '),
+    help,
+  ]);
+  return markdownTable(['name', 'kind', 'labels', 'is'], rows);
 }
 
 function verdictTable(): string {

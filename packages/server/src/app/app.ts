@@ -182,6 +182,7 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
   health.register({ name: 'log', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: ground.logAnswers });
   health.register({ name: 'bus', required: false, timeoutMs: PROBE_TIMEOUT_MS, check: () => bus.healthy() });
   metrics.beforeText(() => {
+    metrics.draining.set({}, health.state().kind === 'draining' ? 1 : 0);
     for (const { partition, head, position } of pipeline.backlog.partitions()) {
       metrics.logBacklog.set({ partition: String(partition) }, head - position);
     }

@@ -1,5 +1,6 @@
 /** The profiles and detectors of this installation, with their parameters, in the shapes that ingest and workers take. */
 import type { ProfileName } from '@tocsin/protocol/envelope';
+import { connectionSpikeDetector, SPIKE } from '../detectors/connection-spike.ts';
 import type { Detector } from '../detectors/detector.ts';
 import { cpuWatcher, hostDetector } from '../detectors/host.ts';
 import { networkDetector } from '../detectors/network.ts';
@@ -48,6 +49,7 @@ export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
   const ofZone = [swarm as Detector<unknown, unknown>];
   const ofNetwork = [networkDetector(NETWORK) as Detector<unknown, unknown>];
   const ofDevice = [hostDetector() as Detector<unknown, unknown>];
+  const ofSystem = [connectionSpikeDetector(SPIKE) as Detector<unknown, unknown>];
   return {
     parsers: { seismic: profiles.seismic.parse, host: profiles.host.parse, mobile: profiles.mobile.parse },
     meaning: {
@@ -58,6 +60,7 @@ export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
       detectors: (key) => {
         if (key.startsWith('zone:')) return ofZone;
         if (key.startsWith('device:')) return ofDevice;
+        if (key.startsWith('system:')) return ofSystem;
         return key.startsWith('network:') ? ofNetwork : [];
       },
     },

@@ -177,7 +177,8 @@ function createAlertHub(
   deliveries: DeliveryAccount,
 ): Hub {
   const failures = throttled(log, 10_000, clock);
-  return createHub({
+  const path = '/ws/alerts';
+  const hub = createHub({
     channel: ALERT_CHANNEL,
     store,
     deliveries,
@@ -185,14 +186,22 @@ function createAlertHub(
     clock,
     watermarkSeconds: settings.wsWatermarkSeconds,
     events: {
-      fanout: (seconds) => metrics.fanout.observe({ path: '/ws/alerts' }, seconds),
+      fanout: (seconds) => metrics.fanout.observe({ path }, seconds),
       sent: (messages) => metrics.websocketMessages.add({ direction: 'out' }, messages),
+      replayed: (messages) => metrics.websocketReplayed.add({ path }, messages),
       dropped: (reason) => void failures.warn(`bus-${reason}`, {}, 'a message of the bus was dropped'),
       lag: (ms) => metrics.busMessage.observe({}, ms / 1000),
       failure: (part, error) => void failures.warn(`hub-${part}`, { err: error }, 'the hub could not reach a part'),
       restarted: () => log.warn({}, 'the history of the channel began anew'),
     },
   });
+  metrics.beforeText(() => {
+    const { waiting, queuedBytes, checkedMs } = hub.standing();
+    metrics.websocketWaiting.set({ path }, waiting);
+    metrics.websocketQueuedBytes.set({ path }, queuedBytes);
+    if (checkedMs !== null) metrics.watermarkAge.set({ path }, checkedMs / 1000);
+  });
+  return hub;
 }
 
 interface IngestParts {
@@ -259,7 +268,7 @@ function createEnvelopeIngest(
 }
 
 /** Tells workers of every process that these partitions have grown, and by whom; whoever misses it looks twice a second. */
-function hintWorkers({ bus, instance }: Ground, partitions: Iterable<number>): void {
+export function hintWorkers({ bus, instance }: Pick<Ground, 'bus' | 'instance'>, partitions: Iterable<number>): void {
   bus.pubsub.publish(PARTITION_HINT_TOPIC, [...partitions, instance].join(' ')).catch(() => undefined);
 }
 

@@ -1,12 +1,18 @@
-/** The WebSocket transport on the listener, with its settings and neighbours. */
+/**
+ * The WebSocket transport on the listener, with its settings and neighbours; what it does is counted for metrics, the log, and
+ * the detector of connection spikes.
+ */
 import type { Server } from 'node:http';
 import { createMemoryLimiter } from '../bus/memory/limiter.ts';
+import { CONNECTIONS_KEY, SPIKE } from '../detectors/connection-spike.ts';
 import type { Principal } from '../identity/principal.ts';
 import { attachWebSocket, type WebSocketTransport } from '../transports/websocket/attach.ts';
 import type { WebSocketMetrics, WebSocketPrincipal, WebSocketSettings } from '../transports/websocket/options.ts';
-import type { Metrics } from '../ops/metrics.ts';
+import { partitionOf } from '../lib/partition.ts';
+import { throttled } from '../ops/throttled-log.ts';
 import type { Ground } from './ground.ts';
-import type { Pipeline } from './pipeline.ts';
+import { createHandshakeCounts, type HandshakeCounts } from './handshake-counts.ts';
+import { hintWorkers, type Pipeline } from './pipeline.ts';
 import type { Settings } from './settings.ts';
 
 /** What the app holds of it. */
@@ -14,6 +20,13 @@ export type Viewers = WebSocketTransport;
 
 /** Addresses whose handshakes are counted at once; above that the longest unused one is forgotten. */
 const ADDRESSES_MOST = 100_000;
+
+/** The path of the one channel so far. */
+const PATH = '/ws/alerts';
+/** What an end of the process waits for its counts, ms: they are worth a moment, not more. */
+const COUNTS_MOST_MS = 500;
+/** Ends after which clients come back because we told them to. Not 1013 and 4008: clients can bring these about. */
+const RELEASED: ReadonlySet<string> = new Set(['end', 'restart']);
 
 /** Attaches it; call before the server listens, `start` after. */
 export function createViewers(
@@ -24,7 +37,9 @@ export function createViewers(
   publicUrl: string,
 ): Viewers {
   const { identity, bus, clock, log, metrics } = ground;
-  return attachWebSocket(server, {
+  const counts = countHandshakes(ground);
+  let draining = false;
+  const transport = attachWebSocket(server, {
     settings: webSocketSettings(settings, publicUrl),
     clock,
     bus,
@@ -33,8 +48,42 @@ export function createViewers(
     verifyAccessToken: async (jwt) => toPrincipal(await identity.verifyAccessToken(jwt)),
     redeemTicket: async (ticket) => toPrincipal(await identity.tickets.redeem(ticket)),
     sessions: identity.sessionState,
-    metrics: webSocketMetrics(metrics),
+    metrics: observe(ground, counts, () => draining),
     log,
+  });
+  metrics.beforeText(() => metrics.websocketHandshakes.set({}, transport.handshakes()));
+  return {
+    ...transport,
+    async drain(deadlineMs) {
+      const until = clock.monotonic() + deadlineMs;
+      draining = true;
+      // Known before any of them is told, so before any of them comes back anywhere.
+      counts.released(transport.connections());
+      await counts.flush(Math.min(COUNTS_MOST_MS, deadlineMs / 4));
+      await transport.drain(Math.max(0, until - clock.monotonic()));
+    },
+    async stop() {
+      await transport.stop();
+      await counts.stop(COUNTS_MOST_MS);
+    },
+  };
+}
+
+/** Counts on their way to the detector. One for each process: their sequence numbers go with the name of its start. */
+function countHandshakes(ground: Ground): HandshakeCounts {
+  const { instance, clock, log, records, store } = ground;
+  const failures = throttled(log, 60_000, clock);
+  const partition = partitionOf(CONNECTIONS_KEY, records.partitions);
+  return createHandshakeCounts({
+    instance,
+    windowMs: SPIKE.windowMs,
+    now: () => clock.now(),
+    append: async (count) => {
+      const record = { partition, kind: 'finding', key: CONNECTIONS_KEY, traceparent: null } as const;
+      await records.appendKeyed(store.db, [{ ...record, receivedAt: clock.now(), body: JSON.stringify([count]) }]);
+      hintWorkers(ground, [partition]);
+    },
+    failed: (err) => void failures.warn('handshake-counts', { err }, 'counts of handshakes will be appended later'),
   });
 }
 
@@ -59,13 +108,33 @@ function webSocketSettings(settings: Settings, publicUrl: string): WebSocketSett
   };
 }
 
-function webSocketMetrics(metrics: Metrics): WebSocketMetrics {
+function observe({ metrics, log, clock }: Ground, counts: HandshakeCounts, draining: () => boolean): WebSocketMetrics {
+  const refusals = throttled(log, 1000, clock);
   return {
     connections: (path, change) => metrics.websocketConnections.add({ path }, change),
-    closed: (path, code) => metrics.websocketClosed.add({ path, code: String(code) }),
+    closed(path, code, reason) {
+      metrics.websocketClosed.add({ path, code: String(code) });
+      metrics.websocketEnds.add({ path, reason });
+      // Those of a drain were counted at its beginning.
+      if (!draining() && RELEASED.has(reason)) counts.released(1);
+    },
     duration: (path, seconds) => metrics.websocketConnectionDuration.observe({ path }, seconds),
     received: (messages) => metrics.websocketMessages.add({ direction: 'in' }, messages),
-    handshake: (seconds) => metrics.handshake.observe({ path: '/ws/alerts' }, seconds),
-    refused: (_path, code) => metrics.rejected.add({ transport: 'websocket', reason: code }),
+    handshake(seconds) {
+      metrics.handshake.observe({ path: PATH }, seconds);
+      counts.opened();
+    },
+    joined: (path, plan) => metrics.websocketJoined.add({ path, plan }),
+    refused(path, code) {
+      metrics.rejected.add({ transport: 'websocket', reason: code });
+      refusals.warn(code, { path }, 'handshake refused');
+      // That we end is no news about those who ask.
+      if (code !== 'draining') counts.refused();
+    },
+    abandoned(path) {
+      metrics.websocketAbandoned.add({ path });
+      // Else who hangs up at once would flood us unseen.
+      counts.refused();
+    },
   };
 }

@@ -27,6 +27,18 @@ describe('metrics', () => {
     expect(metrics.contentType).toMatch(/^text\/plain/);
   });
 
+  it('are listed for the documents as they are, and no label is an id', async () => {
+    const metrics = createMetrics('0');
+    const text = await metrics.text();
+    metrics.close();
+    for (const { name, kind } of metrics.rows) expect(text).toContain(`# TYPE ${name} ${kind}\n`);
+    const own = text.match(/^# TYPE tocsin_\w+/gm)?.filter((line) => !line.includes('build_info'));
+    expect(metrics.rows).toHaveLength(own?.length ?? 0);
+    const labels = new Set(metrics.rows.flatMap((row) => row.labels));
+    const closed = ['code', 'command', 'direction', 'kind', 'method', 'partition', 'path', 'plan', 'profile', 'reason'];
+    expect([...labels].sort()).toEqual([...closed, 'result', 'route', 'severity', 'status', 'transport']);
+  });
+
   it('count by their labels', async () => {
     const metrics = createMetrics('0.0.0');
     metrics.accepted.add({ transport: 'http', profile: 'seismic' }, 2);

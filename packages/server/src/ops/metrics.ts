@@ -27,6 +27,14 @@ export interface HistogramMetric<Name extends string> {
   observe(labels: Labels<Name>, seconds: number): void;
 }
 
+/** One metric of our own. */
+export interface MetricRow {
+  readonly name: string;
+  readonly kind: 'counter' | 'gauge' | 'histogram';
+  readonly labels: readonly string[];
+  readonly help: string;
+}
+
 /** Every metric of the app, and its text. */
 export interface Metrics {
   /** Envelopes accepted (durable). */
@@ -41,6 +49,23 @@ export interface Metrics {
   readonly websocketConnectionDuration: HistogramMetric<'path'>;
   /** `direction`: in, out. */
   readonly websocketMessages: CounterMetric<'direction'>;
+  /** Connections that ended, by the word for why (`EndReason`). */
+  readonly websocketEnds: CounterMetric<'path' | 'reason'>;
+  /** Connections that began, by how: `fresh`, `resume`, `unrecovered`. */
+  readonly websocketJoined: CounterMetric<'path' | 'plan'>;
+  /** Messages sent to viewers that had missed them. */
+  readonly websocketReplayed: CounterMetric<'path'>;
+  /** What waits in the queues of viewers, and how many viewers that are. */
+  readonly websocketQueuedBytes: GaugeMetric<'path'>;
+  readonly websocketWaiting: GaugeMetric<'path'>;
+  /** Handshakes whose client was gone before they were decided. */
+  readonly websocketAbandoned: CounterMetric<'path'>;
+  /** Handshakes that are being decided. */
+  readonly websocketHandshakes: GaugeMetric<never>;
+  /** Since the store last said where the channel stands, and viewers had all of it. */
+  readonly watermarkAge: GaugeMetric<'path'>;
+  /** 1 while the process ends. */
+  readonly draining: GaugeMetric<never>;
   readonly handshake: HistogramMetric<'path'>;
   readonly scoring: HistogramMetric<'profile'>;
   readonly redis: HistogramMetric<'command'>;
@@ -62,6 +87,8 @@ export interface Metrics {
   /** Everything as text; `contentType` belongs to it. */
   text(): Promise<string>;
   readonly contentType: string;
+  /** What there is, for the documents. */
+  readonly rows: readonly MetricRow[];
   /** Called before each text, for values that are looked up; must not reject. */
   beforeText(collect: () => void | Promise<void>): void;
   close(): void;
@@ -80,12 +107,60 @@ export function createMetrics(version: string): Metrics {
   const registry = new Registry();
   const collectors: (() => void | Promise<void>)[] = [];
   const stopProcess = addProcessMetrics(registry, collectors, version);
+  const makers = createMakers(registry);
+  const { counter, gauge, histogram, rows } = makers;
+  return {
+    accepted: counter('tocsin_accepted_total', 'Envelopes accepted', 'transport', 'profile'),
+    readings: counter('tocsin_readings_total', 'Readings accepted', 'transport', 'profile'),
+    rejected: counter('tocsin_rejected_total', 'Envelopes refused, by code', 'transport', 'reason'),
+    alerts: counter('tocsin_alerts_total', 'Alerts raised', 'kind', 'severity'),
+    ...websocketMetrics(makers),
+    scoring: histogram('tocsin_scoring_seconds', 'Scoring of a reading', BUCKETS, 'profile'),
+    redis: histogram('tocsin_redis_seconds', 'Commands to Redis', BUCKETS, 'command'),
+    refresh: counter('tocsin_refresh_total', 'Refreshes of tokens', 'result'),
+    fanout: histogram('tocsin_fanout_seconds', 'From commit to the last viewer here', BUCKETS, 'path'),
+    busLag: gauge('tocsin_bus_lag_seconds', 'Age of the last probe that came back through the bus'),
+    busMessage: histogram('tocsin_bus_message_seconds', 'From publication to arrival over the bus', BUCKETS),
+    logBacklog: gauge('tocsin_log_backlog', 'Records of the log not processed yet', 'partition'),
+    draining: gauge('tocsin_draining', '1 while the process ends'),
+    shed: counter('tocsin_shed_total', 'Requests refused because of load', 'reason'),
+    http: histogram('tocsin_http_seconds', 'HTTP requests', BUCKETS, 'method', 'route', 'status'),
+    async text() {
+      for (const collect of collectors) await collect();
+      return registry.metrics();
+    },
+    contentType: registry.contentType,
+    rows,
+    beforeText: (collect) => void collectors.push(collect),
+    close: stopProcess,
+  };
+}
+
+/** Makes metrics of one registry, and notes what it made. */
+interface Makers {
+  readonly rows: readonly MetricRow[];
+  counter<Name extends string>(name: string, help: string, ...labels: Name[]): CounterMetric<Name>;
+  gauge<Name extends string = never>(name: string, help: string, ...labels: Name[]): GaugeMetric<Name>;
+  histogram<Name extends string = never>(
+    name: string,
+    help: string,
+    buckets: readonly number[],
+    ...labels: Name[]
+  ): HistogramMetric<Name>;
+}
+
+function createMakers(registry: Registry): Makers {
+  const rows: MetricRow[] = [];
+  const note = (kind: MetricRow['kind'], name: string, help: string, labels: readonly string[]): void =>
+    void rows.push({ name, kind, labels, help });
   const counter = <Name extends string>(name: string, help: string, ...labels: Name[]): CounterMetric<Name> => {
+    note('counter', name, help, labels);
     const metric = new Counter({ name, help, labelNames: labels, registers: [registry] });
     const bound = boundSeries(labels);
     return { add: (values, n = 1) => metric.inc(bound(values), n) };
   };
   const gauge = <Name extends string = never>(name: string, help: string, ...labels: Name[]): GaugeMetric<Name> => {
+    note('gauge', name, help, labels);
     const metric = new Gauge({ name, help, labelNames: labels, registers: [registry] });
     const bound = boundSeries(labels);
     return {
@@ -99,42 +174,53 @@ export function createMetrics(version: string): Metrics {
     buckets: readonly number[],
     ...labels: Name[]
   ): HistogramMetric<Name> => {
+    note('histogram', name, help, labels);
     const metric = new Histogram({ name, help, labelNames: labels, buckets: [...buckets], registers: [registry] });
     const bound = boundSeries(labels);
     return { observe: (values, seconds) => metric.observe(bound(values), seconds) };
   };
+  return { rows, counter, gauge, histogram };
+}
+
+type WebSocketPart = Pick<
+  Metrics,
+  Extract<keyof Metrics, `websocket${string}`> | 'handshake' | 'receipt' | 'watermarkAge'
+>;
+
+function websocketMetrics({ counter, gauge, histogram }: Makers): WebSocketPart {
   return {
-    accepted: counter('tocsin_accepted_total', 'Envelopes accepted', 'transport', 'profile'),
-    readings: counter('tocsin_readings_total', 'Readings accepted', 'transport', 'profile'),
-    rejected: counter('tocsin_rejected_total', 'Envelopes refused, by code', 'transport', 'reason'),
-    alerts: counter('tocsin_alerts_total', 'Alerts raised', 'kind', 'severity'),
     websocketConnections: gauge('tocsin_websocket_connections', 'Open WebSocket connections', 'path'),
     websocketClosed: counter('tocsin_websocket_closed_total', 'WebSocket connections closed', 'path', 'code'),
+    websocketEnds: counter('tocsin_websocket_ends_total', 'WebSocket connections closed, by reason', 'path', 'reason'),
     websocketConnectionDuration: histogram(
       'tocsin_websocket_connection_duration_seconds',
       'Life of WebSocket connections',
       LONG_BUCKETS,
       'path',
     ),
-    websocketMessages: counter('tocsin_websocket_messages_total', 'WebSocket messages', 'direction'),
-    handshake: histogram('tocsin_handshake_seconds', 'WebSocket handshakes', BUCKETS, 'path'),
-    scoring: histogram('tocsin_scoring_seconds', 'Scoring of a reading', BUCKETS, 'profile'),
-    redis: histogram('tocsin_redis_seconds', 'Commands to Redis', BUCKETS, 'command'),
-    refresh: counter('tocsin_refresh_total', 'Refreshes of tokens', 'result'),
-    fanout: histogram('tocsin_fanout_seconds', 'From commit to the last viewer here', BUCKETS, 'path'),
+    websocketMessages: counter('tocsin_websocket_messages_total', 'WebSocket messages, `in` or `out`', 'direction'),
+    websocketJoined: counter(
+      'tocsin_websocket_joined_total',
+      'Connections that began: `fresh`, `resume` (what was missed follows), `unrecovered`',
+      'path',
+      'plan',
+    ),
+    websocketReplayed: counter('tocsin_websocket_replayed_total', 'Messages sent to viewers that missed them', 'path'),
+    websocketQueuedBytes: gauge('tocsin_websocket_queued_bytes', 'Bytes that wait for slow viewers', 'path'),
+    websocketWaiting: gauge('tocsin_websocket_waiting_viewers', 'Viewers for whom something waits', 'path'),
+    websocketAbandoned: counter(
+      'tocsin_websocket_abandoned_total',
+      'Handshakes whose client was gone before they were decided',
+      'path',
+    ),
+    websocketHandshakes: gauge('tocsin_websocket_handshakes', 'Handshakes that are being decided'),
+    handshake: histogram('tocsin_handshake_seconds', 'WebSocket handshakes that were let in', BUCKETS, 'path'),
     receipt: histogram('tocsin_receipt_seconds', 'From commit to the receipt of a viewer', BUCKETS, 'path'),
-    busLag: gauge('tocsin_bus_lag_seconds', 'Age of the last probe that came back through the bus'),
-    busMessage: histogram('tocsin_bus_message_seconds', 'From publication to arrival over the bus', BUCKETS),
-    logBacklog: gauge('tocsin_log_backlog', 'Records of the log not processed yet', 'partition'),
-    shed: counter('tocsin_shed_total', 'Requests refused because of load', 'reason'),
-    http: histogram('tocsin_http_seconds', 'HTTP requests', BUCKETS, 'method', 'route', 'status'),
-    async text() {
-      for (const collect of collectors) await collect();
-      return registry.metrics();
-    },
-    contentType: registry.contentType,
-    beforeText: (collect) => void collectors.push(collect),
-    close: stopProcess,
+    watermarkAge: gauge(
+      'tocsin_watermark_age_seconds',
+      'Since the store last said where the channel stands and all of it was delivered here',
+      'path',
+    ),
   };
 }
 

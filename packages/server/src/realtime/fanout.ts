@@ -23,6 +23,12 @@ interface Group {
   readonly viewers: Set<Viewer>;
 }
 
+/** Until when this slice of work lasts, and viewers since the clock was last looked at, over all groups. */
+interface Slice {
+  endsAt: number;
+  viewers: number;
+}
+
 /** The fan-out of one channel. */
 export interface Fanout {
   /** Live viewers. */
@@ -86,12 +92,7 @@ export function createFanout(options: FanoutOptions): Fanout {
   let generation = 0;
   let size = 0;
 
-  async function runGroup(
-    group: Group,
-    items: readonly Item[],
-    slice: { endsAt: number },
-    begun: number,
-  ): Promise<number> {
+  async function runGroup(group: Group, items: readonly Item[], slice: Slice, begun: number): Promise<number> {
     const offsets = items.flatMap((item) => (item.kind === 'entry' ? [item.entry.offset] : []));
     const first = offsets[0] ?? Number.POSITIVE_INFINITY;
     const last = offsets.at(-1) ?? 0;
@@ -105,7 +106,6 @@ export function createFanout(options: FanoutOptions): Fanout {
       if (handed > 0 && sharedEntries.length > 0) options.onHanded?.(sharedEntries, handed);
       handed = 0;
     };
-    let sinceLook = 0;
     // A Set may change while it is walked: who leaves is skipped, who joins has its cursor behind these items.
     for (const viewer of group.viewers) {
       const chunks = viewer.cursor < first ? shared : chunksFor(items, group.filter, viewer.cursor);
@@ -119,8 +119,8 @@ export function createFanout(options: FanoutOptions): Fanout {
         messages += countMessages(part);
         for (const { entries } of part) if (entries.length > 0) options.onHanded?.(entries, 1);
       }
-      if (++sinceLook < VIEWERS_PER_LOOK) continue;
-      sinceLook = 0;
+      if (++slice.viewers < VIEWERS_PER_LOOK) continue;
+      slice.viewers = 0;
       if (clock.monotonic() < slice.endsAt) continue;
       tell();
       await turn();
@@ -138,7 +138,7 @@ export function createFanout(options: FanoutOptions): Fanout {
       const startedAt = firstPushAt;
       waiting = [];
       const now = generation;
-      const slice = { endsAt: clock.monotonic() + FANOUT_SLICE_MS };
+      const slice: Slice = { endsAt: clock.monotonic() + FANOUT_SLICE_MS, viewers: 0 };
       let messages = 0;
       for (const group of [...groups.values()]) {
         if (now !== generation) break;

@@ -45,6 +45,7 @@ async function open(store = createScriptedStore(), more: Partial<HubOptions> = {
   const events = {
     fanout: vi.fn(),
     sent: vi.fn(),
+    replayed: vi.fn(),
     dropped: vi.fn(),
     lag: vi.fn(),
     failure: vi.fn(),
@@ -251,6 +252,23 @@ describe('delivery', () => {
     expect(offsets(again)).toEqual(range(seen.length + 1, 60));
   });
 
+  it('says what waits for viewers that do not drain, and no more once they have', async () => {
+    const { store, hub, publish, watch } = await open();
+    const [slow] = [await watch(null, createScriptedSink(true)), await watch()];
+    const standing = (): object => ({ ...hub.standing(), checkedMs: 0 });
+    expect(standing()).toEqual({ waiting: 0, queuedBytes: 0, checkedMs: 0 });
+    const body = JSON.stringify({ text: 'x'.repeat(40_000) });
+    for (let n = 0; n < 3; n++) await publish(store.append({ body }).offset);
+    await turns();
+    const { waiting, queuedBytes } = hub.standing();
+    expect(waiting).toBe(1);
+    expect(queuedBytes).toBeGreaterThan(40_000);
+    slow.stuck = false;
+    slow.drain();
+    await turns();
+    expect(standing()).toEqual({ waiting: 0, queuedBytes: 0, checkedMs: 0 });
+  });
+
   it('keeps its order while fan-out over many viewers yields to the event loop', async () => {
     let ticks = 0;
     const busy: Clock = { now: () => time, monotonic: () => (ticks += 1) };
@@ -262,6 +280,20 @@ describe('delivery', () => {
     }
     await vi.waitFor(() => expect(sinks.every((sink) => offsets(sink).length === 30)).toBe(true));
     for (const sink of sinks) expect(offsets(sink)).toEqual(range(1, 30));
+  });
+
+  it('yields to the event loop as often when each viewer has a filter of its own', async () => {
+    let ticks = 0;
+    const busy: Clock = { now: () => time, monotonic: () => (ticks += 1) };
+    const { watch, store, publish, events } = await open(createScriptedStore(), { clock: busy });
+    for (let n = 0; n < 300; n++) await watch(null, undefined, { zone: `z${n}`, minSeverity: null });
+    await publish(store.append().offset);
+    let turnsTaken = 0;
+    while (events.fanout.mock.calls.length === 0) {
+      await turn();
+      turnsTaken += 1;
+    }
+    expect(turnsTaken).toBeGreaterThan(5);
   });
 });
 

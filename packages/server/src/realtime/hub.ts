@@ -55,6 +55,8 @@ export interface HubEvents {
   fanout(seconds: number, messages: number): void;
   /** Messages queued for viewers. */
   sent(messages: number): void;
+  /** Of these, messages for viewers that had missed them. */
+  replayed(messages: number): void;
   dropped(reason: DropReason): void;
   lag(ms: number): void;
   failure(part: 'store' | 'bus', error: unknown): void;
@@ -78,6 +80,15 @@ export interface HubOptions {
   readonly deliveries?: DeliveryAccount;
 }
 
+/** How a hub stands. */
+export interface HubStanding {
+  /** Viewers for whom something waits beyond their sockets, and the bytes of it. */
+  readonly waiting: number;
+  readonly queuedBytes: number;
+  /** Since the store last said where the channel stands and all of it was delivered, ms; null before the first time. */
+  readonly checkedMs: number | null;
+}
+
 /** The viewers of one channel. */
 export interface Hub {
   /** Resolves after the first try to reach store and bus; keeps trying after that. */
@@ -86,6 +97,8 @@ export interface Hub {
   ready(): boolean;
   /** Viewers that are not closing. */
   viewers(): number;
+  /** Looks at every viewer. */
+  standing(): HubStanding;
   /** The offset up to which this process has every message. */
   offset(): number;
   /** Reads the head from the store now; answers whether that worked. */
@@ -114,6 +127,16 @@ const QUEUE_LIMITS: QueueLimits = {
   bytes: LIMITS.viewerQueueBytes.value,
 };
 
+function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
+  let [waiting, queuedBytes] = [0, 0];
+  for (const { queue } of viewers) {
+    if (queue.empty) continue;
+    waiting += 1;
+    queuedBytes += queue.bytes;
+  }
+  return { waiting, queuedBytes };
+}
+
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
   const { channel, clock, events = {}, deliveries } = options;
@@ -124,6 +147,7 @@ export function createHub(options: HubOptions): Hub {
   const ring = createRing(ringMessages, RING_BYTES);
   const pages = createPageReader(options.store, channel);
   let nextWatermarkAt = 0;
+  let checkedAt: number | null = null;
 
   const fanout = createFanout({
     clock,
@@ -157,6 +181,7 @@ export function createHub(options: HubOptions): Hub {
     delivered: () => feed.delivered,
     onSent(viewer, { messages, entries }) {
       events.sent?.(messages);
+      events.replayed?.(messages);
       deliveries?.caughtUp(entries, viewer.joinedAt);
     },
     onCaughtUp(viewer) {
@@ -176,6 +201,7 @@ export function createHub(options: HubOptions): Hub {
 
   function watermark(head: number, at: number): void {
     const now = clock.monotonic();
+    checkedAt = now;
     const period = options.watermarkSeconds * 1000;
     // A little early rather than a whole poll late; the schedule is kept, so that polls do not make it drift.
     if (now < nextWatermarkAt - Math.min(pollMs / 2, period / 4)) return;
@@ -261,6 +287,10 @@ export function createHub(options: HubOptions): Hub {
     start: () => feed.start(),
     ready: () => feed.epoch !== null,
     viewers: () => viewers.size,
+    standing: () => ({
+      ...waitingFor(viewers),
+      checkedMs: checkedAt === null ? null : clock.monotonic() - checkedAt,
+    }),
     offset: () => feed.delivered,
     refresh: () => feed.refresh(),
     plan,

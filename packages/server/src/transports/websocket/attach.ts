@@ -9,7 +9,9 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import { Server as TlsServer } from 'node:tls';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { CLOSE_CODES } from '@tocsin/protocol/close-codes';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { type Server as SocketServer, WebSocketServer } from 'ws';
@@ -42,6 +44,8 @@ const CROWDED: Refusal = { code: 'overloaded', detail: 'Too many handshakes at o
 export interface WebSocketTransport {
   /** Open connections. */
   connections(): number;
+  /** Handshakes that are being decided. */
+  handshakes(): number;
   start(): Promise<void>;
   /** Ends all connections in an orderly way within `deadlineMs`; new handshakes get 503 from now on. */
   drain(deadlineMs: number): Promise<void>;
@@ -62,7 +66,19 @@ interface Parts {
 function openConnection(parts: Parts, ws: ViewerSocket, socket: Duplex, id: string, admitted: Admitted): void {
   const { options, admission, connections } = parts;
   const { path, holder, principal, address, addressKey } = admitted;
-  const identity = { id, path, address, addressKey, holder, principal };
+  const { kind: plan } = admitted.plan;
+  options.metrics?.joined?.(path, plan);
+  // A server of Node hands over the socket of its connection.
+  const identity = {
+    id,
+    path,
+    address,
+    addressKey,
+    holder,
+    principal,
+    plan,
+    socket: socket as Socket,
+  };
   const connection = new Connection(identity, ws, parts.home);
   connections.add(connection);
   const { heartbeatSeconds } = options.settings;
@@ -76,6 +92,10 @@ function openConnection(parts: Parts, ws: ViewerSocket, socket: Duplex, id: stri
 function createHome(options: WebSocketOptions, admission: Admission, connections: Connections): ConnectionHome {
   return {
     options,
+    moving({ path, holder }) {
+      // It comes back before the old connection is closed: the way is free from now on.
+      if (holder !== null) admission.noteClose(path, holder, CLOSE_CODES.end.code);
+    },
     closing({ path, holder }, code) {
       if (holder !== null) admission.noteClose(path, holder, code);
     },
@@ -235,6 +255,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     if (isRefusal(decided)) return answer(request, socket, decided);
     socket.off('error', onError);
     if (upgrade(parts, request, socket, head, id, decided)) metrics?.handshake?.((performance.now() - begun) / 1000);
+    else metrics?.abandoned?.(decided.path);
   }
 
   const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
@@ -247,6 +268,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
 
   return {
     connections: () => connections.size,
+    handshakes: () => inFlight,
     async start() {
       connections.start();
       bus = watchBus(parts);

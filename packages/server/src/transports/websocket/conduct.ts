@@ -66,6 +66,11 @@ export class Conduct {
     return this.dueReceipt(now);
   }
 
+  /** The receipt that waited when the connection ended, or null. */
+  lastReceipt(): number | null {
+    return this.#waiting > this.#passedOn ? this.#waiting : null;
+  }
+
   /** A receipt that waited and may be passed on now, or null. */
   dueReceipt(now: number): number | null {
     if (this.#waiting <= this.#passedOn || now - this.#receiptAt < RECEIPT_MS) return null;

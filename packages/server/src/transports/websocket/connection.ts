@@ -14,10 +14,9 @@ import { isUncounted, type MessageProblem, readClientMessage } from './client-me
 import { Conduct } from './conduct.ts';
 import { type ConnectionEvent, type ConnectionState, dueNow, isOpen, leadsTo } from './connection-state.ts';
 import { reauthenticationDeadline, sameHolder } from './credential.ts';
+import { codeOfBroken, endReason, GONE } from './end-reason.ts';
 import type { HubViewer, WebSocketOptions, WebSocketPrincipal } from './options.ts';
 
-/** What RFC 6455 section 7.4.1 calls a connection that ended without a close frame. */
-const GONE = 1006;
 const BINARY: MessageProblem = { type: 'problem', code: 'schema', detail: 'Messages are JSON text' };
 
 /** Who a connection is. */
@@ -31,12 +30,24 @@ export interface ConnectionIdentity {
   readonly holder: string | null;
   /** Null: anybody (`WS_PUBLIC_ALERTS`). */
   readonly principal: WebSocketPrincipal | null;
+  /** How its viewer begins: `fresh`, `resume`, `unrecovered`. */
+  readonly plan: string;
+  /** The socket below, for what went over it. */
+  readonly socket: Traffic;
+}
+
+/** Bytes of a socket since it opened, the handshake included. */
+export interface Traffic {
+  readonly bytesRead: number;
+  readonly bytesWritten: number;
 }
 
 /** What all connections of a process share. */
 export interface ConnectionHome {
   readonly options: Pick<WebSocketOptions, 'settings' | 'clock' | 'verifyAccessToken' | 'metrics' | 'log'>;
-  /** The server begins to close the connection with this code. */
+  /** The connection was told to connect anew, elsewhere. */
+  moving(connection: Connection): void;
+  /** The server begins to close the connection with this code, without having told it before. */
   closing(connection: Connection, code: number): void;
   /** Called once, when the socket has ended. */
   ended(connection: Connection): void;
@@ -54,6 +65,7 @@ export class Connection {
   readonly address: string;
   readonly addressKey: string;
   readonly holder: string | null;
+  readonly plan: string;
   principal: WebSocketPrincipal | null;
   /** Unix ms by which the client must have authenticated again. */
   reauthenticateBy: number;
@@ -61,6 +73,7 @@ export class Connection {
   entered: Promise<void> | null = null;
   readonly #home: ConnectionHome;
   readonly #ws: ViewerSocket;
+  readonly #socket: Traffic;
   readonly #conduct: Conduct;
   readonly #startedAt: number;
   #state: ConnectionState = OPENING;
@@ -75,16 +88,18 @@ export class Connection {
     this.address = identity.address;
     this.addressKey = identity.addressKey;
     this.holder = identity.holder;
+    this.plan = identity.plan;
     this.principal = identity.principal;
     this.#home = home;
     this.#ws = ws;
+    this.#socket = identity.socket;
     const { clock, settings, metrics } = home.options;
     this.#conduct = new Conduct(settings.messagesPer10Seconds);
     this.#startedAt = clock.monotonic();
     this.reauthenticateBy = reauthenticationDeadline(this.principal, clock.now(), settings.reauthenticateSeconds);
     metrics?.connections?.(this.path, 1);
     ws.connection = this;
-    ws.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('error', ignore).on('close', onClose);
+    ws.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('error', onError).on('close', onClose);
   }
 
   get state(): ConnectionState {
@@ -103,8 +118,8 @@ export class Connection {
   /** The server began to close with this code. */
   noteClose(code: number): void {
     const closing = { kind: 'closing', code, since: this.#home.options.clock.monotonic() } as const;
-    const moving = this.#state.kind === 'moving';
-    if (this.#step('close', closing) && !moving) this.#home.closing(this, code);
+    const told = this.#state.kind === 'moving';
+    if (this.#step('close', closing) && !told) this.#home.closing(this, code);
   }
 
   send(message: object): void {
@@ -122,9 +137,8 @@ export class Connection {
   /** Tells it to connect anew in `retryAfterMs`; it is closed with 1001 at `closeAt` (monotonic ms), and hears all until then. */
   move(retryAfterMs: number, closeAt: number): void {
     if (!this.#step('told-to-move', { kind: 'moving', closeAt })) return;
-    // Its next connection comes before this one ends, so the way back is free from now on.
-    this.#home.closing(this, CLOSE_CODES.end.code);
     this.#viewer?.send({ type: 'moving', retryAfterMs });
+    this.#home.moving(this);
   }
 
   /** Cuts the socket. */
@@ -195,18 +209,21 @@ export class Connection {
     const finalCode = this.#state.kind === 'closing' ? this.#state.code : code;
     const by = this.#state.kind === 'closing' ? 'server' : 'client';
     if (!this.#step('ended', { kind: 'closed', code: finalCode })) return;
+    this.#passOn(this.#conduct.lastReceipt());
     this.#viewer?.close();
     const lived = clock.monotonic() - this.#startedAt;
-    metrics?.closed?.(this.path, finalCode);
+    const reason = endReason(finalCode, by);
+    metrics?.closed?.(this.path, finalCode, reason);
     metrics?.duration?.(this.path, lived / 1000);
     metrics?.connections?.(this.path, -1);
-    const { id, path, address, principal } = this;
-    const seconds = Math.round(lived) / 1000;
-    const received = this.#received;
-    const offset = this.#viewer?.offset();
-    const subject = principal?.subject;
+    const { bytesRead, bytesWritten } = this.#socket;
     log.info(
-      { connection: id, path, address, subject, code: finalCode, by, seconds, received, offset },
+      {
+        ...{ connection: this.id, path: this.path, address: this.address },
+        ...{ subject: this.principal?.subject, deviceId: this.principal?.deviceId ?? undefined },
+        ...{ code: finalCode, by, reason, seconds: Math.round(lived) / 1000, plan: this.plan },
+        ...{ received: this.#received, bytesRead, bytesWritten, offset: this.#viewer?.offset() },
+      },
       'connection closed',
     );
     this.#home.ended(this);
@@ -296,5 +313,7 @@ function onPong(this: WebSocket): void {
 function onClose(this: WebSocket, code: number): void {
   (this as ViewerSocket).connection?.finish(code);
 }
-/** ws closes by itself on broken frames (1002, 1007, 1009); the event 'close' follows. */
-function ignore(): void {}
+/** ws has closed by itself for a broken frame; the event 'close' follows, with whatever code the client answers. */
+function onError(this: WebSocket, error: Error): void {
+  (this as ViewerSocket).connection?.noteClose(codeOfBroken(error));
+}

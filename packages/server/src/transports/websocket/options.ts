@@ -89,12 +89,17 @@ export interface SessionWatch {
 /** What is measured. Paths are the fixed ones, codes are close codes. */
 export interface WebSocketMetrics {
   connections(path: string, change: 1 | -1): void;
-  closed(path: string, code: number): void;
+  /** `reason`: one of `EndReason`. */
+  closed(path: string, code: number, reason: string): void;
   duration(path: string, seconds: number): void;
   received(messages: number): void;
   /** From the upgrade request to the open connection. */
   handshake(seconds: number): void;
+  /** A connection began; `plan`: `fresh`, `resume` (what it missed follows), `unrecovered`. */
+  joined(path: string, plan: string): void;
   refused(path: string, code: string): void;
+  /** The client was gone before its handshake was decided. */
+  abandoned(path: string): void;
 }
 
 /** The log: one line for each connection at its end, and what went wrong here. Never tokens, never URLs. */

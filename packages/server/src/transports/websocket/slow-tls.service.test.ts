@@ -20,7 +20,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 it('a slow reader behind TLS is closed with 4008 at the same bound, and resumes without loss', async () => {
-  const system = await start({ maxConnectionsPerUser: 9 }, pair);
+  const system = await start({ maxConnectionsPerUser: 9 }, { tls: pair });
   const client = { ca: pair.cert };
   const sockets: { readonly writableLength: number }[] = [];
   system.server.on('secureConnection', (socket) => sockets.push(socket));

@@ -51,6 +51,8 @@ export interface System {
   /** Offsets of receipts as the hub is told them. */
   readonly receipts: number[];
   readonly lines: object[];
+  /** What was measured of handshakes, in order: `joined fresh`, `opened`, `refused <code>`, `abandoned`. */
+  readonly handshakes: string[];
   readonly tokens: Map<string, WebSocketPrincipal>;
   verifyDelay: Promise<void> | null;
   /** False: the bus is away, and takes no place of a connection. */
@@ -86,10 +88,14 @@ export interface TlsPair {
   readonly key: string;
 }
 
-export async function start(settings: Partial<WebSocketSettings> = {}, tls?: TlsPair): Promise<System> {
+/** `shared`: the bus of another system, as processes of one installation have. */
+export async function start(
+  settings: Partial<WebSocketSettings> = {},
+  { shared, tls }: { readonly shared?: Bus; readonly tls?: TlsPair } = {},
+): Promise<System> {
   const handler: RequestListener = (_request, response) => void response.writeHead(404).end();
   const server = tls === undefined ? createServer(handler) : createSecureServer(tls, handler);
-  const bus = createMemoryBus({ clock });
+  const bus = shared ?? createMemoryBus({ clock });
   const store = createScriptedStore();
   const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, clock, watermarkSeconds: 10 });
   await hub.start();
@@ -97,6 +103,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}, tls?: Tls
   const ended = new Set<string>();
   const receipts: number[] = [];
   const lines: object[] = [];
+  const handshakes: string[] = [];
   const tokens = new Map(['ann', 'bob'].map((name) => [name, person(name)]));
   const tickets = new Map([['t1', person('ann')]]);
   let tellEnded: (ids: readonly string[]) => void = () => undefined;
@@ -152,6 +159,12 @@ export async function start(settings: Partial<WebSocketSettings> = {}, tls?: Tls
         return () => undefined;
       },
     },
+    metrics: {
+      joined: (_path, plan) => handshakes.push(`joined ${plan}`),
+      handshake: () => handshakes.push('opened'),
+      refused: (_path, code) => handshakes.push(`refused ${code}`),
+      abandoned: () => handshakes.push('abandoned'),
+    },
     log: { info: (fields) => lines.push(fields), error: (fields) => lines.push(fields) },
     sweepMs: 10,
   });
@@ -162,7 +175,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}, tls?: Tls
   closers.push(async () => {
     await transport.stop();
     await hub.stop();
-    await bus.close();
+    if (shared === undefined) await bus.close();
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   });
@@ -178,6 +191,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}, tls?: Tls
     tellEnded: (ids) => tellEnded(ids),
     receipts,
     lines,
+    handshakes,
     tokens,
     verifyDelay: null,
     busHealthy: true,

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import type { ScriptedViewer, ViewerOptions } from '@tocsin/testkit/viewer';
 import { describe, expect, it, vi } from 'vitest';
 import { clock, HANDSHAKE, pass, person, raw, refusal, start } from './websocket-system.suite.ts';
@@ -125,6 +126,28 @@ describe('handshake', () => {
       await ended;
       expect(answer()).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
     }
+  });
+
+  it('is counted once, whether it is let in, refused, or the client hangs up before', async () => {
+    const system = await start();
+    await system.viewer({ token: 'ann' });
+    await refusal(system.viewer({ token: 'nobody' }));
+    await refusal(system.viewer({ headers: { origin: 'http://evil.example' } }));
+    let decide: () => void = () => undefined;
+    system.verifyDelay = new Promise((resolve) => {
+      decide = resolve;
+    });
+    const sockets: Socket[] = [];
+    system.server.on('connection', (accepted) => sockets.push(accepted));
+    const { socket } = await raw(system.port, `${HANDSHAKE}Authorization: Bearer bob\r\n\r\n`);
+    await vi.waitUntil(() => system.transport.handshakes() === 1);
+    const gone = new Promise((resolve) => sockets.at(-1)?.once('close', resolve));
+    socket.resetAndDestroy();
+    await gone;
+    decide();
+    await vi.waitUntil(() => system.transport.handshakes() === 0);
+    const refused = ['refused token-invalid', 'refused origin-forbidden'];
+    expect(system.handshakes).toEqual(['joined fresh', 'opened', ...refused, 'abandoned']);
   });
 });
 
@@ -312,8 +335,52 @@ describe('life of a connection', () => {
     const viewer = await system.viewer({ path: '?token=secret-4711' });
     await viewer.close();
     await vi.waitUntil(() => system.lines.length === 1);
-    expect(system.lines[0]).toMatchObject({ path: '/ws/alerts', subject: 'ann', code: 1000 });
+    expect(Object.keys(system.lines[0] ?? {})).toEqual([
+      ...[
+        'connection',
+        'path',
+        'address',
+        'subject',
+        'deviceId',
+        'code',
+        'by',
+        'reason',
+        'seconds',
+        'plan',
+        'received',
+      ],
+      ...['bytesRead', 'bytesWritten', 'offset'],
+    ]);
+    const line = { path: '/ws/alerts', address: '127.0.0.1', subject: 'ann', deviceId: undefined, received: 0 };
+    expect(system.lines[0]).toMatchObject({ ...line, code: 1000, by: 'client', reason: 'left', plan: 'fresh' });
+    const { bytesRead, bytesWritten } = system.lines[0] as { bytesRead: number; bytesWritten: number };
+    expect(Math.min(bytesRead, bytesWritten)).toBeGreaterThan(150);
     expect(JSON.stringify(system.lines)).not.toContain('4711');
+  });
+
+  it('says in that line who ended it and why', async () => {
+    const system = await start({ maxConnectionsPerUser: 9, reconnectsPerMinute: 99 });
+    const ended = async (end: (viewer: ScriptedViewer) => unknown): Promise<unknown> => {
+      system.lines.length = 0;
+      const viewer = await system.viewer({ token: 'ann' });
+      await end(viewer);
+      await vi.waitUntil(() => system.lines.length === 1);
+      const { code, by, reason } = system.lines[0] as { code: number; by: string; reason: string };
+      return [code, by, reason];
+    };
+    expect(await ended((viewer) => viewer.cut())).toEqual([1006, 'client', 'lost']);
+    // The client's own word for its end is no word of ours, not even 1001 or 1012.
+    expect(await ended((viewer) => viewer.socket.close(1001))).toEqual([1001, 'client', 'left']);
+    expect(await ended((viewer) => viewer.send('x'.repeat(1001)))).toEqual([1009, 'server', 'tooBig']);
+    const noText = Buffer.from([0xc3, 0x28]);
+    expect(await ended((viewer) => viewer.socket.send(noText, { binary: false }))).toEqual([1007, 'server', 'broken']);
+    expect(await ended(() => system.tellEnded(['s-ann']))).toEqual([4004, 'server', 'revoked']);
+    const silent = ended((viewer) => {
+      viewer.socket.pause();
+      const timer = setInterval(() => pass(10_000), 20);
+      return vi.waitUntil(() => system.lines.length === 1).finally(() => clearInterval(timer));
+    });
+    expect(await silent).toEqual([1006, 'server', 'silent']);
   });
 });
 
@@ -415,17 +482,16 @@ describe('end', () => {
     await drained;
   });
 
-  it('makes the next connect of who is told to move free at once, before the old connection ends, and once', async () => {
-    const system = await start();
+  it('lets who was told to move come back before the old connection ends, without counting the connect', async () => {
+    const system = await start({ maxConnectionsPerUser: 2, reconnectsPerMinute: 1 });
     const viewer = await system.viewer({ token: 'ann' });
-    const freeWay = (): Promise<string | null> => system.bus.cells.take('ws:free:/ws/alerts:user:ann:0');
-    expect(await freeWay()).toBeNull();
-    const drained = system.transport.drain(4000);
+    const other = await start({ maxConnectionsPerUser: 2, reconnectsPerMinute: 1 }, { shared: system.bus });
+    const drained = system.transport.drain(3000);
     await viewer.until((message) => message.type === 'moving');
-    expect(await freeWay()).not.toBeNull();
-    expect(await viewer.closed).toMatchObject({ code: 1001 });
+    const next = await other.viewer({ token: 'ann' });
+    expect(next.welcome.type).toBe('welcome');
     await drained;
-    expect(await freeWay()).toBeNull();
+    expect((await refusal(other.viewer({ token: 'ann' }))).status).toBe(429);
   });
 
   it('cuts who does not answer the close by the deadline', async () => {
