@@ -29,9 +29,12 @@ describe('peers that do not read', () => {
     timeout: 90_000,
   }, async () => {
     const peers = await Promise.all(Array.from({ length: 15 }, () => system.attack()));
-    await Promise.all(peers.map((peer) => peer.until(() => peer.messages().length > 0)));
-    const { epoch, offset } = peers[0]?.messages()[0] as unknown as { epoch: string; offset: number };
-    for (const peer of peers) peer.socket.pause();
+    await Promise.all(peers.map((each) => each.until(() => each.messages().length > 0)));
+    const [peer] = peers;
+    const welcome = peer?.messages()[0];
+    if (peer === undefined || welcome === undefined) throw new Error('no peer');
+    const [epoch, offset] = [String(welcome['epoch']), Number(welcome['offset'])];
+    for (const { socket } of peers) socket.pause();
     await system.alert();
     const before = system.memory();
     const head = await system.flood(6000, 4000);
@@ -39,12 +42,10 @@ describe('peers that do not read', () => {
     expect(system.memory() - before).toBeLessThan(200);
     // Half of them read on at once and are told; the others never do, and are cut.
     const deaf = peers.splice(8);
-    for (const peer of peers) peer.socket.resume();
-    for (const peer of peers) expect(await peer.closeCode()).toBe(4008);
-    for (const peer of peers) peer.socket.end();
+    for (const { socket } of peers) socket.resume();
+    for (const each of peers) expect(await each.closeCode()).toBe(4008);
+    for (const { socket } of peers) socket.end();
     await expect.poll(system.connections, { timeout: 30_000, interval: 100 }).toBe(1);
-    const [peer] = peers;
-    if (peer === undefined) throw new Error('no peer');
     const seen = offsetsOf(peer);
     // The close is announced after whole frames, in order, from the first on.
     expect(seen).toEqual(Array.from({ length: seen.length }, (_, i) => offset + 1 + i));
