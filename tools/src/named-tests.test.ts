@@ -9,7 +9,9 @@ const rows = evidenceRows(readFileSync(join(ROOT, 'docs/websocket-contract.md'),
 describe('the contract of WebSockets', () => {
   it('names a test for each promise, or the issue that brings it', () => {
     expect(rows.length).toBeGreaterThan(40);
-    expect(rows.filter(({ tests, instead }) => tests.length === 0 && instead?.startsWith('later issue') !== true)).toEqual([]);
+    expect(
+      rows.filter(({ tests, instead }) => tests.length === 0 && instead?.startsWith('later issue') !== true),
+    ).toEqual([]);
     expect(rows.filter(({ tests, instead }) => tests.length > 0 && instead !== null)).toEqual([]);
   });
 

@@ -2,6 +2,7 @@
 import { generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import type { Agent } from 'node:http';
 import { request as httpRequest } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 
 /** An answer of the server. `body` is parsed JSON, or null. */
 export interface Answer {
@@ -52,7 +53,7 @@ export function call(
 ): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const { method = 'GET', headers = {}, body, agent, timeoutMs = 15_000 } = options;
-    const request = httpRequest(
+    const request = (url.startsWith('https:') ? httpsRequest : httpRequest)(
       url,
       { method, headers, ...(agent === undefined ? {} : { agent }), timeout: timeoutMs },
       (response) => {

@@ -53,7 +53,10 @@ export function freePort(): Promise<number> {
   });
 }
 
-/** Starts `tocsin serve` on a data folder. `environment` adds to a clean one, `args` follow the command. */
+/**
+ * Starts `tocsin serve` on a data folder. `environment` adds to a clean one, `args` follow the command. With `TLS_CERT` it is
+ * spoken to by https: the CA belongs into the `globalAgent` of node:https.
+ */
 export function startServer(
   dataDir: string,
   port: number,
@@ -88,7 +91,7 @@ export function startServer(
       resolve(code ?? signal ?? 'gone');
     });
   });
-  const base = `http://127.0.0.1:${port}`;
+  const base = `${environment['TLS_CERT'] === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
   const ready = async (timeoutMs = 60_000): Promise<void> => {
     const until = Date.now() + timeoutMs;
     while (Date.now() < until) {

@@ -11,6 +11,7 @@ import { createEnds } from '../lib/ends.ts';
 import { createHealth, type Health } from '../ops/health.ts';
 import type { Logger } from '../ops/logging.ts';
 import { continueTrace } from '../ops/tracing.ts';
+import { watchClientCertificates } from '../transports/http/client-certificate.ts';
 import { createHttpServer } from '../transports/http/server.ts';
 import { createAnnounce, ensureClusterSecret } from './first-start.ts';
 import { type Ground, openGround } from './ground.ts';
@@ -19,7 +20,8 @@ import { createPipeline, type Pipeline } from './pipeline.ts';
 import { registerRoutes } from './routes.ts';
 import type { Settings } from './settings.ts';
 import type { CredentialBook } from './temporary-access.ts';
-import { readTls } from './tls.ts';
+import { openCertificates } from './certificates.ts';
+import type { CertificateWatch } from './certificate-watch.ts';
 import { createViewers, type Viewers } from './viewers.ts';
 
 /** A running server. */
@@ -32,6 +34,8 @@ export interface App {
   readonly note: string | undefined;
   /** Makes and ends credentials, for what runs beside the server in its name. */
   readonly credentials: CredentialBook;
+  /** Looks at the certificate files now; absent without TLS. */
+  readonly reloadCertificates?: () => Promise<unknown>;
   /** Takes no new work; resolves when viewers are gone and what was begun has ended, at the latest after DRAIN_SECONDS. */
   drain(): Promise<void>;
   /** Drains if that has not happened, and ends everything. */
@@ -94,8 +98,9 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     }
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
-    const { server, viewers } = await listen(settings, ground, pipeline, health, publicUrl);
+    const { server, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);
     ending.add(() => server.close());
+    ending.add(() => certificates?.stop());
     await viewers?.start();
     ending.add(() => viewers?.stop());
     // Nothing of the start can fail any more: only now do the others give it its share.
@@ -132,6 +137,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       ready,
       note: ground.store.note,
       credentials: ground.identity,
+      ...(certificates === null ? {} : { reloadCertificates: () => certificates.check() }),
       drain,
       stop,
     };
@@ -196,8 +202,8 @@ async function listen(
   pipeline: Pipeline,
   health: Health,
   publicUrl: string,
-): Promise<{ server: FastifyInstance; viewers: Viewers | null }> {
-  const tls = await readTls(settings);
+): Promise<{ server: FastifyInstance; viewers: Viewers | null; certificates: CertificateWatch | null }> {
+  const certificates = await openCertificates(settings, ground);
   const gateway = settings.roles.includes('gateway');
   const server = await createHttpServer({
     log: ground.log,
@@ -207,14 +213,15 @@ async function listen(
       ground.metrics.http.observe({ method, route, status: String(status) }, seconds),
     now: () => ground.clock.now(),
     trustedProxies: settings.trustedProxies,
-    https: publicUrl.startsWith('https:'),
+    https: certificates !== null || publicUrl.startsWith('https:'),
     draining: () => health.state().kind === 'draining',
-    ...(tls === null ? {} : { tls }),
+    ...(certificates === null ? {} : { tls: certificates.tls }),
   });
   await registerRoutes(server, ground, { pipeline, health, publicUrl, gateway });
-  const viewers = gateway ? createViewers(server.server, settings, ground, pipeline, publicUrl) : null;
+  const clients = watchClientCertificates(server.server);
+  const viewers = gateway ? createViewers(server.server, settings, ground, pipeline, { publicUrl, clients }) : null;
   await server.listen({ host: settings.host, port: settings.port, backlog: CONNECTION_BACKLOG });
-  return { server, viewers };
+  return { server, viewers, certificates: certificates?.keepFresh(server.server, clients.caChanged) ?? null };
 }
 
 /** Ends the listener: what was begun gets its answer, idle connections go at once, the rest after `deadlineMs`. */

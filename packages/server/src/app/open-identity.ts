@@ -5,6 +5,7 @@ import { createIdentity, type Identity } from '../identity/identity.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Database } from '../store/ports/database.ts';
 import { createApiKeyStore } from '../store/postgres/api-keys.ts';
+import { createCertificateStore } from '../store/postgres/certificate-holders.ts';
 import { createSessionStore } from '../store/postgres/sessions.ts';
 import { createSigningKeyStore } from '../store/postgres/signing-keys.ts';
 import { createTicketStore } from '../store/postgres/tickets.ts';
@@ -36,6 +37,7 @@ export function openIdentity(settings: Settings, ground: IdentityGround): Promis
       tickets: createTicketStore(db),
       apiKeys: createApiKeyStore(db),
       signingKeys: createSigningKeyStore(db),
+      certificates: createCertificateStore(db),
     },
     bus,
     clock,

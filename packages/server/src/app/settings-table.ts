@@ -90,14 +90,14 @@ export const SETTINGS: SettingsTable = {
     'TLS_CERT',
     pemFile,
     'absent',
-    'Certificate (chain) of the listener: https and wss. Needs `TLS_KEY`.',
+    'Certificate (chain) of the listener: https and wss. Needs `TLS_KEY`. Read anew when its file changes, and on SIGHUP.',
   ),
   tlsKeyFile: optional('TLS_KEY', pemFile, 'absent', 'Its private key.'),
   tlsClientCaFile: optional(
     'TLS_CLIENT_CA',
     pemFile,
     'absent',
-    'The CA of client certificates: welcome on HTTP, required on gRPC. Needs `TLS_CERT`.',
+    'The CA of client certificates: welcome on HTTP (a credential of WebSocket handshakes), required on gRPC. Needs `TLS_CERT`. Read anew like it.',
   ),
   dataDir: row(
     'DATA_DIR',

@@ -6,6 +6,7 @@ import type { Server } from 'node:http';
 import { createMemoryLimiter } from '../bus/memory/limiter.ts';
 import { CONNECTIONS_KEY, SPIKE } from '../detectors/connection-spike.ts';
 import type { Principal } from '../identity/principal.ts';
+import type { ClientCertificates } from '../transports/http/client-certificate.ts';
 import { attachWebSocket, type WebSocketTransport } from '../transports/websocket/attach.ts';
 import type { WebSocketMetrics, WebSocketPrincipal, WebSocketSettings } from '../transports/websocket/options.ts';
 import { partitionOf } from '../lib/partition.ts';
@@ -34,7 +35,7 @@ export function createViewers(
   settings: Settings,
   ground: Ground,
   pipeline: Pipeline,
-  publicUrl: string,
+  { publicUrl, clients }: { readonly publicUrl: string; readonly clients: ClientCertificates },
 ): Viewers {
   const { identity, bus, clock, log, metrics } = ground;
   const counts = countHandshakes(ground);
@@ -47,6 +48,10 @@ export function createViewers(
     alerts: pipeline.hub,
     verifyAccessToken: async (jwt) => toPrincipal(await identity.verifyAccessToken(jwt)),
     redeemTicket: async (ticket) => toPrincipal(await identity.tickets.redeem(ticket)),
+    certificates: {
+      of: (socket, at) => clients.of(socket, at),
+      verify: async (certificate) => toPrincipal(await identity.certificates.verify(certificate)),
+    },
     sessions: identity.sessionState,
     metrics: observe(ground, counts, () => draining),
     log,

@@ -12,6 +12,7 @@ import type { Database } from '../store/ports/database.ts';
 import type { IdentityStores, KeyPurpose } from '../store/ports/identity.ts';
 import { openApiKeys, type ApiKeys } from './api-keys.ts';
 import { bearerToken, createAuthenticators, type HttpAuthenticators } from './authenticators.ts';
+import { type Certificates, createCertificates } from './certificates.ts';
 import { cleanup, type CleanupCounts } from './cleanup.ts';
 import type { IdentityEvent } from './events.ts';
 import { createFirstStart, type Announce, type GivenCredentials } from './first-start.ts';
@@ -76,6 +77,7 @@ export interface Identity {
   readonly sessionState: SessionState;
   readonly signingKeys: SigningKeys;
   readonly tickets: Tickets;
+  readonly certificates: Certificates;
   /** The key that authenticates messages of the bus. */
   readonly busMac: KeyObject;
   /** Checks an access token and its session; throws a RefusalError. */
@@ -126,7 +128,12 @@ async function openGround({ db, stores, bus, clock, settings, onEvent }: Identit
     const signing = { ...common, store: stores.signingKeys, sealing: keys.sealing, tokenAlgorithm, accessTokenMs };
     const signingKeys = keep(await openSigningKeys({ ...signing, onRefreshFailed: failed('signing-keys') }));
     const sessionState = keep(
-      await openSessionState({ ...common, store: stores.sessions, onFailed: failed('sessions') }),
+      await openSessionState({
+        ...common,
+        store: stores.sessions,
+        certificates: stores.certificates,
+        onFailed: failed('sessions'),
+      }),
     );
     const apiKeys = keep(await openApiKeys({ ...common, store: stores.apiKeys, onFailed: failed('api-keys') }));
     return { keys, signingKeys, sessionState, apiKeys, passwords: await createPasswords(), close };
@@ -169,6 +176,7 @@ export async function createIdentity(options: IdentityOptions): Promise<Identity
     sessions,
     sessionState,
     signingKeys,
+    certificates: createCertificates(stores.certificates),
     tickets: createTickets({ store: stores.tickets, state: sessionState, limiter: bus.limiter, clock }),
     busMac: ground.keys.busMac,
     verifyAccessToken: (jwt) => tokens.verify(jwt),

@@ -3,12 +3,14 @@
  *
  * Guarantees: an answer is at most 1 s old; questions of one turn of the event loop share one statement; bounded memory.
  * A revocation is published on the bus topic `sessions`; what arrives there is only a hint, the store decides, so that
- * access to the bus ends nobody's session. Ids of outside tokens always live: no store of ours knows them.
+ * access to the bus ends nobody's session. Ids of outside tokens always live: no store of ours knows them. Those of client
+ * certificates live while what they say of their user or device is true (certificate-session.ts).
  * Failure: rejects with `store-unavailable`.
  */
 import type { PublishSubscribe, Unsubscribe } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { SessionStore } from '../store/ports/identity.ts';
+import type { CertificateStore, SessionStore } from '../store/ports/identity.ts';
+import { isCertificateSession, readCertificateSession, SESSION_ID_CHARACTERS } from './certificate-session.ts';
 import { OUTSIDE_SESSION } from './principal.ts';
 
 const TOPIC = 'sessions';
@@ -36,6 +38,7 @@ export interface SessionState {
 /** What {@link openSessionState} needs. */
 export interface SessionStateOptions {
   readonly store: Pick<SessionStore, 'dead'>;
+  readonly certificates: Pick<CertificateStore, 'broken'>;
   readonly pubsub: PublishSubscribe;
   readonly clock: Clock;
   readonly onFailed?: (error: unknown) => void;
@@ -53,11 +56,22 @@ export function parseEnded(payload: string): string[] {
     const ids: unknown =
       typeof value === 'object' && value !== null ? (value as { sessions?: unknown }).sessions : undefined;
     return Array.isArray(ids)
-      ? ids.slice(0, MESSAGE_IDS).filter((id): id is string => typeof id === 'string' && id.length <= 64)
+      ? ids
+          .slice(0, MESSAGE_IDS)
+          .filter((id): id is string => typeof id === 'string' && id.length <= SESSION_ID_CHARACTERS)
       : [];
   } catch {
     return [];
   }
+}
+
+async function inBatches(
+  ids: readonly string[],
+  ask: (batch: readonly string[]) => Promise<string[]>,
+): Promise<string[]> {
+  const found: string[] = [];
+  for (let from = 0; from < ids.length; from += BATCH) found.push(...(await ask(ids.slice(from, from + BATCH))));
+  return found;
 }
 
 /** Opens the service; resolves once it hears of revocations. */
@@ -69,13 +83,20 @@ export async function openSessionState(options: SessionStateOptions): Promise<Se
   let asked = new Map<string, Waiter[]>();
   let confirming = false;
 
+  const broken = (ids: readonly string[]): Promise<string[]> => {
+    const claims = ids.flatMap((id) => readCertificateSession(id) ?? []);
+    const malformed = ids.filter((id) => readCertificateSession(id) === null);
+    return options.certificates.broken(claims).then((names) => [...malformed, ...names]);
+  };
   const dead = async (ids: readonly string[]): Promise<string[]> => {
-    const own = [...new Set(ids)].filter((id) => !id.startsWith(OUTSIDE_SESSION));
-    const found: string[] = [];
-    for (let from = 0; from < own.length; from += BATCH) {
-      found.push(...(await store.dead(own.slice(from, from + BATCH), clock.now())));
-    }
-    return found;
+    const ours = [...new Set(ids)].filter((id) => !id.startsWith(OUTSIDE_SESSION));
+    return [
+      ...(await inBatches(
+        ours.filter((id) => !isCertificateSession(id)),
+        (batch) => store.dead(batch, clock.now()),
+      )),
+      ...(await inBatches(ours.filter(isCertificateSession), broken)),
+    ];
   };
 
   const flush = (): void => {

@@ -7,6 +7,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { Database } from '../store/ports/database.ts';
 import type { IdentityStores } from '../store/ports/identity.ts';
 import { createApiKeyStore } from '../store/postgres/api-keys.ts';
+import { createCertificateStore } from '../store/postgres/certificate-holders.ts';
 import { createSessionStore } from '../store/postgres/sessions.ts';
 import { createSigningKeyStore } from '../store/postgres/signing-keys.ts';
 import { createTicketStore } from '../store/postgres/tickets.ts';
@@ -39,6 +40,7 @@ export function storesOf(db: Database): IdentityStores {
     tickets: createTicketStore(db),
     apiKeys: createApiKeyStore(db),
     signingKeys: createSigningKeyStore(db),
+    certificates: createCertificateStore(db),
   };
 }
 

@@ -12,6 +12,7 @@ import type { Database, Sql } from '../store/ports/database.ts';
 import type { IdentityStores, UserChange, UserRole, UserRow } from '../store/ports/identity.ts';
 import { newId } from '../lib/ulid.ts';
 import { passwordProblem } from './password-rules.ts';
+import { certificateSession } from './certificate-session.ts';
 import type { Passwords } from './passwords.ts';
 import type { Sessions } from './sessions.ts';
 
@@ -52,7 +53,7 @@ export interface Users {
 /** What {@link createUsers} needs. */
 export interface UserOptions {
   readonly db: Database;
-  readonly stores: Pick<IdentityStores, 'users'>;
+  readonly stores: Pick<IdentityStores, 'users' | 'certificates'>;
   readonly passwords: Pick<Passwords, 'hash'>;
   readonly sessions: Pick<Sessions, 'endOfUser' | 'announce'>;
   readonly clock: Clock;
@@ -108,6 +109,11 @@ export function createUsers(options: UserOptions): Users {
     const admins = await store.lockAdmins(sql);
     if (admins.includes(leaving) && admins.length === 1) throw refuse('last-admin');
   };
+  /** The session ids of the user's client certificates as the user is now; a change ends them by being one. */
+  const certificateSessions = async (sql: Sql, id: string): Promise<string[]> => {
+    const version = await options.stores.certificates.userVersion(sql, id);
+    return version === null ? [] : [certificateSession({ kind: 'user', id, version })];
+  };
   const changeOf = async (user: UserRow, patch: UserPatch): Promise<UserChange> => {
     const email = patch.email === undefined ? undefined : requireEmail(patch.email);
     if (patch.password !== undefined) requirePassword(patch.password, email ?? user.email);
@@ -147,9 +153,10 @@ export function createUsers(options: UserOptions): Users {
       try {
         const [after, ended] = await db.transaction(async (sql) => {
           if (leaves) await keepAnAdmin(sql, id);
+          const ids = await certificateSessions(sql, id);
           const user = await store.update(sql, id, change);
           if (user === null) throw refuse('not-found', 'There is no such user');
-          return [user, await sessions.endOfUser(sql, id, 'user-changed')] as const;
+          return [user, [...ids, ...(await sessions.endOfUser(sql, id, 'user-changed'))]] as const;
         });
         await sessions.announce(ended);
         return showUser(after);
@@ -162,7 +169,8 @@ export function createUsers(options: UserOptions): Users {
     async remove(id) {
       const ended = await db.transaction(async (sql) => {
         await keepAnAdmin(sql, id);
-        const ids = await sessions.endOfUser(sql, id, 'user-removed');
+        const ids = await certificateSessions(sql, id);
+        ids.push(...(await sessions.endOfUser(sql, id, 'user-removed')));
         if (!(await store.remove(sql, id))) throw refuse('not-found', 'There is no such user');
         return ids;
       });

@@ -35,7 +35,19 @@ describe('metrics', () => {
     const own = text.match(/^# TYPE tocsin_\w+/gm)?.filter((line) => !line.includes('build_info'));
     expect(metrics.rows).toHaveLength(own?.length ?? 0);
     const labels = new Set(metrics.rows.flatMap((row) => row.labels));
-    const closed = ['code', 'command', 'direction', 'kind', 'method', 'partition', 'path', 'plan', 'profile', 'reason'];
+    const closed = [
+      'code',
+      'command',
+      'direction',
+      'kind',
+      'listener',
+      'method',
+      'partition',
+      'path',
+      'plan',
+      'profile',
+      'reason',
+    ];
     expect([...labels].sort()).toEqual([...closed, 'result', 'route', 'severity', 'status', 'transport']);
   });
 

@@ -83,6 +83,8 @@ export interface Metrics {
   readonly logBacklog: GaugeMetric<'partition'>;
   /** Requests refused because of load, by its reason. */
   readonly shed: CounterMetric<'reason'>;
+  /** When the certificate of a listener ends, Unix seconds; no series without TLS. */
+  readonly certificateExpiry: GaugeMetric<'listener'>;
   readonly http: HistogramMetric<'method' | 'route' | 'status'>;
   /** Everything as text; `contentType` belongs to it. */
   text(): Promise<string>;
@@ -124,6 +126,11 @@ export function createMetrics(version: string): Metrics {
     logBacklog: gauge('tocsin_log_backlog', 'Records of the log not processed yet', 'partition'),
     draining: gauge('tocsin_draining', '1 while the process ends'),
     shed: counter('tocsin_shed_total', 'Requests refused because of load', 'reason'),
+    certificateExpiry: gauge(
+      'tocsin_tls_certificate_expiry_seconds',
+      'When the certificate of a listener ends, Unix seconds',
+      'listener',
+    ),
     http: histogram('tocsin_http_seconds', 'HTTP requests', BUCKETS, 'method', 'route', 'status'),
     async text() {
       for (const collect of collectors) await collect();

@@ -24,6 +24,7 @@ import type { QueueLimits } from './queue.ts';
 import { createPageReader, entryAt } from './pages.ts';
 import { createRecovery } from './recovery.ts';
 import { createRing } from './ring.ts';
+import { createSchedule } from './schedule.ts';
 import type { Sink } from './sink.ts';
 import { Viewer, type ViewerHome } from './viewer.ts';
 
@@ -140,13 +141,12 @@ function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
   const { channel, clock, events = {}, deliveries } = options;
-  const limits = options.queue ?? QUEUE_LIMITS;
-  const ringMessages = options.ringMessages ?? RING_MESSAGES;
-  const pollMs = options.pollMs ?? 1000;
+  const { queue: limits = QUEUE_LIMITS, ringMessages = RING_MESSAGES, pollMs = 1000 } = options;
   const viewers = new Set<Viewer>();
   const ring = createRing(ringMessages, RING_BYTES);
   const pages = createPageReader(options.store, channel);
-  let nextWatermarkAt = 0;
+  const period = options.watermarkSeconds * 1000;
+  const watermarks = createSchedule(period, Math.min(pollMs / 2, period / 4));
   let checkedAt: number | null = null;
 
   const fanout = createFanout({
@@ -200,13 +200,8 @@ export function createHub(options: HubOptions): Hub {
   }
 
   function watermark(head: number, at: number): void {
-    const now = clock.monotonic();
-    checkedAt = now;
-    const period = options.watermarkSeconds * 1000;
-    // A little early rather than a whole poll late; the schedule is kept, so that polls do not make it drift.
-    if (now < nextWatermarkAt - Math.min(pollMs / 2, period / 4)) return;
-    nextWatermarkAt = (now - nextWatermarkAt > period ? now : nextWatermarkAt) + period;
-    fanout.control(textFrame(JSON.stringify({ type: 'watermark', offset: head, at })));
+    checkedAt = clock.monotonic();
+    if (watermarks.due(checkedAt)) fanout.control(textFrame(JSON.stringify({ type: 'watermark', offset: head, at })));
   }
 
   function restart(): void {

@@ -23,11 +23,23 @@ export interface EndingWatch {
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 const CRASHES = ['uncaughtException', 'unhandledRejection'] as const;
 
-/** Listens from now on. `onCrash` hears every uncaught error. */
-export function watchEnding(events: ProcessEvents, onCrash: (error: unknown) => void): EndingWatch {
+/**
+ * Listens from now on. `onCrash` hears every uncaught error. `onHangUp` is asked what SIGHUP means: true when it has done
+ * something else with it than to end.
+ */
+export function watchEnding(
+  events: ProcessEvents,
+  onCrash: (error: unknown) => void,
+  onHangUp: () => boolean = () => false,
+): EndingWatch {
   const { promise, resolve } = withResolvers<EndingCause>();
   const listeners: (readonly [string, (...values: unknown[]) => void])[] = [
-    ...SIGNALS.map((signal) => [signal, () => resolve({ kind: 'signal', signal })] as const),
+    ...SIGNALS.map((signal) => {
+      const listener = (): void => {
+        if (signal !== 'SIGHUP' || !onHangUp()) resolve({ kind: 'signal', signal });
+      };
+      return [signal, listener] as const;
+    }),
     ...CRASHES.map((event) => {
       const listener = (error: unknown): void => {
         onCrash(error);

@@ -41,6 +41,7 @@ const BY_CODE: Readonly<Record<string, ExitCode>> = {
   'embedded-version': EXIT.settings,
   'schema-newer': EXIT.settings,
   'public-url-needed': EXIT.settings,
+  'certificate-unusable': EXIT.settings,
   // Of the simulated fleet, about the server that it speaks to.
   'server-unreachable': EXIT.unreachable,
   'server-refused': EXIT.failed,

@@ -14,6 +14,7 @@ export function scriptedTerminal(
   const texts = { out: '', err: '' };
   return {
     readable: options.readable ?? false,
+    attached: options.readable ?? false,
     interactive: options.answers !== undefined,
     out: (text) => void (texts.out += text),
     err: (text) => void (texts.err += text),

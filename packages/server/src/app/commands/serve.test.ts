@@ -71,6 +71,8 @@ function scene(
   };
 }
 
+const withTls = (settings: Settings): Settings => ({ ...settings, tlsCertFile: 'tls.crt', tlsKeyFile: 'tls.key' });
+
 const settle = (): Promise<void> =>
   new Promise((resolve) => {
     setImmediate(resolve);
@@ -125,6 +127,35 @@ describe('serve', () => {
       expect(events.eventNames()).toEqual([]);
     },
   );
+
+  it('reads its certificates anew on SIGHUP with TLS, and goes on', async () => {
+    const { options, events, calls, started } = scene({
+      reloadCertificates: () => Promise.resolve(void calls.push('reload')),
+    });
+    const code = serve({ ...options, settings: withTls(options.settings) });
+    events.emit('SIGHUP');
+    await started;
+    await settle();
+    events.emit('SIGHUP');
+    events.emit('SIGHUP');
+    await settle();
+    expect(calls).toEqual(['reload', 'reload']);
+    events.emit('SIGTERM');
+    expect(await code).toBe(0);
+  });
+
+  it('ends on SIGHUP with TLS, too, when that comes from the end of its terminal', async () => {
+    const { options, events, calls, started } = scene(
+      { reloadCertificates: () => Promise.resolve(void calls.push('reload')) },
+      { readable: true },
+    );
+    const code = serve({ ...options, settings: withTls(options.settings) });
+    await started;
+    await settle();
+    events.emit('SIGHUP');
+    expect(await code).toBe(0);
+    expect(calls).toEqual(['drain', 'stop']);
+  });
 
   it('waits for its start when it is told to end meanwhile', async () => {
     let go: () => void = () => undefined;

@@ -4,6 +4,7 @@
  * Guarantees: SIGTERM, SIGINT and SIGHUP drain and stop within DRAIN_SECONDS (exit 0); a second one changes nothing. An
  * error that nobody caught is logged as fatal, then the same way with at most 5 s (exit 1). A signal during the start
  * waits for the start, then ends it; a start that waits for its database is given up. An end that takes longer than it may is logged and cut (exit 1).
+ * With TLS and no terminal that could hang up, SIGHUP means to read the certificates anew, as for other servers.
  */
 import type { Logger } from '../../ops/logging.ts';
 import { createLogger } from '../../ops/logging.ts';
@@ -27,6 +28,8 @@ export interface RunningApp {
   readonly note: string | undefined;
   /** Makes and ends credentials. */
   readonly credentials: CredentialBook;
+  /** Looks at the certificate files now; absent without TLS. */
+  readonly reloadCertificates?: () => Promise<unknown>;
   drain(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -90,7 +93,14 @@ function readSettingsAndLog(context: CommandContext): { settings: Settings; log:
 /** Runs a server until it should end; answers the exit code. */
 export async function serve(options: ServeOptions): Promise<ExitCode> {
   const { settings, log, terminal, events, startApp } = options;
-  const watch = watchEnding(events, (error) => log.fatal({ err: error }, 'uncaught error'));
+  let running: RunningApp | undefined;
+  const onHangUp = (): boolean => {
+    if (terminal.attached || settings.tlsCertFile === null) return false;
+    // Before the listener is there, there is nothing old to be replaced.
+    void running?.reloadCertificates?.();
+    return true;
+  };
+  const watch = watchEnding(events, (error) => log.fatal({ err: error }, 'uncaught error'), onHangUp);
   const person = terminal.readable ? { terminal: terminal.out } : {};
   const abort = new AbortController();
   void watch.cause.then(() => abort.abort());
@@ -98,7 +108,8 @@ export async function serve(options: ServeOptions): Promise<ExitCode> {
   const starting = startApp(settings, { log, signal, onFatal: (reason) => watch.lost(reason), ...person });
   try {
     const first = await Promise.race([starting.then(() => 'started' as const), watch.cause]);
-    const cause = first === 'started' ? await run(await starting, options, watch).catch(crashed(log)) : first;
+    if (first === 'started') running = await starting;
+    const cause = running === undefined ? await watch.cause : await run(running, options, watch).catch(crashed(log));
     return await end(starting, cause, options);
   } catch (error) {
     return reportFailedStart(error, options);

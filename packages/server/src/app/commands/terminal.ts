@@ -7,6 +7,8 @@ import { UsageError } from './exit-codes.ts';
 export interface Terminal {
   /** Standard output is a terminal: readable text in place of JSON lines. */
   readonly readable: boolean;
+  /** Any of the three streams is a terminal: when it is closed, SIGHUP means just that. */
+  readonly attached: boolean;
   /** A person can be asked. */
   readonly interactive: boolean;
   out(text: string): void;
@@ -28,6 +30,7 @@ export function processTerminal(): Terminal {
   stderr.on('error', () => undefined);
   return {
     readable: stdout.isTTY === true,
+    attached: stdin.isTTY === true || stdout.isTTY === true || stderr.isTTY === true,
     interactive: stdin.isTTY === true && stderr.isTTY === true,
     out: (text) => void stdout.write(text),
     err: (text) => void stderr.write(text),

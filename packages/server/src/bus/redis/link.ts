@@ -16,7 +16,7 @@ import {
   halfJitterGenerator,
   handleWhen,
 } from 'cockatiel';
-import { Cluster } from 'ioredis';
+import { Cluster, Redis } from 'ioredis';
 import { CodedError, hasCode } from '../../lib/coded-error.ts';
 import { COMMAND_TIMEOUT_MS, type RedisClient, SOCKET_GRACE_MS, createRedisClient } from './client.ts';
 import type { RedisPlace } from './place.ts';
@@ -138,6 +138,7 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
       if (breaker.state !== CircuitState.Closed) throw away('the circuit is open');
       if (client.status !== 'ready' && performance.now() < connectingUntil) throw away('not connected yet');
       const began = performance.now();
+      gather(client);
       try {
         const result = await breaker.execute(() => withinTime(work, client, timeoutMs));
         options.observe?.(command, (performance.now() - began) / 1000);
@@ -156,6 +157,18 @@ export function openRedisLink(options: RedisLinkOptions): RedisLink {
       await ended(client);
     },
   };
+}
+
+/**
+ * Commands that are begun in one turn of the event loop leave in one write: when thousands of viewers come back, five commands
+ * for each, the system calls cost more than the commands.
+ */
+function gather(client: RedisClient): void {
+  if (!(client instanceof Redis)) return;
+  const { stream } = client as { readonly stream?: Redis['stream'] };
+  if (stream === undefined || stream.destroyed || stream.writableCorked > 0) return;
+  stream.cork();
+  process.nextTick(() => stream.uncork());
 }
 
 /** The link's own try. A Cluster is back when it serves its slots: a node that lives answers PING also while it does not. */

@@ -4,6 +4,7 @@
  * sealed. A function that takes `sql` first takes part in the caller's transaction.
  */
 import type { Sql } from './database.ts';
+import type { Standing } from './registry.ts';
 
 /** What a person may do. */
 export type UserRole = 'admin' | 'operator' | 'viewer';
@@ -165,6 +166,51 @@ export interface SigningKeyStore {
   lock(sql: Sql): Promise<void>;
 }
 
+/** What a client certificate may name: ids and e-mail addresses (in their compared form). */
+export interface CertificateNames {
+  readonly userIds: readonly string[];
+  readonly emails: readonly string[];
+  readonly deviceIds: readonly string[];
+}
+
+/**
+ * Who is named. `version` changes with everything that ends a session: of a user with address, password, role and standing,
+ * of a device with its owner.
+ */
+export type CertificateHolder =
+  | {
+      readonly kind: 'user';
+      readonly id: string;
+      readonly role: UserRole;
+      readonly disabledAt: number | null;
+      readonly version: string;
+    }
+  | {
+      readonly kind: 'device';
+      readonly id: string;
+      readonly ownerId: string | null;
+      readonly standing: Standing;
+      readonly version: string;
+    };
+
+/** A standing that is claimed of somebody, under a name of the caller's. */
+export interface HolderClaim {
+  readonly name: string;
+  readonly kind: CertificateHolder['kind'];
+  readonly id: string;
+  readonly version: string;
+}
+
+/** Holders of client certificates. Nothing of a certificate is stored. */
+export interface CertificateStore {
+  /** Everybody who is named, once. */
+  named(names: CertificateNames): Promise<CertificateHolder[]>;
+  /** The version of a user now; null when there is none. */
+  userVersion(sql: Sql, id: string): Promise<string | null>;
+  /** Names of the claims that do not hold: gone, disabled, revoked, inactive, quarantined, or of another version. */
+  broken(claims: readonly HolderClaim[]): Promise<string[]>;
+}
+
 /** Everything that identity keeps in the store. */
 export interface IdentityStores {
   readonly users: UserStore;
@@ -172,4 +218,5 @@ export interface IdentityStores {
   readonly tickets: TicketStore;
   readonly apiKeys: ApiKeyStore;
   readonly signingKeys: SigningKeyStore;
+  readonly certificates: CertificateStore;
 }

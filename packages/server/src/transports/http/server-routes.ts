@@ -43,15 +43,11 @@ export const PAGE_HEADERS: Readonly<Record<string, string>> = {
   'x-frame-options': 'DENY',
 };
 
-/** A year, the value that RFC 6797 section 6.1.1 uses. Sent over https only. */
-const STRICT_TRANSPORT = 'max-age=31536000';
-
 type Hook = (request: FastifyRequest, reply: FastifyReply, done: (error?: Error) => void) => void;
 
-function headerHook(set: HeaderSet, https: boolean): Hook | null {
+function headerHook(set: HeaderSet): Hook | null {
   if (set === 'bare') return null;
-  const base = set === 'page' ? PAGE_HEADERS : API_HEADERS;
-  const headers = https ? { ...base, 'strict-transport-security': STRICT_TRANSPORT } : base;
+  const headers = set === 'page' ? PAGE_HEADERS : API_HEADERS;
   return (request, reply, done) => {
     reply.headers(headers);
     if (set === 'api') reply.header('traceparent', request.traceparent);
@@ -143,7 +139,6 @@ function matches(pattern: readonly string[], segments: readonly string[]): boole
 export interface RegistrarOptions {
   readonly authenticators: Authenticators;
   readonly methods: MethodTable;
-  readonly https: boolean;
   /** True while the server ends: what is not public is refused with `draining`. */
   readonly draining: () => boolean;
   /** Runs after each answer but those of `bare` routes, where a hook would cost more than it tells. */
@@ -175,7 +170,7 @@ export function createRouteRegistrar(options: RegistrarOptions): (route: RouteOp
     const set = route.config?.headers ?? (route.url.startsWith('/docs') ? 'page' : 'api');
     const bare = set === 'bare';
     const hooks = [
-      headerHook(set, options.https),
+      headerHook(set),
       access.kind === 'public' || bare ? null : refuseWhileDraining,
       accessHook(access, options.authenticators),
     ].filter((hook) => hook !== null);

@@ -13,7 +13,7 @@ afterEach(async () => {
 });
 
 /** All that a server with the clock `now` answers to `bytes`. */
-async function answerTo(bytes: string, now: () => number): Promise<string> {
+async function answerTo(bytes: string, now: () => number, https = false): Promise<string> {
   const app = await createHttpServer({
     log: { error: () => undefined, debug: () => undefined },
     authenticators: {
@@ -22,9 +22,11 @@ async function answerTo(bytes: string, now: () => number): Promise<string> {
     },
     trace: () => '',
     now,
+    https,
   });
   closing.push(() => app.close());
   app.get('/thing', { config: { access: { kind: 'public' } } }, () => ({ ok: true }));
+  app.get('/bare', { config: { access: { kind: 'public' }, headers: 'bare' } }, () => ({ ok: true }));
   await app.listen({ host: '127.0.0.1', port: 0 });
   const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1');
   const chunks: Buffer[] = [];
@@ -59,12 +61,25 @@ describe('the Date of an answer', () => {
     expect(dates(answer)).toEqual([AT_NOON]);
   });
 
+  test.each([
+    ['a route', 'GET /thing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'],
+    ['a route of the fewest headers', 'GET /bare HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'],
+    ['a path that is none', 'GET /nothing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'],
+    ['a request without Host', 'GET /thing HTTP/1.1\r\n\r\n'],
+    ['what is no HTTP', 'no http\r\n\r\n'],
+  ])('comes with HSTS once where the outside comes by https, and never elsewhere, for %s', async (_, bytes) => {
+    const sent = (answer: string): string[] => answer.match(/^strict-transport-security: .*$/gim) ?? [];
+    const [line, ...more] = sent(await answerTo(bytes, Date.now, true));
+    expect(line?.toLowerCase()).toBe('strict-transport-security: max-age=31536000');
+    expect([more, sent(await answerTo(bytes, Date.now))]).toEqual([[], []]);
+  });
+
   test("is there once for a server on the machine's clock, too", async () => {
     const answer = await answerTo('GET /thing HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n', Date.now);
     expect(dates(answer)).toHaveLength(1);
   });
 
   test('stands in a raw problem', () => {
-    expect(dates(rawProblem('malformed-request', 'broken', NOON))).toEqual([AT_NOON]);
+    expect(dates(rawProblem('malformed-request', 'broken', { https: false, now: () => NOON }))).toEqual([AT_NOON]);
   });
 });

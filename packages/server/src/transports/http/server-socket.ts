@@ -3,11 +3,15 @@
  * (broken HTTP, headers too large, a request that does not arrive), as problem documents like everything else.
  * A slow or silent peer is cut: headers within 10 s, the whole request within 30 s, an idle socket after 75 s; and there
  * are never more than 20,000 connections.
- * `Date` is the time that freshness is judged by, since devices set their clocks by it.
+ * `Date` is the time that freshness is judged by, since devices set their clocks by it. Where the outside comes by https,
+ * every answer carries HSTS (RFC 6797), refusals below the framework too.
+ * Certificates can be replaced while it listens ({@link replaceCertificates}): open sockets stay as they are.
  */
+import { constants } from 'node:crypto';
 import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { Duplex } from 'node:stream';
+import { type SecureContextOptions, Server as TlsServer } from 'node:tls';
 import { toProblem, type ErrorCode } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { PROBLEM_TYPE } from './problem.ts';
@@ -36,6 +40,20 @@ export interface TlsOptions {
 /** How far this machine's clock may be from ours, ms, before `Date` is ours and not Node's. */
 const DATE_TOLERATED_MS = 500;
 
+/**
+ * What browsers are told to keep to https by: a year, the value of RFC 6797 section 6.1.1. Other hosts of the domain are not
+ * ours to speak for (`includeSubDomains`), nor is a list that one leaves only after months (`preload`).
+ */
+export const STRICT_TRANSPORT = 'max-age=31536000';
+
+/** How a listener answers below the framework. */
+export interface ListenerHabits {
+  /** The outside comes by https, here or at a proxy: HSTS is sent. */
+  readonly https: boolean;
+  /** The time that is told, Unix ms. */
+  readonly now: () => number;
+}
+
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
 /** The `Date` of an answer at `now` (Unix ms), where the machine's own time would mislead; else null. Pure. */
@@ -43,16 +61,17 @@ export function dateHeader(now: number, machine: number): string | null {
   return Math.abs(now - machine) < DATE_TOLERATED_MS ? null : new Date(now).toUTCString();
 }
 
-/** A problem as a whole HTTP/1.1 answer at `now` (Unix ms) that ends the connection. */
-export function rawProblem(code: ErrorCode, detail: string, now: number): string {
+/** A problem as a whole HTTP/1.1 answer that ends the connection. */
+export function rawProblem(code: ErrorCode, detail: string, { https, now }: ListenerHabits): string {
   const problem = toProblem({ code, detail });
   const body = JSON.stringify(problem);
   const lines = [
     `HTTP/1.1 ${problem.status} ${STATUS_CODES[problem.status] ?? 'Error'}`,
     `Content-Type: ${PROBLEM_TYPE}`,
     `Content-Length: ${Buffer.byteLength(body)}`,
-    `Date: ${new Date(now).toUTCString()}`,
+    `Date: ${new Date(now()).toUTCString()}`,
     'Cache-Control: no-store',
+    ...(https ? [`Strict-Transport-Security: ${STRICT_TRANSPORT}`] : []),
     'Connection: close',
   ];
   return `${lines.join('\r\n')}\r\n\r\n${body}`;
@@ -77,13 +96,13 @@ const DETAILS: Partial<Record<ErrorCode, string>> = {
   'request-timeout': 'The request did not arrive in time',
 };
 
-/** Answers a connection whose request could not be read, and ends it; `now` is the time that is told, Unix ms. */
-export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex, now: number): void {
+/** Answers a connection whose request could not be read, and ends it. */
+export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex, habits: ListenerHabits): void {
   // A response that has begun cannot be followed by another one (the same test as in Node's own handler).
   const pending = (socket as { _httpMessage?: { headersSent?: boolean } | null })._httpMessage;
   if (error.code !== 'ECONNRESET' && socket.writable && pending?.headersSent !== true) {
     const code = clientErrorCode(error.code);
-    socket.end(rawProblem(code, DETAILS[code] ?? 'The request is not HTTP that can be read', now));
+    socket.end(rawProblem(code, DETAILS[code] ?? 'The request is not HTTP that can be read', habits));
     // Half a second to read the answer: a reset would throw it away with what is still unread.
     setTimeout(() => socket.destroy(), 500).unref();
     return;
@@ -92,11 +111,12 @@ export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex, 
 }
 
 /**
- * Tells our time, and refuses a request of HTTP/1.1 without Host (RFC 9112 section 3.2); Node's own refusal has no body.
- * The time is that of the request's arrival: between its sending and its answer, as a reader of `Date` takes it.
+ * Tells our time and HSTS, and refuses a request of HTTP/1.1 without Host (RFC 9112 section 3.2); Node's own refusal has no
+ * body. The time is that of the request's arrival: between its sending and its answer, as a reader of `Date` takes it.
  */
-function withDateAndHost(handler: Handler, now: () => number): Handler {
+function withGround(handler: Handler, { https, now }: ListenerHabits): Handler {
   return (request, response) => {
+    if (https) response.setHeader('strict-transport-security', STRICT_TRANSPORT);
     const date = dateHeader(now(), Date.now());
     if (date !== null) response.setHeader('date', date);
     if (request.headers.host !== undefined || request.httpVersionMinor === 0) return handler(request, response);
@@ -107,8 +127,25 @@ function withDateAndHost(handler: Handler, now: () => number): Handler {
   };
 }
 
-/** Makes the listener, http or (with `tls`) https; `now` is the time that is told, Unix ms. Not listening yet. */
-export function createListener(handler: Handler, tls: TlsOptions | undefined, now: () => number): Server {
+/** What of the TLS options belongs to certificates: all of a context that is made anew with them. */
+function secureContext({ cert, key, clientCa }: TlsOptions): SecureContextOptions {
+  // Renegotiation (TLS 1.2) could show another certificate than the one that was verified, and costs us more than the peer.
+  const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
+  return { cert, key, minVersion: 'TLSv1.2', secureOptions, ...(clientCa === undefined ? {} : { ca: clientCa }) };
+}
+
+/**
+ * Gives a listening https server other certificates, for handshakes from now on; open sockets keep theirs. Session tickets
+ * of before are not taken any more: each context of Node has ticket keys of its own, so no ticket outlives a client CA.
+ * `clientCa` must be there exactly when it was at the start. Throws where OpenSSL refuses them; then nothing has changed.
+ */
+export function replaceCertificates(server: Server, tls: TlsOptions): void {
+  if (!(server instanceof TlsServer)) throw new TypeError('this server has no certificates');
+  server.setSecureContext(secureContext(tls));
+}
+
+/** Makes the listener, http or (with `tls`) https. Not listening yet. */
+export function createListener(handler: Handler, tls: TlsOptions | undefined, habits: ListenerHabits): Server {
   const common = {
     maxHeaderSize: LIMITS.headerBytes.value,
     headersTimeout: HEADERS_TIMEOUT_MS,
@@ -118,18 +155,16 @@ export function createListener(handler: Handler, tls: TlsOptions | undefined, no
     requireHostHeader: false,
     noDelay: true,
   };
-  const guarded = withDateAndHost(handler, now);
+  const guarded = withGround(handler, habits);
   const server =
     tls === undefined
       ? createServer(common, guarded)
       : createSecureServer(
           {
             ...common,
-            cert: tls.cert,
-            key: tls.key,
-            minVersion: 'TLSv1.2',
+            ...secureContext(tls),
             handshakeTimeout: HEADERS_TIMEOUT_MS,
-            ...(tls.clientCa === undefined ? {} : { ca: tls.clientCa, requestCert: true, rejectUnauthorized: false }),
+            ...(tls.clientCa === undefined ? {} : { requestCert: true, rejectUnauthorized: false }),
           },
           guarded,
         );

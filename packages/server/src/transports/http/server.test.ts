@@ -262,12 +262,6 @@ describe('answers', () => {
     expect(headers['strict-transport-security']).toBeUndefined();
   });
 
-  test('HSTS is sent where the outside comes by https', async () => {
-    const app = await server({ https: true });
-    route(app, { kind: 'public' });
-    expect((await app.inject('/thing')).headers['strict-transport-security']).toMatch(/^max-age=\d+/);
-  });
-
   test('the address is the proxy’s word only when the proxy is trusted', async () => {
     const ask = async (trustedProxies: string[]): Promise<string> => {
       const app = await server({ trustedProxies });

@@ -127,11 +127,11 @@ function answerHook({ log, answered }: HttpServerOptions): AnswerHook | null {
 /** Builds the server, not listening yet; routes are registered next, then `listen`. */
 export async function createHttpServer(options: HttpServerOptions): Promise<FastifyInstance> {
   const methods = createMethodTable();
-  const now = options.now ?? Date.now;
+  const habits = { now: options.now ?? Date.now, https: options.https ?? options.tls !== undefined };
   const app: FastifyInstance = fastify({
-    serverFactory: (handler) => createListener(handler, options.tls, now),
+    serverFactory: (handler) => createListener(handler, options.tls, habits),
     bodyLimit: LIMITS.bodyBytes.value,
-    clientErrorHandler: (error, socket) => answerClientError(error, socket, now()),
+    clientErrorHandler: (error, socket) => answerClientError(error, socket, habits),
     return503OnClosing: false,
     forceCloseConnections: 'idle',
     routerOptions: {
@@ -155,7 +155,6 @@ export async function createHttpServer(options: HttpServerOptions): Promise<Fast
     createRouteRegistrar({
       authenticators: options.authenticators,
       methods,
-      https: options.https ?? options.tls !== undefined,
       draining: options.draining ?? (() => false),
       onAnswer: answerHook(options),
     }),

@@ -190,6 +190,7 @@ function watchBus(parts: Parts): { stop(): void } {
 /** Attaches the transport to a server. Lowers the server's `headersTimeout` to 5 s, so that slow headers end too. */
 export function attachWebSocket(server: Server, options: WebSocketOptions): WebSocketTransport {
   const { settings, metrics, log } = options;
+  const https = server instanceof TlsServer || settings.publicUrl.startsWith('https:');
   const connections = createConnections(options);
   const tell = (fields: object, message: string): void => log.error(fields, message);
   // One line for all the connects of a second: with the bus away there is a failure for each.
@@ -226,7 +227,7 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
 
   function answer(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
     metrics?.refused?.(pathLabel(request.url), refusal.code);
-    refuseUpgrade(socket, refusal);
+    refuseUpgrade(socket, refusal, https);
   }
 
   async function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {

@@ -3,6 +3,7 @@
  * followed by a look at the next. Pure.
  */
 import type { IncomingHttpHeaders } from 'node:http';
+import type { ClientCertificate } from '../http/client-certificate.ts';
 
 /** The protocol's name as a subprotocol. */
 export const SUBPROTOCOL = 'tocsin.v1';
@@ -14,6 +15,7 @@ const BEARER_PREFIX = 'bearer.';
 /** What a handshake shows. */
 export type Carrier =
   | { readonly kind: 'subprotocol' | 'authorization' | 'cookie' | 'ticket' | 'query'; readonly secret: string }
+  | { readonly kind: 'certificate'; readonly certificate: ClientCertificate }
   | { readonly kind: 'foreign-cookie' }
   | { readonly kind: 'none' };
 
@@ -53,12 +55,22 @@ function fromCookies(header: string | undefined): string | null {
   return null;
 }
 
-/** The first carrier present. A cookie that came with another origin counts only as a reason to refuse. */
-export function chooseCarrier(headers: IncomingHttpHeaders, query: URLSearchParams, rules: CarrierRules): Carrier {
+/**
+ * The first carrier present. A cookie that came with another origin counts only as a reason to refuse. `readCertificate`
+ * answers the client's certificate, null for none; it is called when nothing before it is there.
+ */
+export function chooseCarrier(
+  headers: IncomingHttpHeaders,
+  query: URLSearchParams,
+  rules: CarrierRules,
+  readCertificate: () => ClientCertificate | null,
+): Carrier {
   const protocol = fromProtocols(offeredProtocols(headers['sec-websocket-protocol']));
   if (protocol !== null) return { kind: 'subprotocol', secret: protocol };
   const bearer = /^bearer +(.*)$/i.exec(headers.authorization ?? '');
   if (bearer !== null) return { kind: 'authorization', secret: (bearer[1] ?? '').trim() };
+  const certificate = readCertificate();
+  if (certificate !== null) return { kind: 'certificate', certificate };
   const cookie = fromCookies(headers.cookie);
   if (cookie !== null && headers.origin === rules.publicOrigin) return { kind: 'cookie', secret: cookie };
   const ticket = query.get('ticket');

@@ -5,6 +5,7 @@ import { createHandshakes, type Handshakes } from './handshake.ts';
 import type { WebSocketOptions } from './options.ts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import type { ClientCertificate } from '../http/client-certificate.ts';
 import { answerProtocol, chooseCarrier, offeredProtocols } from './carrier.ts';
 import { isUncounted, readClientMessage } from './client-message.ts';
 import { Conduct, UNCOUNTED_MOST } from './conduct.ts';
@@ -13,8 +14,12 @@ import { refusalText } from './refuse-upgrade.ts';
 import { type HandshakeForm, originAllowed, readParameters, readTarget, refuseForm } from './request.ts';
 
 const rules = { publicOrigin: 'https://t.example', allowQueryToken: false };
-const carrier = (headers: Record<string, string>, query = '', allowQueryToken = false): unknown =>
-  chooseCarrier(headers, new URLSearchParams(query), { ...rules, allowQueryToken });
+const carrier = (
+  headers: Record<string, string>,
+  query = '',
+  allowQueryToken = false,
+  certificate: ClientCertificate | null = null,
+): unknown => chooseCarrier(headers, new URLSearchParams(query), { ...rules, allowQueryToken }, () => certificate);
 
 describe('the carrier of a credential', () => {
   it('is the first one present, in the order of the contract', () => {
@@ -32,6 +37,18 @@ describe('the carrier of a credential', () => {
     expect(carrier({}, 'ticket=ddd&token=eee', true)).toEqual({ kind: 'ticket', secret: 'ddd' });
     expect(carrier({}, 'token=eee', true)).toEqual({ kind: 'query', secret: 'eee' });
     expect(carrier({}, 'token=eee')).toEqual({ kind: 'none' });
+  });
+
+  it('is a client certificate after both headers and before everything else, even one that is doubted', () => {
+    for (const doubt of [null, 'unverified'] as const) {
+      const shown = { doubt, emails: [], uris: [], commonNames: ['a'], validTo: 1, fingerprint: 'AA' };
+      const all = { cookie: 'tocsin_session=ccc', origin: 'https://t.example' };
+      const query = 'ticket=ddd&token=eee';
+      expect(carrier(all, query, true, shown)).toEqual({ kind: 'certificate', certificate: shown });
+      expect(carrier({ ...all, authorization: 'Bearer bbb' }, query, true, shown)).toMatchObject({ secret: 'bbb' });
+      expect(carrier({ 'sec-websocket-protocol': 'bearer.aaa' }, query, true, shown)).toMatchObject({ secret: 'aaa' });
+      expect(carrier({}, '', false, shown)).toMatchObject({ kind: 'certificate' });
+    }
   });
 
   it('may be two subprotocols, and an empty one is present all the same', () => {
@@ -129,7 +146,7 @@ describe('the form of a handshake', () => {
 
 describe('a refused handshake', () => {
   it('is a whole HTTP answer with a problem document and Retry-After', () => {
-    const text = refusalText({ code: 'rate-limited', detail: 'Too many', retryAfterMs: 1500 });
+    const text = refusalText({ code: 'rate-limited', detail: 'Too many', retryAfterMs: 1500 }, false);
     const [head = '', body = ''] = text.split('\r\n\r\n');
     expect(head).toMatch(/^HTTP\/1\.1 429 Too Many Requests\r\n/);
     expect(head).toMatch(/\r\nRetry-After: 2(\r\n|$)/);
@@ -139,6 +156,12 @@ describe('a refused handshake', () => {
       status: 429,
       code: 'rate-limited',
     });
+  });
+
+  it('carries HSTS where the outside comes by https, and nowhere else', () => {
+    const refusal = { code: 'draining', detail: 'ends' } as const;
+    expect(refusalText(refusal, true)).toContain('\r\nStrict-Transport-Security: max-age=31536000\r\n');
+    expect(refusalText(refusal, false)).not.toContain('Strict-Transport');
   });
 });
 

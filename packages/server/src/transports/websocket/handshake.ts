@@ -5,9 +5,11 @@
  * this process (429, before anything that takes I/O), connections of the address (429), parameters (400), credential (401, 403), reconnects (429), channel (503). A refusal leaves no place taken.
  */
 import { ERRORS, type Refusal } from '@tocsin/protocol/errors';
+import { refuse } from '@tocsin/protocol/refusal-error';
 import type { IncomingMessage } from 'node:http';
 import type { BucketShape } from '../../bus/ports/bus.ts';
 import { addressKey, createAddressReader } from '../http/address.ts';
+import type { CertificateDoubt, ClientCertificate } from '../http/client-certificate.ts';
 import { refusalOf } from '../http/problem.ts';
 import type { Admission } from './admission.ts';
 import { type Carrier, type CarrierRules, chooseCarrier } from './carrier.ts';
@@ -56,6 +58,23 @@ export function pathLabel(target: string | undefined): string {
   return readTarget(target)?.pathname === ALERTS_PATH ? ALERTS_PATH : 'other';
 }
 
+const DOUBTS: Readonly<Record<CertificateDoubt, string>> = {
+  unverified: 'The client certificate was not issued by a CA that counts here',
+  expired: 'The client certificate is not valid now',
+  'earlier-ca': 'The client certificate was checked against an earlier CA; connect anew',
+  'too-many-names': 'The client certificate has names that cannot be read, or too many',
+};
+
+/** Whose certificate it is. A certificate that is not believed is refused: it is the carrier that decides. */
+async function verifyCertificate(
+  { certificates }: WebSocketOptions,
+  certificate: ClientCertificate,
+): Promise<WebSocketPrincipal> {
+  if (certificates === undefined) throw new TypeError('nobody reads certificates here');
+  if (certificate.doubt !== null) throw refuse('credentials-wrong', DOUBTS[certificate.doubt]);
+  return certificates.verify(certificate);
+}
+
 /** Creates the decisions. Throws when `publicUrl` is no URL. */
 export function createHandshakes(options: WebSocketOptions, admission: Admission): Handshakes {
   const { settings } = options;
@@ -76,6 +95,7 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
   }
 
   function verify(carrier: Exclude<Carrier, { kind: 'none' | 'foreign-cookie' }>): Promise<WebSocketPrincipal> {
+    if (carrier.kind === 'certificate') return verifyCertificate(options, carrier.certificate);
     if (carrier.kind === 'ticket') return options.redeemTicket(carrier.secret);
     if (carrier.kind === 'cookie') return (options.verifySessionCookie ?? options.verifyAccessToken)(carrier.secret);
     return options.verifyAccessToken(carrier.secret);
@@ -85,7 +105,9 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
     request: IncomingMessage,
     query: URLSearchParams,
   ): Promise<WebSocketPrincipal | null | Refusal> {
-    const carrier = chooseCarrier(request.headers, query, rules);
+    const readCertificate = (): ClientCertificate | null =>
+      options.certificates?.of(request.socket, options.clock.now()) ?? null;
+    const carrier = chooseCarrier(request.headers, query, rules, readCertificate);
     if (carrier.kind === 'none') {
       return settings.publicAlerts ? null : { code: 'credentials-missing', detail: 'A token is needed' };
     }

@@ -1,9 +1,11 @@
 /** What the WebSocket transport is given: settings, and the parts of the program that it speaks to, by their shape. */
+import type { Duplex } from 'node:stream';
 import type { Severity } from '@tocsin/protocol/alert';
 import type { CloseName } from '@tocsin/protocol/close-codes';
 import type { Refusal } from '@tocsin/protocol/errors';
 import type { Cells, Limiter, PresenceBoard, PublishSubscribe } from '../../bus/ports/bus.ts';
 import type { Clock } from '../../lib/clock.ts';
+import type { ClientCertificate } from '../http/client-certificate.ts';
 
 /** Who stands behind a credential. */
 export interface WebSocketPrincipal {
@@ -127,6 +129,13 @@ export interface WebSocketOptions {
   redeemTicket(ticket: string): Promise<WebSocketPrincipal>;
   /** Checks the value of the cookie `tocsin_session`; the same as an access token when absent. */
   readonly verifySessionCookie?: (value: string) => Promise<WebSocketPrincipal>;
+  /** Client certificates; absent: they count for nothing. */
+  readonly certificates?: {
+    /** What the peer of a socket showed at `now` (Unix ms); null: nothing. */
+    of(socket: Duplex, now: number): ClientCertificate | null;
+    /** Whose it is; only asked of one without doubt. */
+    verify(certificate: ClientCertificate): Promise<WebSocketPrincipal>;
+  };
   readonly sessions: SessionWatch;
   readonly metrics?: Partial<WebSocketMetrics>;
   readonly log: WebSocketLog;

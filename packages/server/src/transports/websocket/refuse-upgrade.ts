@@ -6,12 +6,13 @@ import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type Refusal, toProblem } from '@tocsin/protocol/errors';
 import { PROBLEM_TYPE, rateLimitFields, retryAfterSeconds } from '../http/problem.ts';
+import { STRICT_TRANSPORT } from '../http/server-socket.ts';
 
 /** How long the peer has to read the answer, in ms. */
 const READ_MS = 1000;
 
-/** The whole answer as text. Pure. */
-export function refusalText(refusal: Refusal): string {
+/** The whole answer as text, with HSTS where the outside comes by https. Pure. */
+export function refusalText(refusal: Refusal, https: boolean): string {
   const problem = toProblem(refusal);
   const body = JSON.stringify(problem);
   const retry = retryAfterSeconds(refusal);
@@ -22,6 +23,7 @@ export function refusalText(refusal: Refusal): string {
     'Cache-Control: no-store',
     'Connection: close',
   ];
+  if (https) lines.push(`Strict-Transport-Security: ${STRICT_TRANSPORT}`);
   if (retry !== null) lines.push(`Retry-After: ${retry}`);
   if (problem.status === 429 && retry !== null) {
     for (const [name, value] of rateLimitFields(refusal, retry)) lines.push(`${name}: ${value}`);
@@ -32,13 +34,13 @@ export function refusalText(refusal: Refusal): string {
   return `${lines.join('\r\n')}\r\n\r\n${body}`;
 }
 
-/** Sends the answer and ends the socket. */
-export function refuseUpgrade(socket: Duplex, refusal: Refusal): void {
+/** Sends the answer and ends the socket. `https`: the outside comes by https. */
+export function refuseUpgrade(socket: Duplex, refusal: Refusal, https: boolean): void {
   if (socket.destroyed || !socket.writable) {
     socket.destroy();
     return;
   }
-  socket.end(refusalText(refusal));
+  socket.end(refusalText(refusal, https));
   // Unread bytes at the end would turn the answer into a reset on the peer's side.
   socket.resume();
   const timer = setTimeout(() => socket.destroy(), READ_MS);

@@ -1,27 +1,16 @@
 /** Slow peers behind TLS: what waits in the encrypting socket counts as what waits in a plain one. */
-import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { LIMITS } from '@tocsin/protocol/limits';
-import { afterAll, beforeAll, expect, it } from 'vitest';
-import { start, type TlsPair } from './websocket-system.suite.ts';
+import { createAuthority } from '@tocsin/testkit/certificates';
+import { afterAll, expect, it } from 'vitest';
+import { start } from './websocket-system.suite.ts';
 
-let folder = '';
-let pair: TlsPair;
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'tocsin-slow-tls-'));
-  const [key, cert] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];
-  const made = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', key];
-  const named = ['-out', cert, '-days', '2', '-subj', '/CN=slow', '-addext', 'subjectAltName=IP:127.0.0.1'];
-  execFileSync('openssl', [...made, ...named], { stdio: 'ignore' });
-  pair = { cert: readFileSync(cert, 'utf8'), key: readFileSync(key, 'utf8') };
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const authority = createAuthority();
+const pair = authority.issue({ names: ['IP:127.0.0.1'] });
+afterAll(() => authority.remove());
 
 it('a slow reader behind TLS is closed with 4008 at the same bound, and resumes without loss', async () => {
-  const system = await start({ maxConnectionsPerUser: 9 }, { tls: pair });
-  const client = { ca: pair.cert };
+  const system = await start({ maxConnectionsPerUser: 9 }, undefined, pair);
+  const client = { ca: authority.ca };
   const sockets: { readonly writableLength: number }[] = [];
   system.server.on('secureConnection', (socket) => sockets.push(socket));
   const slow = await system.viewer({ token: 'ann', client });

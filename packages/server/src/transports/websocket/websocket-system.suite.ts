@@ -89,10 +89,7 @@ export interface TlsPair {
 }
 
 /** `shared`: the bus of another system, as processes of one installation have. */
-export async function start(
-  settings: Partial<WebSocketSettings> = {},
-  { shared, tls }: { readonly shared?: Bus; readonly tls?: TlsPair } = {},
-): Promise<System> {
+export async function start(settings: Partial<WebSocketSettings> = {}, shared?: Bus, tls?: TlsPair): Promise<System> {
   const handler: RequestListener = (_request, response) => void response.writeHead(404).end();
   const server = tls === undefined ? createServer(handler) : createSecureServer(tls, handler);
   const bus = shared ?? createMemoryBus({ clock });
