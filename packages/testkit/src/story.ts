@@ -1,28 +1,20 @@
-/** A log of one viewer with times since its first line; alerts of one connection in a row share a line. */
+/** A log of one viewer with times since its first line; alerts in a row share a line. */
 
 /** The log. */
 export interface Story {
   readonly lines: readonly string[];
   tell(event: string): void;
-  /** An alert on a connection; `again`: it was seen before. */
-  alert(connection: number, offset: number, again: boolean): void;
+  /** An alert that the application was told. */
+  alert(offset: number): void;
   /** Writes what is still gathered. */
   end(): void;
-}
-
-interface Run {
-  readonly at: string;
-  readonly connection: number;
-  readonly again: boolean;
-  readonly first: number;
-  last: number;
 }
 
 /** Begins a log; `write` gets each line once it is whole. */
 export function createStory(write: (line: string) => void): Story {
   const lines: string[] = [];
   let begun: number | null = null;
-  let run: Run | null = null;
+  let run: { readonly at: string; readonly first: number; last: number } | null = null;
 
   function stamp(): string {
     const now = performance.now();
@@ -35,9 +27,8 @@ export function createStory(write: (line: string) => void): Story {
   }
   function end(): void {
     if (run === null) return;
-    const { at, connection, first, last, again } = run;
-    const range = first === last ? `alert ${first}` : `alerts ${first} to ${last}`;
-    put(`${at}  #${connection} ${range}${again ? ', had it: dropped' : ''}`);
+    const { at, first, last } = run;
+    put(`${at}  ${first === last ? `alert ${first}` : `alerts ${first} to ${last}`}`);
     run = null;
   }
 
@@ -47,9 +38,9 @@ export function createStory(write: (line: string) => void): Story {
       end();
       put(`${stamp()}  ${event}`);
     },
-    alert(connection, offset, again) {
-      if (run !== null && (run.connection !== connection || run.again !== again || offset !== run.last + 1)) end();
-      if (run === null) run = { at: stamp(), connection, again, first: offset, last: offset };
+    alert(offset) {
+      if (run !== null && offset !== run.last + 1) end();
+      if (run === null) run = { at: stamp(), first: offset, last: offset };
       else run.last = offset;
     },
     end,
