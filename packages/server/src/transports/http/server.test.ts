@@ -185,6 +185,7 @@ describe('refusals', () => {
       'malformed-request',
     ],
     ['a request without Host', 'GET / HTTP/1.1\r\n\r\n', 400, 'malformed-request'],
+    ['a request with two', 'GET / HTTP/1.1\r\nHost: a\r\nHOST: b\r\n\r\n', 400, 'malformed-request'],
   ])('%s is a problem too, and the end of the connection', async (_name, bytes, status, code) => {
     const text = await raw(await withThings(), bytes);
     expect(text).toContain(`HTTP/1.1 ${status}`);

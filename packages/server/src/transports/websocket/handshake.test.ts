@@ -84,7 +84,7 @@ describe('the form of a handshake', () => {
     'sec-websocket-version': '13',
     'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
   };
-  const form = { method: 'GET', httpVersion: '1.1', headers, headersDistinct: { host: ['t.example'] } };
+  const form = { method: 'GET', httpVersionMinor: 1, headers, rawHeaders: ['Host', 't.example'] };
   it('is checked before anything is done for it', () => {
     const code = (change: Partial<HandshakeForm>): string | undefined => refuseForm({ ...form, ...change })?.code;
     const header = (name: string, value: string): Partial<HandshakeForm> => ({
@@ -92,9 +92,9 @@ describe('the form of a handshake', () => {
     });
     expect(refuseForm(form)).toBeNull();
     expect(code({ method: 'POST' })).toBe('method-not-allowed');
-    expect(code({ httpVersion: '1.0' })).toBe('malformed-request');
-    expect(code({ headersDistinct: {} })).toBe('malformed-request');
-    expect(code({ headersDistinct: { host: ['a', 'b'] } })).toBe('malformed-request');
+    expect(code({ httpVersionMinor: 0 })).toBe('malformed-request');
+    expect(code({ rawHeaders: [] })).toBe('malformed-request');
+    expect(code({ rawHeaders: ['Host', 'a', 'host', 'b'] })).toBe('malformed-request');
     expect(code(header('sec-websocket-version', '8'))).toBe('upgrade-required');
     expect(code(header('upgrade', 'h2c'))).toBe('upgrade-required');
     expect(code(header('sec-websocket-key', 'x'))).toBe('malformed-parameter');
@@ -267,8 +267,8 @@ describe('a flood of handshakes', () => {
   const request = {
     method: 'GET',
     url: '/ws/alerts',
-    httpVersion: '1.1',
-    headersDistinct: { host: ['t.example'] },
+    httpVersionMinor: 1,
+    rawHeaders: ['Host', 't.example'],
     headers: { upgrade: 'websocket', 'sec-websocket-version': '13', 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==' },
     socket: { remoteAddress: '2001:db8:1:2:3:4:5:6' },
   } as unknown as IncomingMessage;

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { SEVERITIES } from '@tocsin/protocol/alert';
 import type { Refusal } from '@tocsin/protocol/errors';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
+import { hostProblem } from '../http/server-socket.ts';
 import type { ViewerFilter } from './options.ts';
 
 /** The path of the channel of alerts. */
@@ -35,7 +36,7 @@ export function readTarget(target: string | undefined): URL | null {
 }
 
 /** The parts of a request that its form is judged by. */
-export type HandshakeForm = Pick<IncomingMessage, 'method' | 'headers' | 'headersDistinct' | 'httpVersion'>;
+export type HandshakeForm = Pick<IncomingMessage, 'method' | 'headers' | 'rawHeaders' | 'httpVersionMinor'>;
 
 /** Each subprotocol is a token, and offered once (RFC 6455 section 4.1). */
 function wellFormedProtocols(list: string): boolean {
@@ -47,9 +48,12 @@ function wellFormedProtocols(list: string): boolean {
 /** Why this is no handshake of WebSocket version 13, or null. */
 export function refuseForm(request: HandshakeForm): Refusal | null {
   const { headers } = request;
+  const host = hostProblem(request);
+  if (host !== null) return { code: 'malformed-request', detail: host };
   if (request.method !== 'GET') return { code: 'method-not-allowed', detail: 'A WebSocket handshake is a GET' };
-  if (request.httpVersion !== '1.1' || request.headersDistinct['host']?.length !== 1) {
-    return { code: 'malformed-request', detail: 'A WebSocket handshake is HTTP/1.1 with one header Host' };
+  // RFC 6455 section 4.1: HTTP/1.1 at least.
+  if (request.httpVersionMinor === 0) {
+    return { code: 'malformed-request', detail: 'A WebSocket handshake is HTTP/1.1' };
   }
   if (headers.upgrade?.toLowerCase() !== 'websocket' || headers['sec-websocket-version'] !== '13') {
     return { code: 'upgrade-required', detail: 'This path speaks WebSocket version 13 only' };
