@@ -74,9 +74,10 @@ export async function logRollingRestart(write: (line: string) => void = () => un
     }
     await drills.stop();
     await viewer.told(drills.made.length, PATIENCE_MS);
-    viewer.close();
     story.end();
-    return { ...viewer.result(), lines: story.lines, made: drills.made.length, exits };
+    const log = { ...viewer.result(), lines: [...story.lines], made: drills.made.length, exits };
+    viewer.close();
+    return log;
   } finally {
     await balancer.stop();
     await cluster.stop();
@@ -88,7 +89,9 @@ if (argv[1] === fileURLToPath(import.meta.url)) {
     process.stdout.write(`${line}\n`),
   );
   const gap = `longest time between two alerts ${Math.round(longestGapMs)} ms (made each ${1000 / ALERTS_PER_SECOND} ms)`;
-  process.stdout.write(`${made} alerts made, ${seen.length} told, each once; ${connections} connections; ${gap}; states: ${states.join(', ')}\n`);
+  process.stdout.write(
+    `${made} alerts made, ${seen.length} told, each once; ${connections} connections; ${gap}; states: ${states.join(', ')}\n`,
+  );
   // Everything that was begun has ended; what Node still holds of it is of no use.
   exit(0);
 }

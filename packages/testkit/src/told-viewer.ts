@@ -77,9 +77,9 @@ export async function watchTold({ url, token, where, story }: ToldOptions): Prom
     told,
     at: () => place,
     result: () => ({
-      seen,
+      seen: [...seen],
       longestGapMs: Math.max(0, ...seenAt.map((time, i) => time - (seenAt[i - 1] ?? time))),
-      states,
+      states: [...states],
       connections: alerts.counts.connections,
     }),
     close: () => alerts.close(),

@@ -368,21 +368,6 @@ describe('a store that is away', () => {
     expect(await hub.plan({ epoch: 'e1', offset: 9 })).toMatchObject({ code: 'store-unavailable' });
   });
 
-  it('closes with 1013 who was let in to resume when what they missed cannot be read', async () => {
-    const { hub, store, events } = await open(filled(3000), { ringMessages: 8 });
-    const plan = await hub.plan({ epoch: 'e1', offset: 0 });
-    if ('code' in plan) throw new Error(plan.code);
-    store.away = true;
-    const sink = createScriptedSink();
-    hub.attach(sink, plan, NO_FILTER, WELCOME);
-    await turns(100);
-    expect(sink.closed).toMatchObject({ code: 1013 });
-    const seen = offsets(sink);
-    expect(seen).toEqual(range(1, seen.length));
-    expect(hub.viewers()).toBe(0);
-    expect(events.restarted).not.toHaveBeenCalled();
-  });
-
   it('refuses everybody before the channel is known, then recovers by itself', async () => {
     const store = filled(2);
     store.away = true;
