@@ -19,6 +19,9 @@ import type { HubViewer, WebSocketOptions, WebSocketPrincipal } from './options.
 
 const BINARY: MessageProblem = { type: 'problem', code: 'schema', detail: 'Messages are JSON text' };
 
+/** Tokens that may wait while the store is slow to check them; no client needs more than the newest. */
+export const TOKENS_WAITING_MOST = 16;
+
 /** Who a connection is. */
 export interface ConnectionIdentity {
   readonly id: string;
@@ -255,7 +258,10 @@ export class Connection {
   /** One at a time, in their order; of those that come meanwhile each is answered. */
   async #authenticate(token: string): Promise<void> {
     if (this.principal === null) return this.#refuse('schema', 'This connection has no holder to authenticate');
-    if (this.#tokens !== null) return void this.#tokens.push(token);
+    if (this.#tokens !== null) {
+      if (this.#tokens.length < TOKENS_WAITING_MOST) return void this.#tokens.push(token);
+      return this.#sendError('rate-limited', 'Too many tokens wait to be checked');
+    }
     const tokens = [token];
     this.#tokens = tokens;
     for (let next = tokens[0]; next !== undefined && isOpen(this.#state); next = tokens[0]) {

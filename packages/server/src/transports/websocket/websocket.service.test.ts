@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { ScriptedViewer, ViewerOptions } from '@tocsin/testkit/viewer';
 import { describe, expect, it, vi } from 'vitest';
+import { TOKENS_WAITING_MOST } from './connection.ts';
 import { clock, HANDSHAKE, pass, person, raw, refusal, start } from './websocket-system.suite.ts';
 
 describe('handshake', () => {
@@ -296,6 +297,24 @@ describe('life of a connection', () => {
     const viewer = await system.viewer({ token: 'short' });
     pass(60_001);
     expect(await viewer.closed).toMatchObject({ code: 4002 });
+  });
+
+  it('keeps no more than a few tokens while they cannot be checked, and answers each of them', async () => {
+    const system = await start();
+    const viewer = await system.viewer({ token: 'ann' });
+    let check = (): void => undefined;
+    system.verifyDelay = new Promise((resolve) => {
+      check = resolve;
+    });
+    for (let n = 0; n < 50; n += 1) viewer.send({ type: 'authenticate', token: 'ann' });
+    viewer.send({ type: 'ping' });
+    await viewer.until((message) => message.type === 'pong');
+    check();
+    await vi.waitUntil(() => viewer.messages.filter(({ type }) => type === 'authenticated').length === TOKENS_WAITING_MOST);
+    const refused = viewer.messages.filter(({ code }) => code === 'rate-limited');
+    expect(refused).toHaveLength(50 - TOKENS_WAITING_MOST);
+    viewer.send({ type: 'authenticate', token: 'ann' });
+    await vi.waitUntil(() => viewer.messages.filter(({ type }) => type === 'authenticated').length > TOKENS_WAITING_MOST);
   });
 
   it('ends with 1008 when it authenticates as somebody else', async () => {
