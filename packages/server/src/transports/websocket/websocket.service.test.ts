@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { ScriptedViewer, ViewerOptions } from '@tocsin/testkit/viewer';
 import { describe, expect, it, vi } from 'vitest';
+import { createMemoryBus } from '../../bus/memory/bus.ts';
 import { TOKENS_WAITING_MOST } from './connection.ts';
 import { clock, HANDSHAKE, pass, person, raw, refusal, start } from './websocket-system.suite.ts';
 
@@ -201,6 +202,22 @@ describe('limits', () => {
     const offset = await system.commit();
     await second.until((message) => message.offset === offset);
     await other.until((message) => message.offset === offset);
+  });
+
+  it('is closed for a newer one in another process, though the word of it was lost', async () => {
+    const bus = createMemoryBus({ clock });
+    let lost = true;
+    const publish: typeof bus.pubsub.publish = async (topic, payload) =>
+      lost && topic === 'websocket:replaced' ? undefined : bus.pubsub.publish(topic, payload);
+    const shared = { ...bus, pubsub: { ...bus.pubsub, publish } };
+    const [one, two] = [await start({}, shared), await start({}, shared)];
+    const first = await one.viewer({ token: 'ann' });
+    const second = await two.viewer({ token: 'ann' });
+    expect([one.transport.connections(), two.transport.connections()]).toEqual([1, 1]);
+    lost = false;
+    expect(await first.closed).toMatchObject({ code: 4001 });
+    const offset = await two.commit();
+    await second.until((message) => message.offset === offset);
   });
 
   it('lets a user connect only so often in a minute; a close that asks to come back makes the next one free', async () => {
