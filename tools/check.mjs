@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { ready, ROOT, seconds, tool } from './prepare.mjs';
 
-/** @type {readonly { name: string, args: readonly string[] }[]} */
+/** @type {readonly { name: string, args: readonly string[], tells?: boolean }[]} `tells`: what it says is shown when it passes, too. */
 const CHECKS = [
   { name: 'types', args: [tool('typescript/bin/tsc'), '-b'] },
   { name: 'types of the tests', args: [tool('typescript/bin/tsc'), '-p', 'tsconfig.tests.json'] },
@@ -24,6 +24,7 @@ const CHECKS = [
   { name: 'import rules', args: ['tools/dist/bin/import-rules.js'] },
   { name: 'dead code', args: [tool('knip/bin/knip.js'), '--no-config-hints'] },
   { name: 'licences', args: ['tools/dist/bin/licences.js'] },
+  { name: 'size of the viewer SDK', args: ['tools/dist/bin/client-bundle.js'], tells: true },
   {
     name: 'documents against code',
     args: [tool('vitest/vitest.mjs'), 'run', '--project=pure', 'tools/src', 'settings-page', 'protocol/src/version'],
@@ -32,13 +33,11 @@ const CHECKS = [
 
 await ready({ projects: ['.'], tolerant: true });
 let failed = 0;
-for (const { name, args } of CHECKS) {
+for (const { name, args, tells } of CHECKS) {
   const since = Date.now();
   const { code, output } = await run(args);
-  if (code !== 0) {
-    failed += 1;
-    process.stdout.write(`${output.trimEnd()}\n`);
-  }
+  if (code !== 0) failed += 1;
+  if (code !== 0 || tells) process.stdout.write(`${output.trimEnd()}\n`);
   process.stdout.write(`${code === 0 ? 'passed' : 'FAILED'}: ${name} (${seconds(since)})\n`);
 }
 const totals = { passed: CHECKS.length - failed, failed };

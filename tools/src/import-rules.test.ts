@@ -34,11 +34,20 @@ describe('this checkout', () => {
     const paths = new Set(readModules().map((module) => module.path));
     expect(PUBLIC_MODULES.filter((path) => !paths.has(path))).toEqual([]);
     const { workspaces } = JSON.parse(read('knip.json')) as { workspaces: Record<string, { entry?: string[] }> };
-    const entries = workspaces['packages/device']?.entry?.map((entry) => `packages/device/${entry}`);
-    expect(entries).toEqual(PUBLIC_MODULES);
-    const page = read('docs/device-sdk.md');
-    const names = PUBLIC_MODULES.map((path) => path.replace(/^packages\/(.+)\/src\/(.+)\.ts$/, '@tocsin/$1/$2'));
-    expect(names.filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
+    const packages = [
+      ['packages/device', 'docs/device-sdk.md'],
+      ['packages/client', 'docs/viewer-sdk.md'],
+    ] as const;
+    expect(
+      packages.flatMap(([folder]) => workspaces[folder]?.entry?.map((entry) => `${folder}/${entry}`) ?? []),
+    ).toEqual(PUBLIC_MODULES);
+    for (const [folder, document] of packages) {
+      const page = read(document);
+      const names = PUBLIC_MODULES.filter((path) => path.startsWith(folder)).map((path) =>
+        path.replace(/^packages\/(.+)\/src\/(.+)\.ts$/, '@tocsin/$1/$2'),
+      );
+      expect(names.filter((name) => !page.includes(`\`${name}\``))).toEqual([]);
+    }
   });
 
   it('lets devices that speak HTTP load nothing foreign', () => {

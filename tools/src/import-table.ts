@@ -50,6 +50,7 @@ function folder(name: string, imports: readonly string[], path = `${SERVER}/${na
 export const FOLDERS: readonly FolderRow[] = [
   { ...folder('protocol', [], 'packages/protocol/src'), pure: true },
   folder('device', ['protocol'], 'packages/device/src'),
+  folder('client', ['protocol'], 'packages/client/src'),
   folder('lib', []),
   folder('ops', ['lib']),
   folder('store/ports', ['protocol', 'lib', 'ops']),
@@ -76,9 +77,10 @@ export const NOT_PRODUCT: readonly string[] = ['testkit', 'bench', 'tools'];
  * Modules that outsiders import: the doors of what we publish. No command of ours need lead to them; what lies behind
  * them has to be reached from them or from a command. `knip.json` names the same, and so does the page of the package.
  */
-export const PUBLIC_MODULES: readonly string[] = ['challenge', 'device', 'envelope', 'key', 'mqtt-sender'].map(
-  (name) => `packages/device/src/${name}.ts`,
-);
+export const PUBLIC_MODULES: readonly string[] = [
+  ...['challenge', 'device', 'envelope', 'key', 'mqtt-sender'].map((name) => `packages/device/src/${name}.ts`),
+  ...['browser', 'node', 'stream'].map((name) => `packages/client/src/${name}.ts`),
+];
 
 /** The foreign libraries of the product. */
 export const LIBRARIES: readonly LibraryRow[] = [
@@ -86,7 +88,7 @@ export const LIBRARIES: readonly LibraryRow[] = [
   { library: 'mqtt', paths: ['packages/device/src'] },
   { library: 'fastify', paths: [`${SERVER}/transports/http`] },
   { library: '@fastify/*', paths: [`${SERVER}/transports/http`] },
-  { library: 'ws', paths: [`${SERVER}/transports/websocket`] },
+  { library: 'ws', paths: [`${SERVER}/transports/websocket`, 'packages/client/src'] },
   { library: 'pg', paths: [`${SERVER}/store`] },
   { library: 'pg-copy-streams', paths: [`${SERVER}/store`] },
   { library: 'ioredis', paths: [`${SERVER}/bus/redis`] },

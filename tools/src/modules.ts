@@ -51,6 +51,7 @@ export const ROOT: string = fileURLToPath(import.meta.url).includes(`${sep}dist$
 const SOURCES: readonly string[] = [
   'packages/protocol/src',
   'packages/device/src',
+  'packages/client/src',
   'packages/server/src',
   'packages/server/bin',
   'packages/testkit/src',

@@ -2,6 +2,7 @@
  * The tables that documents take from the code: each stands between `<!-- table: <name> -->` and `<!-- end -->`.
  * `npm run docs` writes them, a test compares them. Pure.
  */
+import { CLOSE_POLICY } from '@tocsin/client/verdict';
 import { DEVICE_ERRORS } from '@tocsin/device/device-error';
 import { STATES } from '@tocsin/device/device-state';
 import { TUNING } from '@tocsin/device/tuning';
@@ -34,6 +35,7 @@ export const PAGE_TABLES: readonly PageTable[] = [
   { page: 'docs/device-sdk.md', name: 'states', text: stateTable },
   { page: 'docs/device-sdk.md', name: 'tuning', text: tuningTable },
   { page: 'docs/device-sdk.md', name: 'device errors', text: deviceErrorTable },
+  { page: 'docs/viewer-sdk.md', name: 'viewer close codes', text: viewerTable },
   { page: 'docs/operating.md', name: 'metrics', text: metricTable },
   { page: 'docs/redis.md', name: 'keys', text: keyTable },
   { page: 'docs/redis.md', name: 'namespaces', text: namespaceTable },
@@ -96,6 +98,18 @@ function closeTable(): string {
 function limitTable(): string {
   const rows = Object.entries(LIMITS).map(([name, row]) => [`\`${name}\``, String(row.value), row.unit, row.prose]);
   return markdownTable(['name', 'value', 'unit', 'bounds'], rows);
+}
+
+/** What a viewer does after each close code. */
+function viewerTable(): string {
+  const rows = Object.entries(CLOSE_POLICY).map(([name, { code, pace, renew }]) => [
+    String(code),
+    CLOSE_CODES[name as keyof typeof CLOSE_CODES].meaning,
+    pace === null
+      ? `ends, \`stopped\` with \`${name}\``
+      : `${renew === true ? 'gets a new token, ' : ''}comes back: ${pace.firstMs} ms, doubling to ${pace.mostMs / 1000} s`,
+  ]);
+  return markdownTable(['code', 'meaning', 'the viewer'], rows);
 }
 
 function metricTable(): string {

@@ -214,6 +214,7 @@ async function listen(
     now: () => ground.clock.now(),
     trustedProxies: settings.trustedProxies,
     https: certificates !== null || publicUrl.startsWith('https:'),
+    origins: foreignOrigins(settings.wsAllowedOrigins ?? [], publicUrl),
     draining: () => health.state().kind === 'draining',
     ...(certificates === null ? {} : { tls: certificates.tls }),
   });
@@ -222,6 +223,12 @@ async function listen(
   const viewers = gateway ? createViewers(server.server, settings, ground, pipeline, { publicUrl, clients }) : null;
   await server.listen({ host: settings.host, port: settings.port, backlog: CONNECTION_BACKLOG });
   return { server, viewers, certificates: certificates?.keepFresh(server.server, clients.caChanged) ?? null };
+}
+
+/** Those of `allowed` (origins, or URLs of which the origin counts) that are not our own. */
+function foreignOrigins(allowed: readonly string[], publicUrl: string): ReadonlySet<string> {
+  const own = new URL(publicUrl).origin;
+  return new Set(allowed.map((url) => new URL(url).origin).filter((origin) => origin !== own));
 }
 
 /** Ends the listener: what was begun gets its answer, idle connections go at once, the rest after `deadlineMs`. */

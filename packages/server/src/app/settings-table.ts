@@ -287,7 +287,7 @@ export const SETTINGS: SettingsTable = {
     'WS_ALLOWED_ORIGINS',
     listOf(httpOrigin),
     'the origin of `PUBLIC_URL`',
-    'Origins whose pages may open a WebSocket.',
+    'Origins whose pages may open a WebSocket and, with a bearer, call `/v1` (CORS).',
   ),
   wsAllowQueryToken: row('WS_ALLOW_QUERY_TOKEN', trueOrFalse, 'false', 'Whether `?token=` on the URL is accepted.'),
   wsPublicAlerts: row(

@@ -298,6 +298,27 @@ describe('delivery', () => {
 });
 
 describe('watermark', () => {
+  it('comes at once for who has caught up after a break, when the store was read up to there; not for a fresh viewer', async () => {
+    const { watch, store, hub } = await open();
+    const fresh = await watch();
+    store.append();
+    store.append();
+    await hub.refresh();
+    const epoch = String(fresh.messages()[0]?.['epoch']);
+    const behind = await watch({ epoch, offset: 0 });
+    const abreast = await watch({ epoch, offset: 2 });
+    const later = await watch();
+    await turns();
+    const kinds = (sink: ScriptedSink): unknown[] => sink.messages().map(({ type, offset }) => [type, offset]);
+    expect(kinds(behind).slice(1)).toEqual([
+      ['alert', 1],
+      ['alert', 2],
+      ['watermark', 2],
+    ]);
+    expect(kinds(abreast).slice(1)).toEqual([['watermark', 2]]);
+    expect(kinds(later).slice(1)).toEqual([]);
+  });
+
   const marks = (sink: ScriptedSink): SentMessage[] =>
     sink.messages().filter((message) => message.type === 'watermark');
 

@@ -138,6 +138,15 @@ function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
   return { waiting, queuedBytes };
 }
 
+/** Up to where the store was read and delivered, and as of when (Unix ms). */
+interface Checked {
+  readonly offset: number;
+  readonly at: number;
+}
+
+const watermarkFrame = ({ offset, at }: Checked): Buffer =>
+  textFrame(JSON.stringify({ type: 'watermark', offset, at }));
+
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
   const { channel, clock, events = {}, deliveries } = options;
@@ -148,6 +157,7 @@ export function createHub(options: HubOptions): Hub {
   const period = options.watermarkSeconds * 1000;
   const watermarks = createSchedule(period, Math.min(pollMs / 2, period / 4));
   let checkedAt: number | null = null;
+  let checked: Checked | null = null;
 
   const fanout = createFanout({
     clock,
@@ -185,7 +195,9 @@ export function createHub(options: HubOptions): Hub {
       deliveries?.caughtUp(entries, viewer.joinedAt);
     },
     onCaughtUp(viewer) {
-      if (viewer.step('caught-up')) fanout.add(viewer);
+      if (!viewer.step('caught-up')) return;
+      fanout.add(viewer);
+      vouch(viewer);
     },
     onLost: (viewer) => close(viewer, 'overloaded'),
   });
@@ -201,7 +213,15 @@ export function createHub(options: HubOptions): Hub {
 
   function watermark(head: number, at: number): void {
     checkedAt = clock.monotonic();
-    if (watermarks.due(checkedAt)) fanout.control(textFrame(JSON.stringify({ type: 'watermark', offset: head, at })));
+    checked = { offset: head, at };
+    if (watermarks.due(checkedAt)) fanout.control(watermarkFrame(checked));
+  }
+
+  /** Who missed something has it all now, and need not wait for the next watermark to know. */
+  function vouch(viewer: Viewer): void {
+    if (viewer.resumed && checked !== null && checked.offset === viewer.cursor) {
+      viewer.queue.push('alerts', watermarkFrame(checked));
+    }
   }
 
   function restart(): void {
@@ -261,6 +281,7 @@ export function createHub(options: HubOptions): Hub {
     const recovered = resume !== null || planned.kind === 'fresh';
     const offset = resume?.offset ?? feed.delivered;
     const viewer = new Viewer(home, sink, limits, fanout.shared(filter), offset, feed.delivered);
+    viewer.resumed = resume !== null;
     viewers.add(viewer);
     deliveries?.opened(viewer.filter);
     viewer.send({

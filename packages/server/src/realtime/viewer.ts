@@ -34,6 +34,8 @@ export interface ViewerHome {
 export class Viewer {
   state: ViewerState = 'catching-up';
   cursor: number;
+  /** It goes on after a break, and has been promised all that it missed. */
+  resumed = false;
   #receivedUpTo: number;
   readonly joinedAt: number;
   /** The same object for all viewers with this filter. */

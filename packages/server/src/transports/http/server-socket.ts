@@ -14,6 +14,7 @@ import type { Duplex } from 'node:stream';
 import { type SecureContextOptions, Server as TlsServer } from 'node:tls';
 import { toProblem, type ErrorCode } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
+import { createCrossOrigin } from './cross-origin.ts';
 import { PROBLEM_TYPE } from './problem.ts';
 
 /** Milliseconds within which the headers of a request must be here. */
@@ -52,6 +53,8 @@ export interface ListenerHabits {
   readonly https: boolean;
   /** The time that is told, Unix ms. */
   readonly now: () => number;
+  /** Origins whose pages may call us, beside our own; none when absent. */
+  readonly origins?: ReadonlySet<string>;
 }
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -62,7 +65,11 @@ export function dateHeader(now: number, machine: number): string | null {
 }
 
 /** A problem as a whole HTTP/1.1 answer that ends the connection. */
-export function rawProblem(code: ErrorCode, detail: string, { https, now }: ListenerHabits): string {
+export function rawProblem(
+  code: ErrorCode,
+  detail: string,
+  { https, now }: Pick<ListenerHabits, 'https' | 'now'>,
+): string {
   const problem = toProblem({ code, detail });
   const body = JSON.stringify(problem);
   const lines = [
@@ -97,7 +104,11 @@ const DETAILS: Partial<Record<ErrorCode, string>> = {
 };
 
 /** Answers a connection whose request could not be read, and ends it. */
-export function answerClientError(error: NodeJS.ErrnoException, socket: Duplex, habits: ListenerHabits): void {
+export function answerClientError(
+  error: NodeJS.ErrnoException,
+  socket: Duplex,
+  habits: Pick<ListenerHabits, 'https' | 'now'>,
+): void {
   // A response that has begun cannot be followed by another one (the same test as in Node's own handler).
   const pending = (socket as { _httpMessage?: { headersSent?: boolean } | null })._httpMessage;
   if (error.code !== 'ECONNRESET' && socket.writable && pending?.headersSent !== true) {
@@ -129,13 +140,14 @@ export function hostProblem({
  * Tells our time and HSTS, and refuses a request without exactly one Host (RFC 9112 section 3.2); Node's own refusal has no
  * body. The time is that of the request's arrival: between its sending and its answer, as a reader of `Date` takes it.
  */
-function withGround(handler: Handler, { https, now }: ListenerHabits): Handler {
+function withGround(handler: Handler, { https, now, origins }: ListenerHabits): Handler {
+  const crossOrigin = createCrossOrigin(origins ?? new Set());
   return (request, response) => {
     if (https) response.setHeader('strict-transport-security', STRICT_TRANSPORT);
     const date = dateHeader(now(), Date.now());
     if (date !== null) response.setHeader('date', date);
     const detail = hostProblem(request);
-    if (detail === null) return handler(request, response);
+    if (detail === null) return crossOrigin(request, response) ? undefined : handler(request, response);
     const body = JSON.stringify(toProblem({ code: 'malformed-request', detail }));
     response
       .writeHead(400, { 'content-type': PROBLEM_TYPE, 'content-length': Buffer.byteLength(body), connection: 'close' })

@@ -41,6 +41,8 @@ export interface HttpServerOptions {
   readonly https?: boolean;
   /** The time that freshness is judged by, Unix ms; answers tell it as `Date`. Default: this machine's. */
   readonly now?: () => number;
+  /** Origins whose pages may call us, beside our own; none when absent. */
+  readonly origins?: ReadonlySet<string>;
   /** True while the server ends. */
   readonly draining?: () => boolean;
   /** Hears of every answer but those of `bare` routes; `route` is the pattern, '' where none fits. */
@@ -127,7 +129,11 @@ function answerHook({ log, answered }: HttpServerOptions): AnswerHook | null {
 /** Builds the server, not listening yet; routes are registered next, then `listen`. */
 export async function createHttpServer(options: HttpServerOptions): Promise<FastifyInstance> {
   const methods = createMethodTable();
-  const habits = { now: options.now ?? Date.now, https: options.https ?? options.tls !== undefined };
+  const habits = {
+    now: options.now ?? Date.now,
+    https: options.https ?? options.tls !== undefined,
+    ...(options.origins === undefined ? {} : { origins: options.origins }),
+  };
   const app: FastifyInstance = fastify({
     serverFactory: (handler) => createListener(handler, options.tls, habits),
     bodyLimit: LIMITS.bodyBytes.value,

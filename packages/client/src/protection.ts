@@ -1,0 +1,51 @@
+/**
+ * Whether an application may say "you would hear of an alert": `protected`, `catching-up` or `not-protected`. Pure.
+ *
+ * Protected means: what the server has proved to have sent (a watermark, or the welcome of a fresh connection) has been
+ * handled by the application, is younger than two watermark periods by a clock that nobody sets, and nothing stands
+ * against it. A green connection alone proves nothing.
+ */
+
+/** The three states. */
+export type ProtectionState = 'protected' | 'catching-up' | 'not-protected';
+
+/** What is known at a moment. Times are ms of a monotonic clock. */
+export interface ProtectionView {
+  readonly now: number;
+  /** A welcomed connection delivers. */
+  readonly delivering: boolean;
+  /** Why not, where that is known. */
+  readonly lostReason: string;
+  /** When the main connection was welcomed. */
+  readonly welcomedAt: number;
+  readonly periodMs: number;
+  /** When the newest proof that has been handled arrived; null: none since the connection was lost. */
+  readonly coveredAt: number | null;
+  /** What was missed over a gap is still being fetched. */
+  readonly gapOpen: boolean;
+  /** Signatures can be checked, or it is known that they cannot. */
+  readonly keysReady: boolean;
+  /** An alert that did not check was passed over. */
+  readonly tainted: boolean;
+}
+
+/** A state, why, and when time alone would end it (null: never). */
+export interface Protection {
+  readonly state: ProtectionState;
+  readonly reason: string;
+  readonly until: number | null;
+}
+
+const NEVER = (state: ProtectionState, reason: string): Protection => ({ state, reason, until: null });
+
+/** The state at a moment. */
+export function protectionOf(view: ProtectionView): Protection {
+  if (!view.delivering) return NEVER('not-protected', view.lostReason);
+  if (view.tainted) return NEVER('not-protected', 'forged');
+  if (!view.keysReady) return NEVER('not-protected', 'no-keys');
+  const until = (view.coveredAt ?? view.welcomedAt) + 2 * view.periodMs;
+  if (view.now >= until) return NEVER('not-protected', 'no-watermark');
+  if (view.gapOpen) return { state: 'catching-up', reason: 'gap', until };
+  if (view.coveredAt === null) return { state: 'catching-up', reason: 'resuming', until };
+  return { state: 'protected', reason: 'watermark', until };
+}
