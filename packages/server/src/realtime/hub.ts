@@ -116,6 +116,8 @@ const RING_MESSAGES = 2048;
 const RING_BYTES = 8_388_608;
 /** Viewers that must come back after a restart of the history are spread over this time, in ms. */
 const RESTART_SPREAD_MS = 3000;
+/** A reading of the store is worth a watermark for so many polls; after that the store may be away. */
+const VOUCH_POLLS = 2;
 /** Above this backlog bus messages are left to the store. */
 const BACKLOG_MOST = 5000;
 
@@ -217,11 +219,10 @@ export function createHub(options: HubOptions): Hub {
     if (watermarks.due(checkedAt)) fanout.control(watermarkFrame(checked));
   }
 
-  /** Who missed something has it all now, and need not wait for the next watermark to know. */
+  /** Who missed something has it all now, and need not wait for the next watermark to know; none while the store is away. */
   function vouch(viewer: Viewer): void {
-    if (viewer.resumed && checked !== null && checked.offset === viewer.cursor) {
-      viewer.queue.push('alerts', watermarkFrame(checked));
-    }
+    if (!viewer.resumed || checked === null || checkedAt === null || checked.offset !== viewer.cursor) return;
+    if (clock.monotonic() - checkedAt <= VOUCH_POLLS * pollMs) viewer.queue.push('alerts', watermarkFrame(checked));
   }
 
   function restart(): void {
@@ -230,6 +231,7 @@ export function createHub(options: HubOptions): Hub {
     pages.clear();
     recovery.clear();
     deliveries?.clear();
+    checked = null;
     events.restarted?.();
     for (const viewer of [...viewers]) {
       const retryAfterMs = Math.floor(Math.random() * RESTART_SPREAD_MS);
