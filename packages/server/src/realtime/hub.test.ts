@@ -338,20 +338,6 @@ describe('watermark', () => {
     expect(marks(sink)).toHaveLength(1);
   });
 
-  it('is not vouched for by an old reading: who resumes while the store is away gets none', async () => {
-    const { watch, hub } = await open(filled(2), { pollMs: 1000 });
-    await hub.refresh();
-    const epoch = String((await watch()).messages()[0]?.['epoch']);
-    time += 2000;
-    const soon = await watch({ epoch, offset: 1 });
-    time += 1;
-    const late = await watch({ epoch, offset: 1 });
-    await turns();
-    expect(marks(soon)).toHaveLength(1);
-    expect(offsets(late)).toEqual([2]);
-    expect(marks(late)).toEqual([]);
-  });
-
   it('does not come while the store does not answer', async () => {
     const { watch, store, hub, events } = await open();
     const sink = await watch();

@@ -144,10 +144,17 @@ function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
 interface Checked {
   readonly offset: number;
   readonly at: number;
+  /** `at` by the monotonic clock, about. */
+  readonly since: number;
 }
 
 const watermarkFrame = ({ offset, at }: Checked): Buffer =>
   textFrame(JSON.stringify({ type: 'watermark', offset, at }));
+
+/** Who missed something has it all now, and need not wait for the next watermark to know; none while the store is away. */
+function vouches(checked: Checked | null, viewer: Viewer, now: number, pollMs: number): checked is Checked {
+  return viewer.resumed && checked?.offset === viewer.cursor && now - checked.since <= VOUCH_POLLS * pollMs;
+}
 
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
@@ -158,7 +165,6 @@ export function createHub(options: HubOptions): Hub {
   const pages = createPageReader(options.store, channel);
   const period = options.watermarkSeconds * 1000;
   const watermarks = createSchedule(period, Math.min(pollMs / 2, period / 4));
-  let checkedAt: number | null = null;
   let checked: Checked | null = null;
 
   const fanout = createFanout({
@@ -199,7 +205,7 @@ export function createHub(options: HubOptions): Hub {
     onCaughtUp(viewer) {
       if (!viewer.step('caught-up')) return;
       fanout.add(viewer);
-      vouch(viewer);
+      if (vouches(checked, viewer, clock.monotonic(), pollMs)) viewer.queue.push('alerts', watermarkFrame(checked));
     },
     onLost: (viewer) => close(viewer, 'overloaded'),
   });
@@ -213,16 +219,9 @@ export function createHub(options: HubOptions): Hub {
     }
   }
 
-  function watermark(head: number, at: number): void {
-    checkedAt = clock.monotonic();
-    checked = { offset: head, at };
-    if (watermarks.due(checkedAt)) fanout.control(watermarkFrame(checked));
-  }
-
-  /** Who missed something has it all now, and need not wait for the next watermark to know; none while the store is away. */
-  function vouch(viewer: Viewer): void {
-    if (!viewer.resumed || checked === null || checkedAt === null || checked.offset !== viewer.cursor) return;
-    if (clock.monotonic() - checkedAt <= VOUCH_POLLS * pollMs) viewer.queue.push('alerts', watermarkFrame(checked));
+  function watermark(offset: number, at: number): void {
+    checked = { offset, at, since: clock.monotonic() };
+    if (watermarks.due(checked.since)) fanout.control(watermarkFrame(checked));
   }
 
   function restart(): void {
@@ -307,7 +306,7 @@ export function createHub(options: HubOptions): Hub {
     viewers: () => viewers.size,
     standing: () => ({
       ...waitingFor(viewers),
-      checkedMs: checkedAt === null ? null : clock.monotonic() - checkedAt,
+      checkedMs: checked === null ? null : clock.monotonic() - checked.since,
     }),
     offset: () => feed.delivered,
     refresh: () => feed.refresh(),

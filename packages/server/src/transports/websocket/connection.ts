@@ -171,7 +171,7 @@ export class Connection {
   /** A message of the client. */
   take(data: Buffer, isBinary: boolean): void {
     const viewer = this.#viewer;
-    if (viewer === null || !isOpen(this.#state)) return;
+    if (!this.#heeds() || viewer === null) return;
     const { settings, clock, metrics } = this.#home.options;
     this.#received++;
     metrics?.received?.(1);
@@ -198,12 +198,13 @@ export class Connection {
   /** A ping of the client, as RFC 6455 section 5.5.2 has it. */
   answerPing(data: Buffer): void {
     // Who does not read gets none; section 5.5.3 asks for an answer to the newest ping only.
-    if (isOpen(this.#state) && this.#ws.bufferedAmount < LIMITS.socketBufferBytes.value) this.#ws.pong(data);
+    if (this.#heeds() && this.#ws.bufferedAmount < LIMITS.socketBufferBytes.value) this.#ws.pong(data);
   }
 
   /** A pong of the client. */
   noteAnswer(): void {
-    if (this.#state.kind === 'probing') this.#step('answered', { kind: 'live', pingAt: this.#state.pingAt });
+    if (this.#heeds() && this.#state.kind === 'probing')
+      this.#step('answered', { kind: 'live', pingAt: this.#state.pingAt });
   }
 
   /** The socket has ended, with `code` if the client was first. */
@@ -236,6 +237,15 @@ export class Connection {
     if (!leadsTo(this.#state, event, next.kind)) return false;
     this.#state = next;
     return true;
+  }
+
+  /** A frame came; answers whether it counts. A flood is closed, and cut when it goes on after that. */
+  #heeds(): boolean {
+    if (this.#conduct.flood(this.#home.options.clock.monotonic())) {
+      if (isOpen(this.#state)) this.close('rate');
+      else this.terminate();
+    }
+    return isOpen(this.#state);
   }
 
   #ping(monotonic: number): void {

@@ -327,11 +327,15 @@ describe('life of a connection', () => {
     viewer.send({ type: 'ping' });
     await viewer.until((message) => message.type === 'pong');
     check();
-    await vi.waitUntil(() => viewer.messages.filter(({ type }) => type === 'authenticated').length === TOKENS_WAITING_MOST);
+    await vi.waitUntil(
+      () => viewer.messages.filter(({ type }) => type === 'authenticated').length === TOKENS_WAITING_MOST,
+    );
     const refused = viewer.messages.filter(({ code }) => code === 'rate-limited');
     expect(refused).toHaveLength(50 - TOKENS_WAITING_MOST);
     viewer.send({ type: 'authenticate', token: 'ann' });
-    await vi.waitUntil(() => viewer.messages.filter(({ type }) => type === 'authenticated').length > TOKENS_WAITING_MOST);
+    await vi.waitUntil(
+      () => viewer.messages.filter(({ type }) => type === 'authenticated').length > TOKENS_WAITING_MOST,
+    );
   });
 
   it('ends with 1008 when it authenticates as somebody else', async () => {
