@@ -15,6 +15,8 @@ export interface BenchServer {
   /** Where the private database is. */
   readonly dataDir: string;
   readonly token: string;
+  /** SIGKILL, and the same again on the same data and port; resolves once it is ready. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -24,20 +26,29 @@ export async function startBenchServer(environment: Readonly<Record<string, stri
   // Open to traverse, so that the cluster stays inside it when this runs as root.
   await chmod(folder, 0o755);
   const port = await freePort();
-  const server = startServer(folder, port, {
+  const settings = {
     LOG_LEVEL: 'warn',
     RATE_LIMIT_PER_KEY: '1000000',
     RATE_LIMIT_PER_DEVICE: '1000000',
     TIMESTAMP_TOLERANCE_SECONDS: '300',
     ...environment,
-  });
+  };
+  let server = startServer(folder, port, settings);
   await server.ready();
   const token = await signIn(server.base);
   return {
-    server,
+    get server() {
+      return server;
+    },
     port,
     dataDir: join(folder, 'data'),
     token,
+    restart: async () => {
+      server.child.kill('SIGKILL');
+      await server.exited;
+      server = startServer(folder, port, settings);
+      await server.ready();
+    },
     stop: async () => {
       server.child.kill('SIGTERM');
       await server.exited;

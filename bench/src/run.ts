@@ -2,6 +2,7 @@
 import { benchAlert } from './alert.ts';
 import { benchCluster } from './cluster.ts';
 import { benchDetect } from './detect.ts';
+import { benchFanout } from './fanout.ts';
 import { benchFleet } from './fleet.ts';
 import { benchIngest } from './ingest.ts';
 import { benchLive } from './live.ts';
@@ -11,10 +12,12 @@ import { benchOverload } from './overload.ts';
 import { benchPersist } from './persist.ts';
 import { drawPicture } from './picture.ts';
 import { benchSensitivity } from './sensitivity.ts';
+import { benchStorm } from './storm.ts';
 import { type BenchResult, toJson, toTable } from './table.ts';
 
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   ingest: benchIngest,
+  fanout: benchFanout,
   fleet: benchFleet,
   overload: benchOverload,
   memory: benchMemory,
@@ -24,6 +27,7 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   cluster: benchCluster,
   detect: benchDetect,
   live: benchLive,
+  storm: benchStorm,
   sensitivity: benchSensitivity,
   picture: drawPicture,
 };

@@ -15,6 +15,8 @@ export interface ResultRow {
 export interface BenchResult {
   readonly name: string;
   readonly rows: readonly ResultRow[];
+  /** Everything that was compared, where that is more than ours and a limit. */
+  readonly grid?: { readonly head: readonly string[]; readonly lines: readonly (readonly string[])[] };
   /** Facts without which the numbers mean nothing (generator's share, sizes). */
   readonly notes: readonly string[];
 }
@@ -46,14 +48,22 @@ export function toTable(result: BenchResult): string {
       row.aim,
     ];
   });
+  const { grid } = result;
+  return [
+    `# ${result.name}`,
+    ...draw(head, lines),
+    ...(grid === undefined ? [] : ['', ...draw(grid.head, grid.lines), '']),
+    ...result.notes.map((note) => `* ${note}`),
+  ].join('\n');
+}
+
+/** Columns of equal width under their titles. */
+function draw(head: readonly string[], lines: readonly (readonly string[])[]): string[] {
   const widths = head.map((title, i) => Math.max(title.length, ...lines.map((line) => line[i]?.length ?? 0)));
-  const draw = (cells: readonly string[]): string =>
+  const join = (cells: readonly string[]): string =>
     cells
       .map((cell, i) => cell.padEnd(widths[i] ?? 0))
       .join('  ')
       .trimEnd();
-  const rule = widths.map((width) => '-'.repeat(width)).join('  ');
-  return [`# ${result.name}`, draw(head), rule, ...lines.map(draw), ...result.notes.map((note) => `* ${note}`)].join(
-    '\n',
-  );
+  return [join(head), widths.map((width) => '-'.repeat(width)).join('  '), ...lines.map(join)];
 }

@@ -274,7 +274,10 @@ describe('a flood of handshakes', () => {
     socket: { remoteAddress: '2001:db8:1:2:3:4:5:6' },
   } as unknown as IncomingMessage;
 
-  function open(allowed: boolean): { readonly handshakes: Handshakes; readonly asked: string[] } {
+  function open(
+    allowed: boolean,
+    maxConnectionsPerAddress = 100,
+  ): { readonly handshakes: Handshakes; readonly asked: string[] } {
     const asked: string[] = [];
     const refused = { code: 'rate-limited', detail: 'full' } as const;
     const options = {
@@ -282,7 +285,7 @@ describe('a flood of handshakes', () => {
         publicUrl: 'http://t.example',
         allowedOrigins: [],
         trustedProxies: [],
-        maxConnectionsPerAddress: 100,
+        maxConnectionsPerAddress,
       },
       door: {
         take(key: string, { burst, ratePerSecond }: BucketShape) {
@@ -304,6 +307,12 @@ describe('a flood of handshakes', () => {
     const { handshakes, asked } = open(false);
     expect(await handshakes.decide(request, 'c', false)).toMatchObject({ code: 'rate-limited', retryAfterMs: 20 });
     expect(asked).toEqual(['door 2001:db8:1:2::/64 1000 100']);
+  });
+
+  it('is bounded even where the connections of an address are not', async () => {
+    const { handshakes, asked } = open(true, 1_000_000);
+    await handshakes.decide(request, 'c', false);
+    expect(asked[0]).toBe('door 2001:db8:1:2::/64 1000000 100000');
   });
 
   it('is none while the address keeps to its pace', async () => {

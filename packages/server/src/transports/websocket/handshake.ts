@@ -22,6 +22,7 @@ import { ALERTS_PATH, originAllowed, originOf, readParameters, readTarget, refus
  */
 const HANDSHAKES_EACH = 10;
 const HANDSHAKES_LEAST = 1000;
+const HANDSHAKES_MOST = 1_000_000;
 const HANDSHAKES_SECONDS = 10;
 
 /** A handshake that may go on. */
@@ -83,7 +84,8 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
   const rules: CarrierRules = { publicOrigin, allowQueryToken: settings.allowQueryToken };
   const origins: ReadonlySet<string> = new Set(settings.allowedOrigins.flatMap((origin) => originOf(origin) ?? []));
   const readAddress = createAddressReader(settings.trustedProxies);
-  const burst = Math.max(HANDSHAKES_LEAST, HANDSHAKES_EACH * settings.maxConnectionsPerAddress);
+  const each = HANDSHAKES_EACH * settings.maxConnectionsPerAddress;
+  const burst = Math.min(HANDSHAKES_MOST, Math.max(HANDSHAKES_LEAST, each));
   const flood: BucketShape = { ratePerSecond: burst / HANDSHAKES_SECONDS, burst };
 
   async function knock(addressOfPeer: string): Promise<Refusal | null> {
