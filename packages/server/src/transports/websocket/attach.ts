@@ -259,9 +259,11 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     }, left);
     const id = randomUUID();
     inFlight++;
-    const decided = await parts.handshakes.decide(request, id, draining);
-    inFlight--;
-    clearTimeout(timer);
+    // However that ends: a place that is not given back would, after enough of them, keep everybody out.
+    const decided = await parts.handshakes.decide(request, id, draining).finally(() => {
+      inFlight--;
+      clearTimeout(timer);
+    });
     if (late || (draining && !isRefusal(decided))) {
       if (!isRefusal(decided)) admission.leaveAddress(decided.addressKey, id);
       if (!late) answer(request, socket, { code: 'draining', detail: 'The server is ending' });

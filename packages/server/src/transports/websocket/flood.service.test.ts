@@ -1,3 +1,4 @@
+import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { Conduct, FRAMES_MOST, RATE_WINDOW_MS } from './conduct.ts';
 import { HANDSHAKE, raw, start, type System } from './websocket-system.suite.ts';
@@ -52,5 +53,23 @@ describe('a flood of frames', () => {
       for (let n = 0; n < FRAMES_MOST; n += 1) expect(conduct.flood(from)).toBe(false);
     }
     expect(conduct.flood(RATE_WINDOW_MS)).toBe(true);
+  });
+});
+
+describe('a handshake that breaks its decision', () => {
+  it('ends its socket and takes no place of those that are being decided', async () => {
+    const system = await start();
+    const headers = {
+      upgrade: 'websocket',
+      'sec-websocket-version': '13',
+      'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
+    };
+    const request = { url: '/ws/alerts', method: 'GET', headers, rawHeaders: ['Host', 'x'], httpVersionMinor: 1 };
+    const socket = new PassThrough();
+    // It has no socket of its own, so the reading of its address throws.
+    system.server.emit('upgrade', request, socket, Buffer.alloc(0));
+    await expect.poll(() => socket.destroyed).toBe(true);
+    expect(system.transport.handshakes()).toBe(0);
+    expect(system.lines).toHaveLength(1);
   });
 });
