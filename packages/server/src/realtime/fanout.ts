@@ -82,6 +82,30 @@ const countMessages = (chunks: readonly Chunk[]): number => chunks.reduce((sum, 
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+/** Tells when a number of items was handed out, or forgotten. */
+interface Progress {
+  begun(items: number): void;
+  done(items: number): void;
+  /** Resolves when all that was begun until now is done; what is begun later is not waited for, or under load it never came. */
+  settled(): Promise<void>;
+}
+
+function createProgress(): Progress {
+  let [begun, done] = [0, 0];
+  let waiting: { readonly upTo: number; readonly resolve: () => void }[] = [];
+  return {
+    begun: (items) => void (begun += items),
+    done(items) {
+      done += items;
+      for (const { upTo, resolve } of waiting) if (upTo <= done) resolve();
+      waiting = waiting.filter(({ upTo }) => upTo > done);
+    },
+    async settled() {
+      if (done < begun) await new Promise<void>((resolve) => waiting.push({ upTo: begun, resolve }));
+    },
+  };
+}
+
 /** Creates the fan-out of one channel. */
 export function createFanout(options: FanoutOptions): Fanout {
   const { clock } = options;
@@ -89,6 +113,7 @@ export function createFanout(options: FanoutOptions): Fanout {
   let waiting: Item[] = [];
   let firstPushAt = 0;
   let running: Promise<void> | null = null;
+  const progress = createProgress();
   let generation = 0;
   let size = 0;
 
@@ -145,6 +170,7 @@ export function createFanout(options: FanoutOptions): Fanout {
         messages += await runGroup(group, items, slice, now);
       }
       options.onBatch?.((clock.monotonic() - startedAt) / 1000, messages);
+      progress.done(items.length);
     }
     running = null;
   }
@@ -153,6 +179,7 @@ export function createFanout(options: FanoutOptions): Fanout {
     if (size === 0) return;
     if (waiting.length === 0) firstPushAt = clock.monotonic();
     waiting.push(item);
+    progress.begun(1);
     running ??= run();
   }
 
@@ -163,7 +190,7 @@ export function createFanout(options: FanoutOptions): Fanout {
     get backlog(): number {
       return waiting.length;
     },
-    settled: async () => running ?? undefined,
+    settled: () => progress.settled(),
     shared: (filter) => groups.get(filterKey(filter))?.filter ?? filter,
     add(viewer) {
       const key = filterKey(viewer.filter);
@@ -182,8 +209,10 @@ export function createFanout(options: FanoutOptions): Fanout {
     push: (entry) => enqueue({ kind: 'entry', entry }),
     control: (frame) => enqueue({ kind: 'control', frame }),
     clear() {
+      const forgotten = waiting.length;
       waiting = [];
       generation++;
+      progress.done(forgotten);
     },
   };
 }

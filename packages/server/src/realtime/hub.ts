@@ -116,6 +116,8 @@ const RING_MESSAGES = 2048;
 const RING_BYTES = 8_388_608;
 /** Viewers that must come back after a restart of the history are spread over this time, in ms. */
 const RESTART_SPREAD_MS = 3000;
+/** A reading of the store is worth a watermark for so many polls; after that the store may be away. */
+const VOUCH_POLLS = 2;
 /** Above this backlog bus messages are left to the store. */
 const BACKLOG_MOST = 5000;
 
@@ -142,10 +144,17 @@ function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
 interface Checked {
   readonly offset: number;
   readonly at: number;
+  /** `at` by the monotonic clock, about. */
+  readonly since: number;
 }
 
 const watermarkFrame = ({ offset, at }: Checked): Buffer =>
   textFrame(JSON.stringify({ type: 'watermark', offset, at }));
+
+/** Who missed something has it all now, and need not wait for the next watermark to know; none while the store is away. */
+function vouches(checked: Checked | null, viewer: Viewer, now: number, pollMs: number): checked is Checked {
+  return viewer.resumed && checked?.offset === viewer.cursor && now - checked.since <= VOUCH_POLLS * pollMs;
+}
 
 /** Creates the hub of a channel. */
 export function createHub(options: HubOptions): Hub {
@@ -156,7 +165,6 @@ export function createHub(options: HubOptions): Hub {
   const pages = createPageReader(options.store, channel);
   const period = options.watermarkSeconds * 1000;
   const watermarks = createSchedule(period, Math.min(pollMs / 2, period / 4));
-  let checkedAt: number | null = null;
   let checked: Checked | null = null;
 
   const fanout = createFanout({
@@ -197,7 +205,7 @@ export function createHub(options: HubOptions): Hub {
     onCaughtUp(viewer) {
       if (!viewer.step('caught-up')) return;
       fanout.add(viewer);
-      vouch(viewer);
+      if (vouches(checked, viewer, clock.monotonic(), pollMs)) viewer.queue.push('alerts', watermarkFrame(checked));
     },
     onLost: (viewer) => close(viewer, 'overloaded'),
   });
@@ -211,17 +219,9 @@ export function createHub(options: HubOptions): Hub {
     }
   }
 
-  function watermark(head: number, at: number): void {
-    checkedAt = clock.monotonic();
-    checked = { offset: head, at };
-    if (watermarks.due(checkedAt)) fanout.control(watermarkFrame(checked));
-  }
-
-  /** Who missed something has it all now, and need not wait for the next watermark to know. */
-  function vouch(viewer: Viewer): void {
-    if (viewer.resumed && checked !== null && checked.offset === viewer.cursor) {
-      viewer.queue.push('alerts', watermarkFrame(checked));
-    }
+  function watermark(offset: number, at: number): void {
+    checked = { offset, at, since: clock.monotonic() };
+    if (watermarks.due(checked.since)) fanout.control(watermarkFrame(checked));
   }
 
   function restart(): void {
@@ -230,6 +230,7 @@ export function createHub(options: HubOptions): Hub {
     pages.clear();
     recovery.clear();
     deliveries?.clear();
+    checked = null;
     events.restarted?.();
     for (const viewer of [...viewers]) {
       const retryAfterMs = Math.floor(Math.random() * RESTART_SPREAD_MS);
@@ -305,7 +306,7 @@ export function createHub(options: HubOptions): Hub {
     viewers: () => viewers.size,
     standing: () => ({
       ...waitingFor(viewers),
-      checkedMs: checkedAt === null ? null : clock.monotonic() - checkedAt,
+      checkedMs: checked === null ? null : clock.monotonic() - checked.since,
     }),
     offset: () => feed.delivered,
     refresh: () => feed.refresh(),

@@ -133,3 +133,41 @@ describe('pages of the history', () => {
     expect(entryAt(await reader.page(0), 1)?.offset).toBe(1);
   });
 });
+
+describe('pages with a hole where viewers stand', () => {
+  /** The history up to `oldest - 1` is gone. */
+  function trimmed(oldest: number, head: number): ChannelStore & { reads: number } {
+    const store = {
+      reads: 0,
+      head: async (channel: string) => ({ channel, epoch: 'e', head }),
+      async read(_channel: string, after: number, limit: number) {
+        store.reads += 1;
+        await Promise.resolve();
+        const first = Math.max(after + 1, oldest);
+        return Array.from({ length: Math.max(0, Math.min(limit, head - first + 1)) }, (_, index) =>
+          message(first + index, 'x'.repeat(1000)),
+        );
+      },
+    };
+    return store;
+  }
+
+  it('are read twice at most for all who stand there, not once for each', async () => {
+    for (const head of [1000, 560]) {
+      const store = trimmed(550, head);
+      const reader = createPageReader(store, 'alerts');
+      await Promise.all(Array.from({ length: 500 }, () => reader.page(510)));
+      expect(store.reads).toBeLessThanOrEqual(2);
+    }
+  });
+
+  it('leave the others in the memory that there is for pages', async () => {
+    const store = trimmed(550, 2000);
+    const reader = createPageReader(store, 'alerts', { reads: 4, bytes: 1_000_000 });
+    await Promise.all(Array.from({ length: 50 }, () => reader.page(510)));
+    await reader.page(700);
+    store.reads = 0;
+    await reader.page(700);
+    expect(store.reads).toBe(0);
+  });
+});

@@ -73,8 +73,8 @@ export function createPageReader(
 
   function keep(start: number, entries: readonly Entry[]): void {
     const bytes = entries.reduce((sum, entry) => sum + entry.frame.length, 0);
+    keptBytes += bytes - (kept.get(start)?.bytes ?? 0);
     kept.set(start, { entries, bytes });
-    keptBytes += bytes;
     for (const [oldest, page] of kept) {
       if (keptBytes <= limits.bytes) return;
       kept.delete(oldest);
@@ -101,8 +101,10 @@ export function createPageReader(
       }
       const shared = inFlight.get(start);
       if (shared === undefined) return begin(start);
-      // One that is on its way may have begun before the message was there.
-      return shared.then((entries) => (entryAt(entries, after + 1) === undefined ? begin(start) : entries));
+      // One that is on its way may have begun before the message was there: the next one, which all share again, has not.
+      return shared.then((entries) =>
+        entryAt(entries, after + 1) === undefined ? (inFlight.get(start) ?? begin(start)) : entries,
+      );
     },
     clear() {
       generation++;

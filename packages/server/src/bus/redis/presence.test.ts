@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
+import { CodedError } from '../../lib/coded-error.ts';
 import { INSTANCES_KEY } from './keys.ts';
 import type { RedisLink } from './link.ts';
 import { createRedisPresence } from './presence.ts';
@@ -64,5 +65,48 @@ describe('presence in Redis', () => {
     await presence.renew();
     expect((await presence.join('k', 'a')).map(({ id }) => id)).toEqual(['b', 'a']);
     await presence.close();
+  });
+
+  it('joins late what could not be joined at once, with the time of when it wanted to', async () => {
+    vi.useFakeTimers({ now: 1_000_000 });
+    try {
+      let away = false;
+      const times: (readonly [string, string])[] = [];
+      // The clock of Redis is 5 s ahead of ours.
+      const client = {
+        on: () => undefined,
+        off: () => undefined,
+        del: async () => undefined,
+        zrem: async () => undefined,
+        evalsha: async (_digest: string, _keys: number, key: string, ...values: string[]) => {
+          const [entry = '', at = ''] = values;
+          if (key === INSTANCES_KEY) return [1, entry, 5000];
+          times.push([entry.split('/')[2] ?? '', at]);
+          return [entry, at === '' ? String((Date.now() + 5000) * 1000) : at];
+        },
+      };
+      const run = async (_name: string, work: (with_: never) => Promise<unknown>): Promise<unknown> => {
+        if (away) throw new CodedError('bus-unavailable', 'away');
+        return work(client as never);
+      };
+      const link = { client, run } as unknown as RedisLink;
+      const presence = createRedisPresence({ link, instance: 'one', onError: () => undefined });
+      await presence.renew();
+      await presence.join('k', 'before', 9);
+      away = true;
+      vi.setSystemTime(1_010_000);
+      await expect(presence.join('k', 'meanwhile', 9)).rejects.toThrow('away');
+      vi.setSystemTime(1_060_000);
+      away = false;
+      times.length = 0;
+      await presence.renew();
+      expect(times).toEqual([
+        ['before', String(1_005_000 * 1000)],
+        ['meanwhile', String(1_015_000 * 1000)],
+      ]);
+      await presence.close();
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });

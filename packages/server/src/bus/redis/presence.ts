@@ -97,6 +97,16 @@ export interface RedisPresence extends PresenceBoard {
   close(): Promise<void>;
 }
 
+/** An entry of this process, in µs. */
+interface Own {
+  /** Its time of joining as Redis gave it; null: no answer yet. */
+  at: number | null;
+  /** When it wanted to join, by the clock of this machine. */
+  readonly wantedAt: number;
+}
+
+const machineNow = (): number => Date.now() * 1000;
+
 interface Entry {
   readonly lease: string;
   readonly id: string;
@@ -108,8 +118,10 @@ interface Entry {
 export function createRedisPresence(options: RedisPresenceOptions): RedisPresence {
   const { link, instance } = options;
   if (instance === '' || instance.includes('/')) throw new RangeError('an instance has a name without /');
-  /** What this process holds: board, id, time of joining in µs when known. */
-  const own = new Map<string, Map<string, number | null>>();
+  /** What this process holds, by board and id. */
+  const own = new Map<string, Map<string, Own>>();
+  /** How far Redis's clock was ahead of this machine's when it last gave a time, µs. */
+  let ahead = 0;
   let lease = newLease(instance);
   /** Those before it that Redis may still know. */
   let former: string[] = [];
@@ -136,19 +148,28 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
     }
   }
 
-  async function joinUnder(client: RedisClient, board: string, id: string, most: number): Promise<readonly Entry[]> {
-    const at = own.get(board)?.get(id) ?? null;
+  /** The time for an entry that may have waited for Redis: it keeps its place among those who waited in other processes. */
+  function timeOf(entry: Own | undefined): string {
+    if (entry === undefined) return '';
+    return String(entry.at ?? entry.wantedAt + ahead);
+  }
+
+  /** `at`: its time, or '' for the time of Redis. */
+  async function joinUnder(
+    client: RedisClient,
+    board: string,
+    id: string,
+    at: string,
+    most: number,
+  ): Promise<readonly Entry[]> {
     const under = lease;
-    const answer = await JOIN(
-      client,
-      [boardKey(board)],
-      [`${under}/${id}`, at === null ? '' : String(at), String(most)],
-    );
+    const answer = await JOIN(client, [boardKey(board)], [`${under}/${id}`, at, String(most)]);
     const entries = entriesOf(answer);
     // What others had on that board is gone, and their leases live: without leases everybody joins everything anew.
     if (Array.isArray(answer) && answer.length % 2 === 1) await client.del(INSTANCES_KEY);
     const joined = entries.find((entry) => entry.lease === under && entry.id === id);
-    if (joined !== undefined && holds(board, id)) own.get(board)?.set(id, joined.at);
+    const held = own.get(board)?.get(id);
+    if (joined !== undefined && held !== undefined) held.at = joined.at;
     // It left while the script was on its way (it may have been sent a second time, after the leaving).
     else await client.zrem(boardKey(board), `${under}/${id}`);
     return entries;
@@ -205,7 +226,9 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
       for (let from = 0; from < all.length; from += REJOINS_MOST) {
         const some = all.slice(from, from + REJOINS_MOST).filter(({ board, id }) => holds(board, id));
         await link.run('rejoin', (client) =>
-          Promise.all(some.map(({ board, id }) => joinUnder(client, board, id, NO_ANSWER))),
+          Promise.all(
+            some.map(({ board, id }) => joinUnder(client, board, id, timeOf(own.get(board)?.get(id)), NO_ANSWER)),
+          ),
         );
       }
       rejoinedAt = performance.now();
@@ -249,10 +272,14 @@ export function createRedisPresence(options: RedisPresenceOptions): RedisPresenc
 
   return {
     async join(board, id, most = 0) {
-      const ids = own.get(board) ?? new Map<string, number | null>();
+      const ids = own.get(board) ?? new Map<string, Own>();
       own.set(board, ids);
-      if (!ids.has(id)) ids.set(id, null);
-      const entries = await certain(link.run('join', (client) => joinUnder(client, board, id, most)));
+      const held = ids.get(id);
+      if (held === undefined) ids.set(id, { at: null, wantedAt: machineNow() });
+      const at = timeOf(held);
+      const entries = await certain(link.run('join', (client) => joinUnder(client, board, id, at, most)));
+      const joined = held === undefined ? entries.find((entry) => entry.id === id && mine(entry.lease)) : undefined;
+      if (joined !== undefined) ahead = joined.at - machineNow();
       if (entries.length <= most) return [];
       const holders = await counted(board, entries);
       return holders.length > most ? holders : [];

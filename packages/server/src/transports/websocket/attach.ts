@@ -36,6 +36,8 @@ const FAILURE_MS = 1000;
 /** How often the bus is looked at, and how long the other processes have to take their places on it again, in ms. */
 const LOOK_MS = 1000;
 const SETTLE_MS = 3000;
+/** Every connection takes its place anew once in so many looks: a minute. */
+const LOOKS_OF_ROUND = 60;
 
 const TIMED_OUT: Refusal = { code: 'request-timeout', detail: 'The handshake took too long' };
 const CROWDED: Refusal = { code: 'overloaded', detail: 'Too many handshakes at once', retryAfterMs: 1000 };
@@ -152,20 +154,31 @@ function watchSockets(server: Server): { readonly startedAt: WeakMap<Duplex, num
 
 /**
  * While the bus is away each process knows its own connections only, and a person may have one in each. Once it carries again
- * everybody takes their place anew, a few at a time, and the newest wins.
+ * everybody takes their place anew, a few at a time, and the newest wins. Everybody does so once a minute anyway: what was
+ * lost while it was away for a moment only (a place not counted, a word to another process not heard) would stay else.
  */
 function watchBus(parts: Parts): { stop(): void } {
   const { options, connections, admission } = parts;
   let healthySince: number | null = Number.NEGATIVE_INFINITY;
   let settled = true;
   let stopped = false;
+  let round: readonly string[] = [];
+  let look = 0;
 
-  async function enterAnew(): Promise<void> {
-    for (const connection of connections.all()) {
-      const { holder, path, id, state } = connection;
+  async function enterAnew(ids: readonly string[]): Promise<void> {
+    for (const id of ids) {
+      const connection = connections.get(id);
       if (stopped) return;
-      if (holder !== null && isOpen(state)) await admission.enterUser(path, holder, id);
+      if (connection === undefined || connection.holder === null || !isOpen(connection.state)) continue;
+      await admission.enterUser(connection.path, connection.holder, id);
     }
+  }
+  const idsNow = (): readonly string[] => connections.all().map(({ id }) => id);
+  const share = (part: number): number => Math.floor((round.length * part) / LOOKS_OF_ROUND);
+  function enterShare(): void {
+    if (look === 0) round = idsNow();
+    void enterAnew(round.slice(share(look), share(look + 1)));
+    look = (look + 1) % LOOKS_OF_ROUND;
   }
   const timer = setInterval(() => {
     const now = options.clock.monotonic();
@@ -175,9 +188,10 @@ function watchBus(parts: Parts): { stop(): void } {
       return;
     }
     healthySince ??= now;
-    if (settled || now - healthySince < SETTLE_MS) return;
+    if (settled) return enterShare();
+    if (now - healthySince < SETTLE_MS) return;
     settled = true;
-    void enterAnew();
+    void enterAnew(idsNow());
   }, options.sweepMs ?? LOOK_MS);
   return {
     stop() {
@@ -245,9 +259,11 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
     }, left);
     const id = randomUUID();
     inFlight++;
-    const decided = await parts.handshakes.decide(request, id, draining);
-    inFlight--;
-    clearTimeout(timer);
+    // However that ends: a place that is not given back would, after enough of them, keep everybody out.
+    const decided = await parts.handshakes.decide(request, id, draining).finally(() => {
+      inFlight--;
+      clearTimeout(timer);
+    });
     if (late || (draining && !isRefusal(decided))) {
       if (!isRefusal(decided)) admission.leaveAddress(decided.addressKey, id);
       if (!late) answer(request, socket, { code: 'draining', detail: 'The server is ending' });

@@ -12,6 +12,9 @@ export const RECEIPT_MS = 5000;
 /** Messages of the uncounted kinds in one window; more, which no client has a use for, are counted like others. */
 export const UNCOUNTED_MOST = 200;
 
+/** Frames of all kinds in one window, pings and pongs too; more is a flood, which costs us more than its sender. */
+export const FRAMES_MOST = 1000;
+
 /** What to do with a message or an error: take it, answer an error, or close. */
 export type Verdict = 'accept' | 'warn' | 'close';
 
@@ -24,6 +27,8 @@ export class Conduct {
   #counted = NO_TIMES;
   #uncounted = NO_TIMES;
   #warned = false;
+  #frames = 0;
+  #framesFrom = NEVER;
   #lastError = NEVER;
   #receiptAt = NEVER;
   #passedOn = -1;
@@ -51,6 +56,18 @@ export class Conduct {
     if (this.#warned) return 'close';
     this.#warned = true;
     return 'warn';
+  }
+
+  /** A frame came, of whatever kind; answers true when it makes a flood, then again after as many more. */
+  flood(now: number): boolean {
+    if (now - this.#framesFrom >= RATE_WINDOW_MS) {
+      this.#framesFrom = now;
+      this.#frames = 0;
+    }
+    this.#frames++;
+    if (this.#frames <= FRAMES_MOST) return false;
+    this.#frames = 0;
+    return true;
   }
 
   /** A message was wrong. The second within a minute closes. */

@@ -19,6 +19,9 @@ import type { HubViewer, WebSocketOptions, WebSocketPrincipal } from './options.
 
 const BINARY: MessageProblem = { type: 'problem', code: 'schema', detail: 'Messages are JSON text' };
 
+/** Tokens that may wait while the store is slow to check them; no client needs more than the newest. */
+export const TOKENS_WAITING_MOST = 16;
+
 /** Who a connection is. */
 export interface ConnectionIdentity {
   readonly id: string;
@@ -168,7 +171,7 @@ export class Connection {
   /** A message of the client. */
   take(data: Buffer, isBinary: boolean): void {
     const viewer = this.#viewer;
-    if (viewer === null || !isOpen(this.#state)) return;
+    if (!this.#heeds() || viewer === null) return;
     const { settings, clock, metrics } = this.#home.options;
     this.#received++;
     metrics?.received?.(1);
@@ -195,12 +198,13 @@ export class Connection {
   /** A ping of the client, as RFC 6455 section 5.5.2 has it. */
   answerPing(data: Buffer): void {
     // Who does not read gets none; section 5.5.3 asks for an answer to the newest ping only.
-    if (isOpen(this.#state) && this.#ws.bufferedAmount < LIMITS.socketBufferBytes.value) this.#ws.pong(data);
+    if (this.#heeds() && this.#ws.bufferedAmount < LIMITS.socketBufferBytes.value) this.#ws.pong(data);
   }
 
   /** A pong of the client. */
   noteAnswer(): void {
-    if (this.#state.kind === 'probing') this.#step('answered', { kind: 'live', pingAt: this.#state.pingAt });
+    if (this.#heeds() && this.#state.kind === 'probing')
+      this.#step('answered', { kind: 'live', pingAt: this.#state.pingAt });
   }
 
   /** The socket has ended, with `code` if the client was first. */
@@ -235,6 +239,15 @@ export class Connection {
     return true;
   }
 
+  /** A frame came; answers whether it counts. A flood is closed, and cut when it goes on after that. */
+  #heeds(): boolean {
+    if (this.#conduct.flood(this.#home.options.clock.monotonic())) {
+      if (isOpen(this.#state)) this.close('rate');
+      else this.terminate();
+    }
+    return isOpen(this.#state);
+  }
+
   #ping(monotonic: number): void {
     const { settings } = this.#home.options;
     // The wait counts from the first ping without an answer, however many follow it.
@@ -255,7 +268,10 @@ export class Connection {
   /** One at a time, in their order; of those that come meanwhile each is answered. */
   async #authenticate(token: string): Promise<void> {
     if (this.principal === null) return this.#refuse('schema', 'This connection has no holder to authenticate');
-    if (this.#tokens !== null) return void this.#tokens.push(token);
+    if (this.#tokens !== null) {
+      if (this.#tokens.length < TOKENS_WAITING_MOST) return void this.#tokens.push(token);
+      return this.#sendError('rate-limited', 'Too many tokens wait to be checked');
+    }
     const tokens = [token];
     this.#tokens = tokens;
     for (let next = tokens[0]; next !== undefined && isOpen(this.#state); next = tokens[0]) {

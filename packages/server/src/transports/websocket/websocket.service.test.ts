@@ -2,6 +2,8 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { ScriptedViewer, ViewerOptions } from '@tocsin/testkit/viewer';
 import { describe, expect, it, vi } from 'vitest';
+import { createMemoryBus } from '../../bus/memory/bus.ts';
+import { TOKENS_WAITING_MOST } from './connection.ts';
 import { clock, HANDSHAKE, pass, person, raw, refusal, start } from './websocket-system.suite.ts';
 
 describe('handshake', () => {
@@ -202,6 +204,22 @@ describe('limits', () => {
     await other.until((message) => message.offset === offset);
   });
 
+  it('is closed for a newer one in another process, though the word of it was lost', async () => {
+    const bus = createMemoryBus({ clock });
+    let lost = true;
+    const publish: typeof bus.pubsub.publish = async (topic, payload) =>
+      lost && topic === 'websocket:replaced' ? undefined : bus.pubsub.publish(topic, payload);
+    const shared = { ...bus, pubsub: { ...bus.pubsub, publish } };
+    const [one, two] = [await start({}, shared), await start({}, shared)];
+    const first = await one.viewer({ token: 'ann' });
+    const second = await two.viewer({ token: 'ann' });
+    expect([one.transport.connections(), two.transport.connections()]).toEqual([1, 1]);
+    lost = false;
+    expect(await first.closed).toMatchObject({ code: 4001 });
+    const offset = await two.commit();
+    await second.until((message) => message.offset === offset);
+  });
+
   it('lets a user connect only so often in a minute; a close that asks to come back makes the next one free', async () => {
     const system = await start({ reconnectsPerMinute: 3 });
     for (let n = 0; n < 3; n++) await (await system.viewer({ token: 'ann' })).close();
@@ -296,6 +314,28 @@ describe('life of a connection', () => {
     const viewer = await system.viewer({ token: 'short' });
     pass(60_001);
     expect(await viewer.closed).toMatchObject({ code: 4002 });
+  });
+
+  it('keeps no more than a few tokens while they cannot be checked, and answers each of them', async () => {
+    const system = await start();
+    const viewer = await system.viewer({ token: 'ann' });
+    let check = (): void => undefined;
+    system.verifyDelay = new Promise((resolve) => {
+      check = resolve;
+    });
+    for (let n = 0; n < 50; n += 1) viewer.send({ type: 'authenticate', token: 'ann' });
+    viewer.send({ type: 'ping' });
+    await viewer.until((message) => message.type === 'pong');
+    check();
+    await vi.waitUntil(
+      () => viewer.messages.filter(({ type }) => type === 'authenticated').length === TOKENS_WAITING_MOST,
+    );
+    const refused = viewer.messages.filter(({ code }) => code === 'rate-limited');
+    expect(refused).toHaveLength(50 - TOKENS_WAITING_MOST);
+    viewer.send({ type: 'authenticate', token: 'ann' });
+    await vi.waitUntil(
+      () => viewer.messages.filter(({ type }) => type === 'authenticated').length > TOKENS_WAITING_MOST,
+    );
   });
 
   it('ends with 1008 when it authenticates as somebody else', async () => {
