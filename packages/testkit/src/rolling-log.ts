@@ -6,7 +6,7 @@
  * The settings are the defaults but for watermarks every 2 s: one connection for each user, so the next connection
  * replaces the old one; five connects a minute. The viewer is the SDK, and goes through a balancer, as behind nginx.
  */
-import { argv, exit } from 'node:process';
+import { argv } from 'node:process';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { startBalancer } from './balancer.ts';
@@ -92,6 +92,4 @@ if (argv[1] === fileURLToPath(import.meta.url)) {
   process.stdout.write(
     `${made} alerts made, ${seen.length} told, each once; ${connections} connections; ${gap}; states: ${states.join(', ')}\n`,
   );
-  // Everything that was begun has ended; what Node still holds of it is of no use.
-  exit(0);
 }
