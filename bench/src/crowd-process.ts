@@ -78,6 +78,11 @@ async function connectMore(viewers: number, atOnce: number): Promise<CrowdOpened
   return { seconds: (performance.now() - began) / 1000, refused };
 }
 
+function shrink(viewers: number): void {
+  crowd?.shrink(viewers);
+  next = Math.min(next, crowd?.viewers.length ?? 0);
+}
+
 function begin(): void {
   if (crowd === null) return;
   before = { ...crowd.tally };
@@ -108,7 +113,7 @@ async function count(messages: number, quietMs: number): Promise<CrowdCount> {
 
 serveParent<CrowdAsk>((ask) => {
   if (ask.kind === 'connect') return connectMore(ask.viewers, ask.atOnce);
-  if (ask.kind === 'shrink') return crowd?.shrink(ask.viewers);
+  if (ask.kind === 'shrink') return shrink(ask.viewers);
   if (ask.kind === 'begin') return begin();
   if (ask.kind === 'count') return count(ask.messages, ask.quietMs);
   crowd = createCrowd(ask.target, {

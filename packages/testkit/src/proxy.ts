@@ -44,7 +44,7 @@ type Mode =
 /** One client and, unless it was accepted silently, its connection to the target. */
 interface Pair {
   readonly client: Socket;
-  readonly upstream: Socket | undefined;
+  upstream: Socket | undefined;
   /** It swallowed something, or never had a connection to the target: it cannot go on. */
   holed: boolean;
 }
@@ -54,8 +54,28 @@ const PIECE_BYTES = 1024;
 /** More than this waiting in one direction stops its reader. */
 const WAITING_BYTES = 1024 * 1024;
 
-/** Listens on a free port of 127.0.0.1 and passes everything to `target`. */
-export async function startProxy(target: ProxyTarget): Promise<Proxy> {
+/** Connects to a target; one that refuses is passed over for the next, `tries` times at most. Null: all refused. */
+async function reach(choose: () => ProxyTarget, tries: number): Promise<Socket | null> {
+  for (let left = tries; left > 0; left -= 1) {
+    const { host = '127.0.0.1', port } = choose();
+    const socket = connect({ host, port, noDelay: true, allowHalfOpen: true });
+    const open = await new Promise<boolean>((resolve) => {
+      socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    });
+    if (open) return socket;
+  }
+  return null;
+}
+
+/**
+ * Listens on a free port of 127.0.0.1 and passes everything to `target`; a function is asked for each connection, and
+ * again, `tries` times in all, while targets refuse.
+ */
+export async function startProxy(
+  target: ProxyTarget | (() => ProxyTarget),
+  { tries = 1 }: { readonly tries?: number } = {},
+): Promise<Proxy> {
+  const choose = typeof target === 'function' ? target : () => target;
   const pairs = new Set<Pair>();
   let mode: Mode = { kind: 'pass' };
   const end = (pair: Pair): void => {
@@ -69,19 +89,24 @@ export async function startProxy(target: ProxyTarget): Promise<Proxy> {
   const accept = (client: Socket): void => {
     client.on('error', () => undefined);
     if (mode.kind === 'cut') return void client.resetAndDestroy();
-    const silent = mode.kind === 'half-open';
-    const upstream = silent
-      ? undefined
-      : connect({ host: target.host ?? '127.0.0.1', port: target.port, noDelay: true, allowHalfOpen: true });
-    const pair: Pair = { client, upstream, holed: silent };
+    const pair: Pair = { client, upstream: undefined, holed: mode.kind === 'half-open' };
     pairs.add(pair);
     client.setNoDelay(true);
-    if (upstream === undefined) {
-      client.resume();
-      return;
-    }
+    if (pair.holed) client.resume();
+    else void join(pair);
+  };
+  /** Nothing is read from the client before there is a target. */
+  const join = async (pair: Pair): Promise<void> => {
+    const { client } = pair;
+    const upstream = await reach(choose, tries);
     // A target that refuses looks like a connection that is reset at once.
+    if (upstream === null) return end(pair);
     upstream.on('error', () => undefined);
+    if (client.destroyed || !pairs.has(pair)) {
+      end(pair);
+      return void upstream.resetAndDestroy();
+    }
+    pair.upstream = upstream;
     pump(client, upstream, pair, () => mode);
     pump(upstream, client, pair, () => mode);
     for (const side of [client, upstream]) {

@@ -11,7 +11,7 @@ import { isUncounted, readClientMessage } from './client-message.ts';
 import { Conduct, UNCOUNTED_MOST } from './conduct.ts';
 import { reauthenticationDeadline, sameHolder } from './credential.ts';
 import { refusalText } from './refuse-upgrade.ts';
-import { originAllowed, readParameters, readTarget, refuseForm } from './request.ts';
+import { type HandshakeForm, originAllowed, readParameters, readTarget, refuseForm } from './request.ts';
 
 const rules = { publicOrigin: 'https://t.example', allowQueryToken: false };
 const carrier = (
@@ -84,24 +84,23 @@ describe('the form of a handshake', () => {
     'sec-websocket-version': '13',
     'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==',
   };
+  const form = { method: 'GET', httpVersionMinor: 1, headers, rawHeaders: ['Host', 't.example'] };
   it('is checked before anything is done for it', () => {
-    const http = { rawHeaders: ['Host', 'a'], httpVersionMinor: 1 };
-    expect(refuseForm({ ...http, method: 'GET', headers })).toBeNull();
-    for (const rawHeaders of [[], ['Host', 'a', 'host', 'b']]) {
-      expect(refuseForm({ ...http, rawHeaders, method: 'GET', headers })).toMatchObject({ code: 'malformed-request' });
-    }
-    expect(refuseForm({ ...http, method: 'POST', headers })).toMatchObject({ code: 'method-not-allowed' });
-    expect(refuseForm({ ...http, method: 'GET', headers: { ...headers, 'sec-websocket-version': '8' } })).toMatchObject(
-      {
-        code: 'upgrade-required',
-      },
-    );
-    expect(refuseForm({ ...http, method: 'GET', headers: { ...headers, upgrade: 'h2c' } })).toMatchObject({
-      code: 'upgrade-required',
+    const code = (change: Partial<HandshakeForm>): string | undefined => refuseForm({ ...form, ...change })?.code;
+    const header = (name: string, value: string): Partial<HandshakeForm> => ({
+      headers: { ...headers, [name]: value },
     });
-    expect(refuseForm({ ...http, method: 'GET', headers: { ...headers, 'sec-websocket-key': 'x' } })).toMatchObject({
-      code: 'malformed-parameter',
-    });
+    expect(refuseForm(form)).toBeNull();
+    expect(code({ method: 'POST' })).toBe('method-not-allowed');
+    expect(code({ httpVersionMinor: 0 })).toBe('malformed-request');
+    expect(code({ rawHeaders: [] })).toBe('malformed-request');
+    expect(code({ rawHeaders: ['Host', 'a', 'host', 'b'] })).toBe('malformed-request');
+    expect(code(header('sec-websocket-version', '8'))).toBe('upgrade-required');
+    expect(code(header('upgrade', 'h2c'))).toBe('upgrade-required');
+    expect(code(header('sec-websocket-key', 'x'))).toBe('malformed-parameter');
+    for (const list of ['', 'a,', 'a,,b', 'a b', 'a, a', 'a;q=1'])
+      expect([list, code(header('sec-websocket-protocol', list))]).toEqual([list, 'malformed-parameter']);
+    expect(code(header('sec-websocket-protocol', 'tocsin.v1 ,\tbearer.e30.e30.-_'))).toBeUndefined();
   });
 
   it('may carry filters and a point to resume at, and nothing malformed', () => {

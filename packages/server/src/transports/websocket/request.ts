@@ -11,6 +11,8 @@ export const ALERTS_PATH = '/ws/alerts';
 
 /** The longest epoch that is kept; a longer one is nobody's, cut or whole. */
 const EPOCH_CHARACTERS = 64;
+/** A list of subprotocols: tokens of RFC 9110 section 5.6.2 with commas between them, none of them empty. */
+const PROTOCOLS = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*$/;
 const KEY = /^[+/0-9A-Za-z]{22}==$/;
 /** Above what a number holds exactly it is above every head, too. */
 const INTEGER = /^(0|[1-9][0-9]{0,63})$/;
@@ -33,18 +35,34 @@ export function readTarget(target: string | undefined): URL | null {
   }
 }
 
+/** The parts of a request that its form is judged by. */
+export type HandshakeForm = Pick<IncomingMessage, 'method' | 'headers' | 'rawHeaders' | 'httpVersionMinor'>;
+
+/** Each subprotocol is a token, and offered once (RFC 6455 section 4.1). */
+function wellFormedProtocols(list: string): boolean {
+  if (!PROTOCOLS.test(list)) return false;
+  const names = list.split(',').map((name) => name.trim());
+  return new Set(names).size === names.length;
+}
+
 /** Why this is no handshake of WebSocket version 13, or null. */
-export function refuseForm(
-  request: Pick<IncomingMessage, 'method' | 'headers' | 'rawHeaders' | 'httpVersionMinor'>,
-): Refusal | null {
+export function refuseForm(request: HandshakeForm): Refusal | null {
   const { headers } = request;
   const host = hostProblem(request);
   if (host !== null) return { code: 'malformed-request', detail: host };
   if (request.method !== 'GET') return { code: 'method-not-allowed', detail: 'A WebSocket handshake is a GET' };
+  // RFC 6455 section 4.1: HTTP/1.1 at least.
+  if (request.httpVersionMinor === 0) {
+    return { code: 'malformed-request', detail: 'A WebSocket handshake is HTTP/1.1' };
+  }
   if (headers.upgrade?.toLowerCase() !== 'websocket' || headers['sec-websocket-version'] !== '13') {
     return { code: 'upgrade-required', detail: 'This path speaks WebSocket version 13 only' };
   }
   if (!KEY.test(headers['sec-websocket-key'] ?? '')) return malformed('The header Sec-WebSocket-Key is malformed');
+  const protocols = headers['sec-websocket-protocol'];
+  if (protocols !== undefined && !wellFormedProtocols(protocols)) {
+    return malformed('The header Sec-WebSocket-Protocol is malformed');
+  }
   return null;
 }
 

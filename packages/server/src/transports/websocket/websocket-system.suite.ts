@@ -1,6 +1,7 @@
 /** A server with hub and transport on a free port, and what tests need to move and watch it. */
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type RequestListener, type Server } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { connectViewer, HandshakeRefused, type ScriptedViewer, type ViewerOptions } from '@tocsin/testkit/viewer';
 import { refuse } from '@tocsin/protocol/refusal-error';
@@ -81,9 +82,16 @@ export const person = (subject: string, more: Partial<WebSocketPrincipal> = {}):
   ...more,
 });
 
+/** PEM texts; with them the server speaks TLS only. */
+export interface TlsPair {
+  readonly cert: string;
+  readonly key: string;
+}
+
 /** `shared`: the bus of another system, as processes of one installation have. */
-export async function start(settings: Partial<WebSocketSettings> = {}, shared?: Bus): Promise<System> {
-  const server = createServer((_request, response) => response.writeHead(404).end());
+export async function start(settings: Partial<WebSocketSettings> = {}, shared?: Bus, tls?: TlsPair): Promise<System> {
+  const handler: RequestListener = (_request, response) => void response.writeHead(404).end();
+  const server = tls === undefined ? createServer(handler) : createSecureServer(tls, handler);
   const bus = shared ?? createMemoryBus({ clock });
   const store = createScriptedStore();
   const hub = createHub({ channel: 'alerts', store, pubsub: bus.pubsub, clock, watermarkSeconds: 10 });
@@ -171,7 +179,7 @@ export async function start(settings: Partial<WebSocketSettings> = {}, shared?: 
   const system: System = {
     server,
     port,
-    url: `ws://127.0.0.1:${port}/ws/alerts`,
+    url: `${tls === undefined ? 'ws' : 'wss'}://127.0.0.1:${port}/ws/alerts`,
     transport,
     hub,
     store,
