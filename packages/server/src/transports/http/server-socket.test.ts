@@ -13,7 +13,7 @@ afterEach(async () => {
 });
 
 /** All that a server with the clock `now` answers to `bytes`. */
-async function answerTo(bytes: string, now: () => number, https = false): Promise<string> {
+async function answerTo(bytes: string, now: () => number, https = false, viewers = false): Promise<string> {
   const app = await createHttpServer({
     log: { error: () => undefined, debug: () => undefined },
     authenticators: {
@@ -27,6 +27,8 @@ async function answerTo(bytes: string, now: () => number, https = false): Promis
   closing.push(() => app.close());
   app.get('/thing', { config: { access: { kind: 'public' } } }, () => ({ ok: true }));
   app.get('/bare', { config: { access: { kind: 'public' }, headers: 'bare' } }, () => ({ ok: true }));
+  app.post('/thing', { config: { access: { kind: 'public' } } }, ({ body }) => ({ body }));
+  if (viewers) app.server.on('upgrade', (_request, taken) => taken.end('HTTP/1.1 400 a handshake\r\n\r\n'));
   await app.listen({ host: '127.0.0.1', port: 0 });
   const socket = connect((app.server.address() as AddressInfo).port, '127.0.0.1');
   const chunks: Buffer[] = [];
@@ -81,5 +83,25 @@ describe('the Date of an answer', () => {
 
   test('stands in a raw problem', () => {
     expect(dates(rawProblem('malformed-request', 'broken', { https: false, now: () => NOON }))).toEqual([AT_NOON]);
+  });
+});
+
+describe('a wish for another protocol', () => {
+  const ask = (protocol: string): string =>
+    `POST /thing HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings, close\r\nUpgrade: ${protocol}\r\n` +
+    'HTTP2-Settings: AAMAAABk\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}';
+
+  test('other than WebSocket is ignored, and the request reaches its route with its body', async () => {
+    for (const protocol of ['h2c', 'TLS/1.2', 'websocket, h2c']) {
+      const answer = await answerTo(ask(protocol), () => NOON, false, true);
+      expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+      expect(answer).toContain('{"body":{"a":1}}');
+    }
+  });
+
+  test('for WebSocket is a handshake', async () => {
+    for (const protocol of ['websocket', 'WebSocket']) {
+      expect(await answerTo(ask(protocol), () => NOON, false, true)).toMatch(/^HTTP\/1\.1 400 a handshake/);
+    }
   });
 });

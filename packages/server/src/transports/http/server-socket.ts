@@ -8,7 +8,7 @@
  * Certificates can be replaced while it listens ({@link replaceCertificates}): open sockets stay as they are.
  */
 import { constants } from 'node:crypto';
-import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, IncomingMessage, STATUS_CODES, type Server, type ServerResponse } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
 import type { Duplex } from 'node:stream';
 import { type SecureContextOptions, Server as TlsServer } from 'node:tls';
@@ -172,9 +172,27 @@ export function replaceCertificates(server: Server, tls: TlsOptions): void {
   server.setSecureContext(secureContext(tls));
 }
 
+/**
+ * A request that asks for another protocol than WebSocket is a plain one: a server may ignore that wish (RFC 9110 section 7.8).
+ * Node takes every `Upgrade` for a handshake once somebody listens for one, and what asks for HTTP/2 on the way (`Upgrade: h2c`,
+ * as Java's HttpClient does unasked) would never reach its route. Node sets `upgrade` before and after it has the headers.
+ */
+class Request extends IncomingMessage {
+  declare asksForUpgrade: boolean;
+
+  get upgrade(): boolean {
+    return this.asksForUpgrade && (this.method === 'CONNECT' || this.headers.upgrade?.toLowerCase() === 'websocket');
+  }
+
+  set upgrade(asked: boolean | null) {
+    this.asksForUpgrade = asked === true;
+  }
+}
+
 /** Makes the listener, http or (with `tls`) https. Not listening yet. */
 export function createListener(handler: Handler, tls: TlsOptions | undefined, habits: ListenerHabits): Server {
   const common = {
+    IncomingMessage: Request,
     maxHeaderSize: LIMITS.headerBytes.value,
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
