@@ -47,7 +47,7 @@ export interface StormTally {
 }
 
 /** The client's habit after a cut: full jitter, doubling (`packages/client`, a loss of the network). */
-const NETWORK = { firstMs: 500, mostMs: 30_000 } as const;
+const NETWORK = { firstMs: 500, mostMs: 5000 } as const;
 const LOOK_MS = 10;
 const CONNECT_MS = 20_000;
 

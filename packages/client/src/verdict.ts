@@ -44,9 +44,10 @@ export type LinkEnd =
 /** Why we end a connection. */
 export type DropReason = 'silent' | 'no-watermark' | 'violation' | 'hole' | 'forged' | 'overflow' | 'handshake-late';
 
-const NETWORK: Pace = { firstMs: 500, mostMs: 30_000 };
+/** Short at the most: nobody is protected meanwhile, and to be refused costs the other side next to nothing. */
+const NETWORK: Pace = { firstMs: 500, mostMs: 5000 };
 const CROWDED: Pace = { firstMs: 2000, mostMs: 60_000 };
-const SOON: Pace = { firstMs: 250, mostMs: 30_000 };
+const SOON: Pace = { firstMs: 250, mostMs: 5000 };
 
 /** What a close code leads to. */
 export interface ClosePolicy<Code extends number> {

@@ -100,7 +100,7 @@ describe('close code', () => {
       world.newest().say(welcome(5));
       await world.settle();
     }
-    expect(waits).toEqual([250, 500, 1000, 2000, 4000, 8000, 15_000, 15_000, 15_000]);
+    expect(waits).toEqual([250, 500, 1000, 2000, 2500, 2500, 2500, 2500, 2500]);
     world.newest().say(watermark(5));
     world.newest().end(1006);
     await world.advance(250);
