@@ -245,7 +245,7 @@ describe('a listener whose certificates are replaced', () => {
     });
     server.on('upgrade', (_request, socket) => {
       socket.on('error', () => undefined);
-      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n');
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
       socket.pipe(socket);
     });
     await once(server.listen(0, '127.0.0.1'), 'listening');
@@ -257,7 +257,7 @@ describe('a listener whose certificates are replaced', () => {
       socket.on('close', () => (closed += 1)).on('error', () => undefined);
       await once(socket, 'secureConnect');
       sockets.push(socket);
-      socket.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n');
+      socket.write('GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
       await once(socket, 'data');
       return socket;
     };

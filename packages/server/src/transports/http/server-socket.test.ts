@@ -92,15 +92,15 @@ describe('a wish for another protocol', () => {
     'HTTP2-Settings: AAMAAABk\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{"a":1}';
 
   test('other than WebSocket is ignored, and the request reaches its route with its body', async () => {
-    for (const protocol of ['h2c', 'TLS/1.2', 'websocket, h2c']) {
+    for (const protocol of ['h2c', 'TLS/1.2', 'xwebsocket']) {
       const answer = await answerTo(ask(protocol), () => NOON, false, true);
       expect(answer).toMatch(/^HTTP\/1\.1 200 /);
       expect(answer).toContain('{"body":{"a":1}}');
     }
   });
 
-  test('for WebSocket is a handshake', async () => {
-    for (const protocol of ['websocket', 'WebSocket']) {
+  test('for WebSocket, be it among others, is a handshake', async () => {
+    for (const protocol of ['websocket', 'WebSocket', 'websocket, h2c', 'h2c,websocket']) {
       expect(await answerTo(ask(protocol), () => NOON, false, true)).toMatch(/^HTTP\/1\.1 400 a handshake/);
     }
   });

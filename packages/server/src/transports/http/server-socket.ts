@@ -172,6 +172,9 @@ export function replaceCertificates(server: Server, tls: TlsOptions): void {
   server.setSecureContext(secureContext(tls));
 }
 
+/** WebSocket among the protocols of `Upgrade`. */
+const WEBSOCKET = /(?:^|,)[ \t]*websocket[ \t]*(?:,|$)/i;
+
 /**
  * A request that asks for another protocol than WebSocket is a plain one: a server may ignore that wish (RFC 9110 section 7.8).
  * Node takes every `Upgrade` for a handshake once somebody listens for one, and what asks for HTTP/2 on the way (`Upgrade: h2c`,
@@ -181,7 +184,7 @@ class Request extends IncomingMessage {
   declare asksForUpgrade: boolean;
 
   get upgrade(): boolean {
-    return this.asksForUpgrade && (this.method === 'CONNECT' || this.headers.upgrade?.toLowerCase() === 'websocket');
+    return this.asksForUpgrade && (this.method === 'CONNECT' || WEBSOCKET.test(this.headers.upgrade ?? ''));
   }
 
   set upgrade(asked: boolean | null) {
