@@ -102,12 +102,12 @@ function limitTable(): string {
 
 /** What a viewer does after each close code. */
 function viewerTable(): string {
-  const rows = Object.entries(CLOSE_POLICY).map(([name, { code, pace, renew }]) => [
+  const rows = Object.entries(CLOSE_POLICY).map(([name, { code, pace, need }]) => [
     String(code),
     CLOSE_CODES[name as keyof typeof CLOSE_CODES].meaning,
     pace === null
       ? `ends, \`stopped\` with \`${name}\``
-      : `${renew === true ? 'gets a new token, ' : ''}comes back: ${pace.firstMs} ms, doubling to ${pace.mostMs / 1000} s`,
+      : `${need === undefined ? '' : 'asks for a token that lasts, '}comes back: ${pace.firstMs} ms, doubling to ${pace.mostMs / 1000} s`,
   ]);
   return markdownTable(['code', 'meaning', 'the viewer'], rows);
 }

@@ -5,6 +5,7 @@
  *     alerts.on('alert', (alert) => …);
  *     alerts.on('state', (state) => …);
  */
+import { createClock } from './clock.ts';
 import type { Environment, HttpInit, HttpResponse, Socket, SocketEvents, Subtle } from './environment.ts';
 import type { ConnectOptions } from './options.ts';
 import { type Alerts, createViewer } from './viewer.ts';
@@ -59,9 +60,9 @@ const NORMAL = 1000;
 /** The page that this runs in, as an environment. */
 export function browserEnvironment(page: BrowserGlobals): Environment {
   return {
-    now: () => Date.now(),
-    monotonic: () => performance.now(),
-    random: () => Math.random(),
+    now: Date.now,
+    monotonic: createClock(Date.now, () => performance.now()),
+    random: Math.random,
     after(ms, work) {
       const timer = setTimeout(work, ms);
       return () => clearTimeout(timer);

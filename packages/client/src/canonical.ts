@@ -7,9 +7,10 @@
 /** Deeper than this nothing that we are sent is. */
 const DEPTH_MOST = 64;
 
-/** The canonical form. Throws a RangeError when the value is nested too deep. */
+/** The canonical form. Throws a RangeError when the value is nested too deep, or holds what is no number of JSON. */
 export function canonical(value: unknown, depth = 0): string {
-  if (depth > DEPTH_MOST) throw new RangeError('nested too deep');
+  // `1e999` in a text is Infinity here, and would be written as the `null` that was signed.
+  if (depth > DEPTH_MOST || Math.abs(value as number) === Infinity) throw new RangeError('not JSON');
   if (typeof value !== 'object' || value === null) return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map((item) => canonical(item, depth + 1)).join()}]`;
   const members = value as Readonly<Record<string, unknown>>;

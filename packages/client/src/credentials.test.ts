@@ -85,6 +85,21 @@ describe('e-mail and password', () => {
       await expect(credentials.secret('connect', bench)).rejects.toMatchObject({ final: false });
     },
   );
+  test('sign in anew, while a connection is open, when the refresh token may be spent: it would end the session', async () => {
+    const bench = tokens(pairOf(1), null, pairOf(2));
+    const credentials = login(person);
+    await credentials.secret('connect', bench);
+    bench.now = 800_000;
+    expect(await credentials.secret('reauthenticate', bench)).toBe('access1');
+    expect(await credentials.secret('reauthenticate', bench)).toBe('access2');
+    expect(bench.asked[2]).toBe(SIGN_IN);
+  });
+  test('wait as long as the refresh was told to', async () => {
+    const bench = tokens(pairOf(1), status(429, 7000));
+    const credentials = login(person);
+    await credentials.secret('connect', bench);
+    await expect(credentials.secret('refused', bench)).rejects.toMatchObject({ final: false, retryAfterMs: 7000 });
+  });
   test.each([
     [401, true],
     [422, true],

@@ -49,7 +49,7 @@ export function accessToken(provider: (need: SecretNeed) => string | null | Prom
     async secret(need) {
       const token = await provider(need);
       // An application that has nobody signed in any more has nothing to say.
-      if (!token || (need === 'refused' && token === last)) throw new CredentialsError('there is no other token', true);
+      if (!token || (need === 'refused' && token === last)) throw new CredentialsError('no other token', true);
       last = token;
       return token;
     },
@@ -77,6 +77,8 @@ interface Pair {
   readonly refresh: string;
   readonly bornAt: number;
   readonly lifeMs: number;
+  /** A refresh was not answered: the refresh token may be spent. */
+  doubtful?: boolean;
 }
 
 /** The share of an access token's life that has to be left. */
@@ -108,21 +110,24 @@ export function login(person: { readonly email: string; readonly password: strin
   }
 
   async function renew(context: CredentialContext, need: SecretNeed): Promise<string> {
-    if (pair !== null) {
+    // A refresh token that may be spent already ends the session when it comes again, and with it the open connection.
+    if (pair !== null && !(pair.doubtful && need === 'reauthenticate')) {
       const { refresh } = pair;
-      const [status] = await request(context, 'v1/auth/refresh', { refresh_token: refresh });
+      const [status, reply] = await request(context, 'v1/auth/refresh', { refresh_token: refresh });
       if (status === 200) return pair.access;
+      const away = status === 0 || status >= 500;
+      pair.doubtful ||= away;
       // No word on the session: what is there still may do.
-      const unsure = status === 0 || status === 429 || status >= 500;
+      const unsure = away || status === 429;
       if (unsure && need !== 'refused' && left(context.monotonic()) > 0) return pair.access;
-      if (unsure) throw new CredentialsError('the tokens could not be renewed', false);
+      if (unsure) throw new CredentialsError('no new tokens', false, reply?.retryAfterMs);
       pair = null;
     }
     const { email, password } = person;
     const [status, reply] = await request(context, 'v1/auth/login', { email, password });
     if (pair !== null) return (pair as Pair).access;
     const final = status >= 400 && status < 500 && status !== 429 && status !== 408;
-    throw new CredentialsError(`sign-in was answered with ${status}`, final, reply?.retryAfterMs ?? null);
+    throw new CredentialsError(`sign-in: ${status}`, final, reply?.retryAfterMs);
   }
 
   return {

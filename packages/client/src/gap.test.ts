@@ -143,6 +143,88 @@ describe('what a resume cannot bring', () => {
     await world.advance(5000);
     expect(world.newest().url.search).toBe('?epoch=e2&offset=2');
   });
+  test('that opens while another one is being filled is one with it', async () => {
+    const world = createWorld();
+    world.routes.set('/v1/alerts', () => null);
+    const heard = await cutTooLong(world);
+    world.newest().say(alertMessage(10));
+    await world.advance(0);
+    world.newest().end(1006);
+    await world.advance(1000);
+    list(world, [alertAt(14), alertAt(10), alertAt(7)]);
+    world.newest().say(welcome(15, { recovered: false }));
+    await world.advance(0);
+    expect(heard.got).toEqual(['alert 5', 'alert 10', 'alert 7', 'alert 14']);
+    const detail = { outcome: 'fetched', missed: { after: 5, upTo: 15 }, alerts: 2 };
+    expect(heard.events.at(-1)).toEqual({ name: 'gap', detail });
+  });
+  test('behind a head that went back is everything since then: the offsets count anew', async () => {
+    const world = createWorld();
+    const restored = alertAt(4, { id: '01KACD5R00TESTVECT0RXXXXXX' });
+    list(world, [restored]);
+    const heard = await cutTooLong(world, {}, { offset: 4 });
+    await world.advance(0);
+    expect(heard.got).toEqual(['alert 5', 'alert 4']);
+    expect(heard.events.at(-1)).toMatchObject({ detail: { outcome: 'fetched', missed: null } });
+  });
+  test('is filled even when a live alert is forged meanwhile', async () => {
+    const world = createWorld();
+    let answer: (good: boolean) => void = () => undefined;
+    const slow = new Promise<boolean>((resolve) => (answer = resolve));
+    const first = world.env.subtle?.verify;
+    const heard = await watchFrom(world, 5);
+    world.newest().end(1006);
+    await world.advance(250);
+    list(world, [alertAt(8)]);
+    Object.assign(world.env.subtle ?? {}, { verify: () => slow });
+    world.newest().say(welcome(9, { recovered: false }));
+    world.newest().say(alertMessage(10));
+    await world.advance(0);
+    Object.assign(world.env.subtle ?? {}, { verify: first });
+    answer(false);
+    await world.advance(1000);
+    expect(heard.got).toEqual(['alert 8']);
+    expect(heard.events.at(-1)).toMatchObject({ name: 'gap', detail: { outcome: 'fetched', alerts: 1 } });
+  });
+  test('is fetched from the last word of the server, though its clock was wrong before', async () => {
+    const world = createWorld();
+    const queries = list(world, []);
+    await watchFrom(world, 5);
+    for (const at of [90_000_000, 400_000]) {
+      world.newest().say(watermark(5, at));
+      await world.settle();
+    }
+    world.newest().end(1006);
+    await world.advance(250);
+    world.newest().say(welcome(9, { recovered: false }));
+    await world.advance(0);
+    expect(queries[0]?.get('since')).toBe(String(400_000 - 60_000));
+  });
+  test('is asked for no sooner than the server allows', async () => {
+    const world = createWorld();
+    let asked = 0;
+    world.routes.set('/v1/alerts', () => {
+      asked += 1;
+      return { status: 503, retryAfter: '50' };
+    });
+    await cutTooLong(world);
+    await world.advance(49_999);
+    expect(asked).toBe(1);
+  });
+  test('is found again by a reload, too, when the viewer is turned away before it is filled', async () => {
+    const world = createWorld();
+    world.routes.set('/v1/alerts', () => null);
+    const saved: ResumePoint[] = [];
+    const heard = await cutTooLong(world, {
+      resume: { load: () => null, save: (point: ResumePoint) => saved.push(point) },
+    });
+    heard.alerts.on('alert', () => new Promise((resolve) => void world.env.after(1000, () => resolve(undefined))));
+    world.newest().say(alertMessage(10));
+    await world.advance(10);
+    world.newest().end(4004);
+    await world.advance(5000);
+    expect([heard.alerts.phase, saved.at(-1)?.offset]).toEqual(['stopped', 5]);
+  });
   test('that is forged or malformed is not delivered', async () => {
     const world = createWorld();
     list(world, [{ ...alertAt(9), state: 'odd' }, alertAt(8, { signature: signature('k1', false) }), alertAt(7)]);
@@ -150,6 +232,7 @@ describe('what a resume cannot bring', () => {
     await world.advance(0);
     expect(heard.got).toEqual(['alert 5', 'alert 7']);
     expect(heard.alerts.counts.violations).toBe(2);
+    expect(heard.events.at(-1)).toMatchObject({ name: 'gap', detail: { outcome: 'partly' } });
     expect(heard.alerts.state).toBe('not-protected');
   });
   test('is found again by a reload while it is not filled', async () => {

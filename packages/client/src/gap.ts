@@ -11,6 +11,7 @@ import { waitMs } from './verdict.ts';
 
 const PAGE = 500;
 const PAGES_MOST = 20;
+const PAUSE_MS = 500;
 const FAILURES_MOST = 20;
 const PACE = { firstMs: 1000, mostMs: 30_000 };
 
@@ -49,11 +50,11 @@ export function createGapFiller(options: GapOptions): GapFiller {
   let earliest = Number.POSITIVE_INFINITY;
   let cancel: (() => void) | null = null;
 
-  /** A page; 'retry' when it may come later, 'refused' when not. */
-  async function page(since: number, cursor: string | null): Promise<Page | 'retry' | 'refused'> {
+  /** A page; when it may come later, after how many ms at least; null when it will not. */
+  async function page(since: number, cursor: string | null): Promise<Page | number | null> {
     const bearer = await options.bearer().catch(() => undefined);
-    if (bearer === undefined) return 'retry';
-    if (bearer === null) return 'refused';
+    if (bearer === undefined) return PAUSE_MS;
+    if (bearer === null) return null;
     const query = new URLSearchParams({ since: String(since), limit: String(PAGE) });
     if (options.zone !== null) query.set('zone', options.zone);
     if (cursor !== null) query.set('cursor', cursor);
@@ -63,7 +64,7 @@ export function createGapFiller(options: GapOptions): GapFiller {
       return { alerts: Array.isArray(items) ? items : [], next: typeof next === 'string' ? next : null };
     }
     const passing = reply === null || reply.status === 429 || reply.status === 401 || reply.status >= 500;
-    return passing ? 'retry' : 'refused';
+    return passing ? (reply?.retryAfterMs ?? PAUSE_MS) : null;
   }
 
   /** All pages, as far as they go. */
@@ -74,10 +75,9 @@ export function createGapFiller(options: GapOptions): GapFiller {
     for (let pages = 0; pages < PAGES_MOST; ) {
       const got = await page(since, cursor);
       if (me !== current) break;
-      if (got === 'refused' || failures === FAILURES_MOST)
-        return { found, outcome: pages === 0 ? 'unreachable' : 'partly' };
-      if (got === 'retry') {
-        const wait = waitMs(PACE, failures++, 500, env.random());
+      if (got === null || failures === FAILURES_MOST) return { found, outcome: pages === 0 ? 'unreachable' : 'partly' };
+      if (typeof got === 'number') {
+        const wait = waitMs(PACE, failures++, got, env.random());
         await new Promise<void>((resolve) => (cancel = env.after(wait, resolve)));
         continue;
       }
@@ -90,10 +90,13 @@ export function createGapFiller(options: GapOptions): GapFiller {
   }
 
   async function run(me: object, since: number, isMissed: (alert: ViewerAlert) => boolean): Promise<void> {
-    const { found, outcome } = await collect(me, since);
+    let { found, outcome } = await collect(me, since);
     const alerts = found.filter((value): value is ViewerAlert => {
       const fits = isAlert(value);
-      if (!fits) options.onMalformed();
+      if (!fits) {
+        options.onMalformed();
+        if (outcome === 'fetched') outcome = 'partly';
+      }
       return fits && isSevereEnough(value, options.minSeverity) && isMissed(value);
     });
     let news = 0;
@@ -120,7 +123,8 @@ export function createGapFiller(options: GapOptions): GapFiller {
       void run(me, earliest, isMissed);
     },
     stop() {
-      current = null;
+      // It stays open: a place that is saved now would hide it from a reload.
+      if (current !== null) current = {};
       cancel?.();
     },
   };

@@ -49,7 +49,7 @@ async function readText(response: HttpResponse): Promise<string> {
     bytes += value.length;
     if (bytes > ANSWER_BYTES) {
       void reader?.cancel();
-      throw new RangeError('the answer is too large');
+      throw new RangeError('too large');
     }
     text += decoder.decode(value, { stream: true });
   }

@@ -1,7 +1,7 @@
 /**
  * What has arrived and waits for the application: one at a time, in order, bounded.
  *
- * Guarantee: `handle` never runs twice at a time; after `clear` nothing of before is begun any more.
+ * Guarantee: `handle` never runs twice at a time; after `keep` nothing else of before is begun any more.
  */
 
 /** Messages that wait at most. */
@@ -16,8 +16,10 @@ export interface Inbox<Item> {
   push(item: Item, characters: number): boolean;
   /** The item that came last and waits still, to be changed by who put it there; undefined when none waits. */
   last(): Item | undefined;
-  /** Forgets everything that waits. */
-  clear(): void;
+  /** Nothing waits, nothing is being handled. */
+  readonly idle: boolean;
+  /** Forgets everything else that waits. */
+  keep(wanted: (item: Item) => boolean): void;
 }
 
 /** Creates it. `handle` must not reject. */
@@ -49,9 +51,12 @@ export function createInbox<Item>(handle: (item: Item) => Promise<void>): Inbox<
       return true;
     },
     last: () => waiting.at(-1)?.item,
-    clear() {
-      waiting = [];
-      characters = 0;
+    get idle(): boolean {
+      return !busy;
+    },
+    keep(wanted) {
+      waiting = waiting.filter(({ item }) => wanted(item));
+      characters = waiting.reduce((sum, entry) => sum + entry.characters, 0);
     },
   };
 }

@@ -69,8 +69,8 @@ export interface Intake {
   readonly coveredAt: number | null;
   readonly gapOpen: boolean;
   readonly keysReady: boolean;
-  /** An alert that does not check was passed over. */
-  readonly tainted: boolean;
+  /** Why something that should have been delivered was passed over; empty: nothing was. */
+  readonly tainted: string;
   /** Reads the resume point. Never rejects. */
   load(): Promise<void>;
   /** A connection without an older one beside it was welcomed: what was proved before is over. */
@@ -79,8 +79,10 @@ export interface Intake {
   welcomed(welcome: WelcomeMessage): void;
   /** Takes an alert; false when there is no room. */
   accept(epoch: string, alert: ViewerAlert, characters: number): boolean;
-  /** Takes a watermark. */
-  mark(epoch: string, offset: number, at: number): void;
+  /** Takes a watermark; `heardAt`: how young it is, in monotonic ms. */
+  mark(epoch: string, offset: number, at: number, heardAt: number): void;
+  /** Something that should have been delivered will not be. */
+  taint(why: string): void;
   /** Tells what has been handled, when there is somebody to tell it to. `leaving`: now, it is the last chance. */
   acknowledge(leaving?: boolean): void;
   /** No more connections. What waits is delivered still. */
@@ -112,7 +114,7 @@ export function createIntake(parts: IntakeOptions): Intake {
   let position: Position | null = null;
   let coveredAt: number | null = null;
   let missed: Gap['missed'] = null;
-  let tainted = false;
+  let tainted = '';
   let forged = { offset: -1, tries: 0 };
 
   function tellGap(gap: Gap): void {
@@ -129,13 +131,16 @@ export function createIntake(parts: IntakeOptions): Intake {
   }
   /** The server cannot bring what we missed. */
   function lose({ epoch, offset }: WelcomeMessage, before: Position): void {
-    const anew = epoch !== before.epoch;
-    missed = anew ? null : { after: before.accepted, upTo: offset };
+    // A gap that is still open is part of this one.
+    // A head that went back is a history that was put back: its offsets say nothing, either.
+    const anew = epoch !== before.epoch || offset < before.accepted || (gaps.open && missed === null);
+    const after = gaps.open && missed !== null ? missed.after : before.accepted;
+    missed = anew ? null : { after, upTo: offset };
     position = { epoch, accepted: offset, handled: offset, at: before.at };
     receipts.restart(offset);
     const from = before.at || env.now() - GAP_BLIND_MS;
     const since = Math.min(from, seen.oldestOpen() ?? from) - GAP_MARGIN_MS;
-    gaps.fill(since, (alert) => anew || (alert.offset > before.accepted && alert.offset <= offset));
+    gaps.fill(since, (alert) => anew || (alert.offset > after && alert.offset <= offset));
     tellGap({ outcome: 'pending', missed, alerts: 0 });
   }
 
@@ -184,22 +189,27 @@ export function createIntake(parts: IntakeOptions): Intake {
     if (position === null || item.epoch !== position.epoch) return;
     forged = { offset, tries: forged.offset === offset ? forged.tries + 1 : 1 };
     if (forged.tries >= FORGED_TRIES) return passOver(item);
-    inbox.clear();
+    // What came over HTTP nobody sends again.
+    inbox.keep(({ kind }) => kind === 'late');
     position.accepted = position.handled;
     parts.onForged();
   }
   /** It stays away for good; what comes behind it is delivered, but nobody may feel protected any more. */
   function passOver(item: Exclude<Item, { kind: 'mark' }>): void {
-    tainted = true;
     if (item.kind === 'late') item.done(false);
     else if (item.epoch === position?.epoch) reached(item.alert.offset, 0);
+    taint('forged');
+  }
+  function taint(why: string): void {
+    tainted ||= why;
     parts.onChange();
   }
 
   function reached(offset: number, at: number): void {
     if (position === null) return;
     position.handled = Math.max(position.handled, offset);
-    position.at = Math.max(position.at, at);
+    // Not the greatest: a clock that was wrong for a while would hide a gap.
+    position.at = at || position.at;
     save();
   }
   function save(): void {
@@ -257,10 +267,10 @@ export function createIntake(parts: IntakeOptions): Intake {
       if (taken) position.accepted = alert.offset;
       return taken;
     },
-    mark(epoch, offset, at) {
+    taint,
+    mark(epoch, offset, at, heardAt) {
       if (epoch !== position?.epoch) return;
       position.accepted = Math.max(position.accepted, offset);
-      const heardAt = env.monotonic();
       const newest = inbox.last();
       // Of marks with nothing between them the last says it all.
       if (newest?.kind === 'mark' && newest.epoch === epoch) Object.assign(newest, { offset, at, heardAt });
@@ -270,11 +280,9 @@ export function createIntake(parts: IntakeOptions): Intake {
     finish() {
       receipts.stop();
       gaps.stop();
-      if (keys.ready) keys.stop();
+      if (keys.ready || inbox.idle) keys.stop();
     },
-    stop() {
-      keys.stop();
-      inbox.clear();
-    },
+    // What waits is passed over: nothing is told any more.
+    stop: keys.stop,
   };
 }

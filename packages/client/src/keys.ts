@@ -47,7 +47,7 @@ function isAlertJwk(value: unknown): value is AlertJwk {
 export function alertKeys(jwks: Readonly<Record<string, unknown>>): AlertJwk[] {
   const list: readonly unknown[] = Array.isArray(jwks['keys']) ? jwks['keys'] : [];
   return list
-    .filter((key): key is AlertJwk => isAlertJwk(key) && isObject(key) && key['purpose'] === 'alert')
+    .filter((key): key is AlertJwk => isAlertJwk(key) && (key as { purpose?: unknown }).purpose === 'alert')
     .slice(0, KEYS_MOST);
 }
 
@@ -68,7 +68,7 @@ export function createKeyRing(env: Environment, ask: Ask, trust: Trust, onReady:
       async (jwk) => [jwk.kid, subtle && (await importAlertKey(subtle, jwk).catch(() => null))] as const,
     );
     keys = new Map(await Promise.all(imported));
-    if (ready || stopped) return;
+    if (ready || stopped || ![...keys.values()].some(Boolean)) return;
     ready = true;
     onReady();
   }
@@ -81,9 +81,10 @@ export function createKeyRing(env: Environment, ask: Ask, trust: Trust, onReady:
     const reply = await ask({ path: '.well-known/jwks.json' });
     const found = reply?.status === 200 ? alertKeys(reply.body) : [];
     failures = found.length > 0 ? 0 : failures + 1;
-    allowedAt = env.monotonic() + Math.min(REFETCH_MS, failures === 0 ? REFETCH_MS : RETRY_MS * 2 ** failures);
+    const wanted = failures === 0 ? REFETCH_MS : Math.min(REFETCH_MS, RETRY_MS * 2 ** failures);
+    allowedAt = env.monotonic() + Math.max(wanted, reply?.retryAfterMs ?? 0);
     if (found.length > 0) await add(found);
-    return stopped || found.length > 0;
+    return stopped || (ready && found.length > 0);
   }
 
   /** Those who wait at the same time share one load. */
@@ -107,9 +108,9 @@ export function createKeyRing(env: Environment, ask: Ask, trust: Trust, onReady:
       if (subtle === null) return 'unavailable';
       const kid = signatureKid(alert.signature);
       if (kid === null) return 'forged';
-      if (!keys.has(kid) && (!ready || trust === 'server')) await load();
-      const key = keys.get(kid) ?? null;
-      return key !== null && (await isSignedBy(subtle, key, alert)) ? 'verified' : 'forged';
+      if (!keys.has(kid)) await (trust === 'server' ? load() : loading);
+      const key = keys.get(kid);
+      return key && (await isSignedBy(subtle, key, alert)) ? 'verified' : 'forged';
     },
     stop() {
       stopped = true;

@@ -8,6 +8,7 @@
 import type { ClientMessage, WelcomeMessage } from '@tocsin/protocol/messages';
 import { type CredentialContext, type Credentials, CredentialsError, type SecretNeed } from './credentials.ts';
 import type { Environment, Socket, SocketEnd } from './environment.ts';
+import { createAge } from './age.ts';
 import { createPulse, type Pulse } from './pulse.ts';
 import { createRenewal, type Renewal } from './renewal.ts';
 import { type Incoming, readServerMessage } from './server-message.ts';
@@ -51,10 +52,12 @@ export interface LinkEvents {
   greeted(link: Link, welcome: WelcomeMessage): void;
   /** `characters`: the size of the message as it came. */
   alert(link: Link, message: AlertMessage, characters: number): void;
-  watermark(link: Link, offset: number, at: number): void;
+  /** `sentAt`: when it was sent, by our monotonic clock, as far as the watermarks before it tell. */
+  watermark(link: Link, offset: number, at: number, sentAt: number): void;
   /** It should make room within this time, in ms. */
   moving(link: Link, retryAfterMs: number): void;
-  malformed(link: Link, offset: number | null): void;
+  /** `lost`: it may have been an alert, and will not be asked for again. */
+  malformed(link: Link, offset: number | null, lost: boolean): void;
   /** Messages after `offset` are missing; false: go on without them. */
   hole(link: Link, offset: number): boolean;
   duplicate(): void;
@@ -100,6 +103,7 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
   let periodMs = 0;
   let vouched = false;
   let malformed = 0;
+  const age = createAge(env);
   let token: string | null = null;
   const cancelDeadline = env.after(HANDSHAKE_MS, () => drop({ kind: 'dropped', why: 'handshake-late' }));
 
@@ -143,11 +147,7 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
     } catch (error) {
       const known = error instanceof CredentialsError ? error : null;
       if (known === null) events.error(error);
-      return drop({
-        kind: 'credentials',
-        final: known?.final ?? false,
-        retryAfterMs: known?.retryAfterMs ?? null,
-      });
+      return drop({ final: false, retryAfterMs: null, ...known, kind: 'credentials' });
     }
     if (state.kind === 'preparing') shake();
   }
@@ -208,7 +208,7 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
   }
 
   function violate(offset: number | null): void {
-    events.malformed(link, offset);
+    events.malformed(link, offset, false);
     drop({ kind: 'dropped', why: 'violation' });
   }
 
@@ -216,9 +216,11 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
     malformed += 1;
     if (state.kind !== 'greeted' || malformed > MALFORMED_MOST) return violate(offset);
     state.pulse.heard(false);
-    events.malformed(link, offset);
     // It is not delivered, but it was sent: what follows is no hole.
-    if (!options.filtered && offset === progress + 1) progress = offset;
+    const { filtered } = options;
+    const lost = filtered || offset === progress + 1;
+    if (!filtered && lost) progress += 1;
+    events.malformed(link, offset, lost);
   }
 
   /** Moves on to an offset; false when the connection ended over it. */
@@ -248,7 +250,7 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
         greeted.renewal.serverTime(message.at);
         if (!advance(message.offset, progress)) return;
         vouched = true;
-        return events.watermark(link, message.offset, message.at);
+        return events.watermark(link, message.offset, message.at, age(message.at));
       case 'unknown':
         if (message.offset !== null) advance(message.offset, progress + 1);
         return;
@@ -257,7 +259,7 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
       case 'moving':
         return events.moving(link, Math.min(message.retryAfterMs, MOVE_MOST_MS));
       case 'error':
-        if (!greeted.renewal.refused(message.code)) events.error(new Error(`the server says ${message.code}`));
+        if (!greeted.renewal.refused(message.code)) events.error(new Error(`server: ${message.code}`));
         return;
       case 'pong':
     }

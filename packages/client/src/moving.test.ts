@@ -1,6 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { accessToken, cookieSession } from './credentials.ts';
-import { alertMessage, createWorld, type Heard, watchFrom, watermark, welcome, type World } from './world.suite.ts';
+import {
+  alertMessage,
+  createWorld,
+  type Heard,
+  watch,
+  watchFrom,
+  watermark,
+  welcome,
+  type World,
+} from './world.suite.ts';
 
 /** A viewer whose connection was told to move, with the new socket on its way: the old one, then the new one. */
 async function overlapping(world: World, offset = 5): Promise<Heard> {
@@ -73,6 +82,52 @@ describe('a viewer that is told to move', () => {
       expect(heard.events).toEqual([]);
       expect([heard.alerts.phase, heard.alerts.state]).toEqual(['open', 'protected']);
     }
+  });
+  test('comes back when it is replaced by a new one of its own that failed, once', async () => {
+    const world = createWorld();
+    const heard = await overlapping(world);
+    const [old, young] = world.sockets;
+    young?.end(1006);
+    expect(heard.alerts.phase).toBe('clinging');
+    old?.end(4001);
+    await world.advance(1000);
+    expect(world.sockets).toHaveLength(3);
+    world.newest().say(welcome(5));
+    await world.settle();
+    expect([heard.alerts.phase, heard.events]).toEqual(['open', []]);
+    world.newest().end(4001);
+    expect(heard.events).toEqual([{ name: 'stopped', detail: 'replaced' }]);
+  });
+  test('comes back when a frozen server wakes and lets a handshake in that was given up, within a minute', async () => {
+    for (const [after, phase] of [
+      [50_000, 'resting'],
+      [61_000, 'stopped'],
+    ] as const) {
+      const world = createWorld();
+      const heard = watch(world);
+      await world.advance(25_000);
+      expect(world.sockets).toHaveLength(2);
+      world.newest().say(welcome(5));
+      for (let passed = 20_000 - 15_000; passed < after; passed += 5000) {
+        world.newest().say(watermark(5));
+        await world.advance(5000);
+      }
+      world.newest().end(4001);
+      expect(heard.alerts.phase).toBe(phase);
+      heard.alerts.close();
+    }
+  });
+  test('opens no new connection before it may, whoever asks for it', async () => {
+    const world = createWorld();
+    const heard = await overlapping(world);
+    const [old, young] = world.sockets;
+    young?.refuse(429, 10_000);
+    old?.say({ type: 'moving', retryAfterMs: 0 });
+    await world.advance(9999);
+    expect(world.sockets).toHaveLength(2);
+    await world.advance(1);
+    expect(world.sockets).toHaveLength(3);
+    heard.alerts.close();
   });
   test('that is then replaced by somebody else stops', async () => {
     const world = createWorld();
@@ -253,6 +308,54 @@ describe('a page that sleeps', () => {
     await world.advance(1);
     expect(heard.transitions.at(-1)).toBe('open -> resting: silent');
   });
+  test('gives it up, too, when its timers always come late, as those of a hidden page', async () => {
+    const world = createWorld();
+    const heard = await watchFrom(world, 5);
+    for (let turn = 0; turn < 3; turn++) {
+      world.sleep(60_000);
+      await world.advance(0);
+    }
+    expect(heard.transitions).toContain('open -> resting: silent');
+  });
+  test('is not protected from the moment on that it is asked, though no timer ran', async () => {
+    const world = createWorld();
+    const heard = await watchFrom(world, 5);
+    world.sleep(20_000);
+    expect(heard.alerts.state).toBe('not-protected');
+    expect(heard.states.at(-1)).toBe('not-protected: no-watermark');
+  });
+  test('asks the server within a second of waking, whatever its timers have slept', async () => {
+    const world = createWorld();
+    const heard = await watchFrom(world, 5);
+    // The clock has gone on; the timers go on where they were.
+    const { monotonic } = world.env;
+    Object.assign(world.env, { monotonic: () => monotonic() + 3_600_000 });
+    await world.advance(1000);
+    expect(heard.states.at(-1)).toBe('not-protected: no-watermark');
+    expect(world.newest().sent).toEqual([{ type: 'ping' }]);
+  });
+  test('is not protected by watermarks of an hour ago that it reads when it thaws', async () => {
+    const world = createWorld();
+    const heard = await watchFrom(world, 5);
+    const sent = (from: number): number => world.env.now() + 3000 - from;
+    world.newest().say(watermark(5, sent(0)));
+    await world.advance(10_000);
+    world.newest().say(watermark(5, sent(0)));
+    await world.settle();
+    expect(heard.alerts.state).toBe('protected');
+    world.sleep(3_600_000);
+    for (const ago of [3_590_000, 3_580_000, 3_570_000, 21_000]) world.newest().say(watermark(5, sent(ago)));
+    await world.settle();
+    expect(heard.alerts.state).toBe('not-protected');
+    world.newest().say(watermark(5, sent(0)));
+    await world.settle();
+    expect(heard.alerts.state).toBe('protected');
+    // A clock of the server that is set back is no age.
+    await world.advance(10_000);
+    world.newest().say(watermark(5, 500));
+    await world.advance(10_000);
+    expect(heard.alerts.state).toBe('protected');
+  });
   test('asks when the network comes or goes, once in 5 s', async () => {
     const world = createWorld();
     const heard = await watchFrom(world, 5);
@@ -339,6 +442,10 @@ describe('re-authentication', () => {
     expect(authentications(world).length).toBeGreaterThan(0);
     expect(authentications(world).length).toBeLessThan(10);
     world.newest().end(4002);
+    await world.advance(1000);
+    // It may be good still: only the server can tell.
+    expect(heard.alerts.phase).toBe('opening');
+    world.newest().refuse(401);
     await world.advance(1000);
     expect(heard.events).toEqual([{ name: 'stopped', detail: 'credentials' }]);
   });

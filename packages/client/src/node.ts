@@ -1,5 +1,6 @@
 /** `@tocsin/client/node`: the viewer SDK for Node 20 and later. As in browsers, over the library `ws`. */
 import { WebSocket } from 'ws';
+import { createClock } from './clock.ts';
 import type { Environment, Socket, SocketEvents, Subtle } from './environment.ts';
 import { retryAfterMs } from './http.ts';
 import { MESSAGE_CHARACTERS } from './server-message.ts';
@@ -46,7 +47,7 @@ const CLOSE_MS = 2000;
 export function nodeEnvironment(): Environment {
   return {
     now: () => Date.now(),
-    monotonic: () => performance.now(),
+    monotonic: createClock(Date.now, () => performance.now()),
     random: () => Math.random(),
     after(ms, work) {
       const timer = setTimeout(work, ms);
@@ -55,7 +56,7 @@ export function nodeEnvironment(): Environment {
     fetch: (url, init) => fetch(url, init),
     subtle: crypto.subtle as unknown as Subtle,
     openSocket,
-    // Nothing tells of a network here, and a machine that slept shows by timers that come late.
+    // Nothing tells of a network here, and a machine that slept shows by its clock.
     onWake: () => () => undefined,
   };
 }

@@ -25,8 +25,8 @@ export interface ProtectionView {
   readonly gapOpen: boolean;
   /** Signatures can be checked, or it is known that they cannot. */
   readonly keysReady: boolean;
-  /** An alert that did not check was passed over. */
-  readonly tainted: boolean;
+  /** Why something was passed over that should have been delivered; empty: nothing was. */
+  readonly tainted: string;
 }
 
 /** A state, why, and when time alone would end it (null: never). */
@@ -41,7 +41,7 @@ const NEVER = (state: ProtectionState, reason: string): Protection => ({ state, 
 /** The state at a moment. */
 export function protectionOf(view: ProtectionView): Protection {
   if (!view.delivering) return NEVER('not-protected', view.lostReason);
-  if (view.tainted) return NEVER('not-protected', 'forged');
+  if (view.tainted) return NEVER('not-protected', view.tainted);
   if (!view.keysReady) return NEVER('not-protected', 'no-keys');
   const until = (view.coveredAt ?? view.welcomedAt) + 2 * view.periodMs;
   if (view.now >= until) return NEVER('not-protected', 'no-watermark');

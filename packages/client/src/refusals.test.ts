@@ -15,6 +15,9 @@ describe('what the server must not send', () => {
       { reason: 'shape', offset: null, count: 1 },
       { reason: 'shape', offset: 6, count: 2 },
     ]);
+    world.newest().say(watermark(7));
+    await world.settle();
+    expect(heard.states.at(-1)).toBe('not-protected: shape');
     expect(heard.alerts.counts.violations).toBe(2);
   });
   test('ends the connection when there is too much of it', async () => {
@@ -77,6 +80,9 @@ describe('what the server must not send', () => {
     await world.settle();
     expect(heard.got).toEqual(['alert 7']);
     expect(heard.events.at(-1)).toMatchObject({ name: 'violation', detail: { reason: 'hole', offset: 6 } });
+    world.newest().say(watermark(7));
+    await world.settle();
+    expect(heard.states.at(-1)).toBe('not-protected: hole');
   });
   test('with a filter offsets may skip', async () => {
     const world = createWorld();
@@ -115,6 +121,34 @@ describe('keys', () => {
     await world.advance(5000);
     expect(heard.got).toEqual(['alert 6']);
     expect(heard.states.at(-1)).toBe('protected: watermark');
+  });
+  test('are not asked for any more when the viewer was turned away and nothing waits for them', async () => {
+    const world = createWorld();
+    world.routes.set('/.well-known/jwks.json', () => null);
+    watch(world);
+    await world.advance(0);
+    world.newest().refuse(403);
+    const before = world.asked.length;
+    await world.advance(60_000);
+    expect([world.asked.length, world.timers()]).toEqual([before, 0]);
+  });
+  test('are asked for no sooner than the server allows', async () => {
+    const world = createWorld();
+    world.routes.set('/.well-known/jwks.json', () => ({ status: 429, retryAfter: '50' }));
+    watch(world);
+    await world.advance(49_999);
+    expect(world.asked.filter((line) => line.includes('jwks'))).toHaveLength(1);
+  });
+  test('that are no points of the curve protect nobody, and pinned ones are not replaced by those of the server', async () => {
+    const world = createWorld();
+    const importKey = async (): Promise<never> => Promise.reject(new Error('no point'));
+    Object.assign(world.env, { subtle: { ...world.env.subtle, importKey } });
+    const pinned = { kty: 'EC', crv: 'P-256', x: 'x', y: 'y', kid: 'k9' };
+    const heard = await watchFrom(world, 5, { trust: { keys: [pinned] } });
+    expect(heard.alerts.state).toBe('not-protected');
+    world.newest().say(alertMessage(6));
+    await world.settle();
+    expect([heard.got, world.asked.filter((line) => line.includes('jwks'))]).toEqual([[], []]);
   });
   test('that are new are asked for, at most once in 10 s however many unknown ones are named', async () => {
     const world = createWorld();

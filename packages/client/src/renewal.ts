@@ -60,7 +60,7 @@ export function createRenewal(options: RenewalOptions): Renewal {
     cancel?.();
     if (endsAt === null || credentials.kind === 'none' || waiting || stopped) return;
     const left = endsAt - env.now() - (skew ?? 0);
-    const span = Math.max(0, endsAt - toldAt - (skew ?? 0));
+    const span = Math.max(0, left + env.monotonic() - toldAt);
     const margin = Math.min(MARGIN_MOST_MS, span * MARGIN) * jitter;
     // A span that was told with a clock that may be off makes no tries more.
     const pause = skew === null ? TRY_MS : Math.min(TRY_MS, Math.max(TRY_LEAST_MS, span / 3));
@@ -91,7 +91,7 @@ export function createRenewal(options: RenewalOptions): Renewal {
     until(reauthenticateBy) {
       waiting = false;
       endsAt = reauthenticateBy;
-      toldAt = env.now();
+      toldAt = env.monotonic();
       plan();
     },
     serverTime(at) {

@@ -34,7 +34,7 @@ export function createSeen(most: number = SEEN_MOST): Seen {
     oldestOpen() {
       let oldest: number | null = null;
       for (const { openSince } of known.values()) {
-        if (openSince !== null && (oldest === null || openSince < oldest)) oldest = openSince;
+        if (openSince !== null) oldest = Math.min(oldest ?? openSince, openSince);
       }
       return oldest;
     },

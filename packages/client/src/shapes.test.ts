@@ -200,6 +200,11 @@ test('base64url is one spelling for each row of bytes', () => {
   for (const text of ['a', 'ab=', 'a b', 'aB\n', '+/', '_x']) expect(decodeBase64Url(text), text).toBeNull();
 });
 
+test('a number that is none in JSON has no canonical form, whatever was signed in its place', () => {
+  expect(() => canonical({ evidence: { value: JSON.parse('1e999') } })).toThrow(RangeError);
+  expect(() => canonical([-Infinity])).toThrow(RangeError);
+});
+
 test('a value that is nested too deep has no canonical form', () => {
   let deep: unknown = 1;
   for (let level = 0; level < 100; level++) deep = [deep];

@@ -30,8 +30,8 @@ test('a loop gets alerts one by one; what it has not asked past is not handled y
   expect(heard.got.at(-1)).toBe('alert 9');
 });
 
-test('a loop ends when the viewer stops for good, and by its signal', async () => {
-  for (const how of ['stopped', 'signal'] as const) {
+test('a loop ends when the viewer stops for good or is closed, and by its signal', async () => {
+  for (const how of ['stopped', 'closed', 'signal'] as const) {
     const world = createWorld();
     const heard = await watchFrom(world, 5);
     const abort = new AbortController();
@@ -43,8 +43,12 @@ test('a loop ends when the viewer stops for good, and by its signal', async () =
     world.newest().say(alertMessage(6));
     await world.settle();
     if (how === 'stopped') world.newest().end(4004);
+    else if (how === 'closed') heard.alerts.close();
     else abort.abort();
     await loop;
+    expect(got).toEqual([6]);
+    if (how === 'signal') continue;
+    for await (const _late of alertStream(heard.alerts)) got.push(0);
     expect(got).toEqual([6]);
   }
 });

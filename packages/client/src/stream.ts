@@ -4,12 +4,12 @@ import type { Alerts } from './viewer.ts';
 
 /**
  * Iterates over what comes from now on. An alert counts as handled when the loop asks for the next one, so a slow loop
- * slows the stream like a slow listener. Ends when the loop is left, when the viewer stops for good, or by `signal`.
+ * slows the stream like a slow listener. Ends when the loop is left, when the viewer stops for good, is closed, or by `signal`.
  */
 export async function* alertStream(alerts: Alerts, signal?: AbortSignal): AsyncGenerator<ViewerAlert, void, undefined> {
   const waiting: { readonly alert: ViewerAlert; readonly handled: () => void }[] = [];
   let wake: () => void = () => undefined;
-  let over = signal?.aborted ?? false;
+  let over = (signal?.aborted ?? false) || ['stopped', 'closed'].includes(alerts.phase);
   const take = (alert: ViewerAlert): Promise<void> =>
     new Promise((handled) => {
       waiting.push({ alert, handled });
@@ -20,6 +20,7 @@ export async function* alertStream(alerts: Alerts, signal?: AbortSignal): AsyncG
     wake();
   };
   const stops = [alerts.on('alert', take), alerts.on('update', take), alerts.on('stopped', finish)];
+  stops.push(alerts.on('transition', ({ to }) => void (to === 'closed' && finish())));
   signal?.addEventListener('abort', finish);
   try {
     while (!over || waiting.length > 0) {

@@ -37,7 +37,8 @@ describe('the table of close codes', () => {
       expect(verdict.action, name).toBe(row.advice === 'stay-away' ? 'stop' : 'retry');
       expect(verdict.reason).toBe(name);
       expect(CLOSE_POLICY[name as CloseName].code).toBe(row.code);
-      if (verdict.action === 'retry') expect(verdict.renew).toBe(row.advice === 'refresh-then-reconnect');
+      if (verdict.action === 'retry')
+        expect(verdict.need).toBe(row.advice === 'refresh-then-reconnect' ? 'reauthenticate' : 'connect');
     }
   });
   test.each([1000, 1002, 1005, 1006, 1007, 1011, 1015, 3000, 4999])('takes %i for a loss of the network', (code) => {
@@ -50,7 +51,7 @@ describe('the table of close codes', () => {
 
 describe('a refused handshake', () => {
   test.each([
-    [401, null, { action: 'retry', renew: true, reason: 'unauthorized' }],
+    [401, null, { action: 'retry', need: 'refused', reason: 'unauthorized' }],
     [402, null, { action: 'stop', reason: 'payment-required' }],
     [403, null, { action: 'stop', reason: 'forbidden' }],
     [400, null, { action: 'stop', reason: 'malformed' }],
@@ -93,7 +94,7 @@ describe('the state', () => {
     coveredAt: 0,
     gapOpen: false,
     keysReady: true,
-    tainted: false,
+    tainted: '',
   };
   test.each<[string, Partial<ProtectionView>, string]>([
     ['a proof younger than two periods', {}, 'protected: watermark'],
@@ -102,7 +103,7 @@ describe('the state', () => {
     ['no proof for two periods', { coveredAt: null, now: 20_000 }, 'not-protected: no-watermark'],
     ['an open gap', { gapOpen: true }, 'catching-up: gap'],
     ['no keys', { keysReady: false }, 'not-protected: no-keys'],
-    ['a forged alert that was passed over', { tainted: true }, 'not-protected: forged'],
+    ['a forged alert that was passed over', { tainted: 'forged' }, 'not-protected: forged'],
     ['no connection', { delivering: false }, 'not-protected: network'],
   ])('with %s is %s', (_name, change, expected) => {
     const { state, reason } = protectionOf({ ...view, ...change });

@@ -6,6 +6,7 @@
  * them, is a loss of the network.
  */
 import type { CLOSE_CODES, CloseName } from '@tocsin/protocol/close-codes';
+import type { SecretNeed } from './credentials.ts';
 
 /** How waits grow: full jitter, `random x min(most, first x 2^attempt)`, in ms. */
 export interface Pace {
@@ -22,8 +23,8 @@ export type Verdict =
       readonly pace: Pace;
       /** Not before this, in ms. */
       readonly leastMs: number;
-      /** True: what was carried is of no use any more. */
-      readonly renew: boolean;
+      /** What the next secret is for. */
+      readonly need: SecretNeed;
       /** True: nothing said why; `GET /v1/auth/session` may. */
       readonly ask: boolean;
     };
@@ -54,8 +55,8 @@ export interface ClosePolicy<Code extends number> {
   readonly code: Code;
   /** The pace of coming back, or null to stay away. */
   readonly pace: Pace | null;
-  /** What was carried is of no use any more. */
-  readonly renew?: boolean;
+  /** What the next secret is for, if not just to connect. */
+  readonly need?: SecretNeed;
 }
 
 /** Every close code of the protocol, by its name. */
@@ -66,7 +67,7 @@ export const CLOSE_POLICY: { readonly [Name in CloseName]: ClosePolicy<(typeof C
   tooBig: { code: 1009, pace: null },
   overloaded: { code: 1013, pace: CROWDED },
   replaced: { code: 4001, pace: null },
-  expired: { code: 4002, pace: SOON, renew: true },
+  expired: { code: 4002, pace: SOON, need: 'reauthenticate' },
   paymentRequired: { code: 4003, pace: null },
   revoked: { code: 4004, pace: null },
   slow: { code: 4008, pace: SOON },
@@ -76,23 +77,35 @@ export const CLOSE_POLICY: { readonly [Name in CloseName]: ClosePolicy<(typeof C
 /** By HTTP status of a refusal: what it means; the others are a matter of time. */
 const STATUS_STOP: Readonly<Record<number, string>> = { 400: 'malformed', 402: 'payment-required', 403: 'forbidden' };
 
-type Retry = Extract<Verdict, { action: 'retry' }>;
+/** To come back. */
+export type Retry = Extract<Verdict, { action: 'retry' }>;
 
-function retry(reason: string, pace: Pace, more: Partial<Retry> = {}): Retry {
-  return { action: 'retry', reason, pace, leastMs: 0, renew: false, ask: false, ...more };
+function retry(
+  reason: string,
+  pace: Pace,
+  leastMs: number | null = 0,
+  need: SecretNeed = 'connect',
+  ask = false,
+): Retry {
+  return { action: 'retry', reason, pace, leastMs: leastMs ?? 0, need, ask };
 }
+
+/** A connection that is gone, and nothing says why. */
+export const NETWORK_LOSS: Retry = retry('network', NETWORK, 0, 'connect', true);
 
 function judgeClose(code: number): Verdict {
   const rows: [string, ClosePolicy<number>][] = Object.entries(CLOSE_POLICY);
   const [name, row] = rows.find(([, known]) => known.code === code) ?? ['network', { code, pace: NETWORK }];
-  return row.pace === null ? { action: 'stop', reason: name } : retry(name, row.pace, { renew: row.renew === true });
+  if (row.pace === null) return { action: 'stop', reason: name };
+  // The token may be good still: a page that slept has only missed to show it again.
+  return retry(name, row.pace, 0, row.need);
 }
 
 function judgeStatus(status: number, retryAfterMs: number | null): Verdict {
   const stop = STATUS_STOP[status];
   if (stop !== undefined) return { action: 'stop', reason: stop };
   const reason = status === 429 ? 'rate-limited' : status === 401 ? 'unauthorized' : 'unavailable';
-  return retry(reason, status === 401 ? SOON : CROWDED, { leastMs: retryAfterMs ?? 0, renew: status === 401 });
+  return retry(reason, status === 401 ? SOON : CROWDED, retryAfterMs, status === 401 ? 'refused' : 'connect');
 }
 
 /** What follows from an end. */
@@ -103,13 +116,11 @@ export function judge(end: LinkEnd): Verdict {
     case 'refused':
       return judgeStatus(end.status, end.retryAfterMs);
     case 'unexplained':
-      return retry('network', NETWORK, { ask: true });
+      return NETWORK_LOSS;
     case 'dropped':
       return retry(end.why, end.why === 'silent' ? NETWORK : CROWDED);
     case 'credentials':
-      return end.final
-        ? { action: 'stop', reason: 'credentials' }
-        : retry('credentials', CROWDED, { leastMs: end.retryAfterMs ?? 0 });
+      return end.final ? { action: 'stop', reason: 'credentials' } : retry('credentials', CROWDED, end.retryAfterMs);
     case 'unsupported':
       return { action: 'stop', reason: 'unsupported' };
   }

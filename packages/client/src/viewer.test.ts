@@ -85,7 +85,7 @@ describe('close code', () => {
     expect(world.sockets.length).toBeGreaterThan(1);
     expect(world.sockets[1]?.url.searchParams.get('offset')).toBe('5');
     expect(world.sockets[1]?.url.searchParams.get('epoch')).toBe('e1');
-    expect(tokens[1]).toBe(row.advice === 'refresh-then-reconnect' ? 'refused' : 'connect');
+    expect(tokens[1]).toBe(row.advice === 'refresh-then-reconnect' ? 'reauthenticate' : 'connect');
   });
   test('of nobody is a loss of the network: the wait grows with each failure, and ends with a watermark', async () => {
     const world = createWorld();

@@ -5,6 +5,7 @@
  * here they are carried out. Two connections at most: the main one, and while the viewer moves the next one. What becomes of
  * their messages is the matter of `intake`.
  */
+import type { CLOSE_CODES, CloseName } from '@tocsin/protocol/close-codes';
 import type { WelcomeMessage } from '@tocsin/protocol/messages';
 import type { Environment } from './environment.ts';
 import type { AlertEvents } from './events.ts';
@@ -16,7 +17,7 @@ import { baseOf, channelUrl, type ConnectOptions } from './options.ts';
 import { delivers, type Phase, type PhaseEvent, PHASES } from './phases.ts';
 import { type Protection, type ProtectionState, protectionOf } from './protection.ts';
 import { type AlertCounts, createTeller } from './teller.ts';
-import { CLOSE_POLICY, judge, type LinkEnd, type Verdict, waitMs } from './verdict.ts';
+import { type DropReason, judge, type LinkEnd, NETWORK_LOSS, type Retry, waitMs } from './verdict.ts';
 
 /** A viewer at work. */
 export interface Alerts {
@@ -29,12 +30,17 @@ export interface Alerts {
   close(): void;
 }
 
-type Retry = Extract<Verdict, { action: 'retry' }>;
-
 /** A page that woke comes back within this time, in ms: all of them wake at once. */
 const WAKE_MS = 1000;
 /** How soon to look again whether the application has caught up, in ms. */
 const BUSY_MS = 250;
+/** How often the clock is looked at while somebody feels protected, and what is late then, in ms. */
+const LOOK_MS = 1000;
+const LATE_MS = 3000;
+const REPLACED: CloseName = 'replaced';
+const RESTART: (typeof CLOSE_CODES)['restart']['code'] = 1012;
+/** So long after a connection of ours that failed the server may still let it in, in place of the one that works; in ms. */
+const STRAY_MS = 60_000;
 
 /** Starts watching, as soon as the caller has added its listeners. Throws a TypeError when `url` is no URL. */
 export function createViewer(env: Environment, options: ConnectOptions): Alerts {
@@ -43,7 +49,15 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
   const filtered = options.zone !== undefined || options.minSeverity !== undefined;
   const context = { ask: createAsk(env, base), monotonic: env.monotonic };
   const teller = createTeller();
-  const intake = createIntake({ env, options, context, teller, sendReceipt, onChange: refresh, onForged });
+  const intake = createIntake({
+    env,
+    options,
+    context,
+    teller,
+    sendReceipt,
+    onChange: refresh,
+    onForged: () => dropAll('forged'),
+  });
   let phase: Phase = 'idle';
   let main: Link | null = null;
   let next: Link | null = null;
@@ -52,9 +66,11 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
   let welcomedAt = 0;
   let holeAfter = -1;
   let attempts = 0;
-  let last: Pick<Retry, 'renew' | 'ask'> = { renew: false, ask: false };
+  let last: Pick<Retry, 'need' | 'ask'> = { need: 'connect', ask: false };
   /** When we may come back at the earliest, as we were told; monotonic ms. */
   let notBefore = 0;
+  /** When a connection of ours failed that the server may have let in. */
+  let strayAt = Number.NEGATIVE_INFINITY;
   let cancelMove: (() => void) | null = null;
   let cancelUntil: (() => void) | null = null;
   const stopWaking = env.onWake(wake);
@@ -68,11 +84,10 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     const now = env.monotonic();
     const periodMs = main?.periodMs ?? 0;
     const delivering = delivers(phase) && periodMs > 0;
-    const { coveredAt, gapOpen, keysReady, tainted } = intake;
-    const lostReason = reason;
-    const seen = { coveredAt, gapOpen, keysReady, tainted };
-    protection = protectionOf({ now, delivering, lostReason, welcomedAt, periodMs, ...seen });
-    if (protection.until !== null) cancelUntil = env.after(protection.until - now, refresh);
+    protection = protectionOf({ ...intake, now, delivering, lostReason: reason, welcomedAt, periodMs });
+    const due = Math.min(protection.until ?? 0, now + LOOK_MS);
+    // A machine that slept: its timers slept with it, its connections may be gone.
+    if (due > 0) cancelUntil = env.after(due - now, () => (env.monotonic() - due > LATE_MS ? wake() : refresh()));
     if (before.state === protection.state && before.reason === protection.reason) return;
     void teller.tell('state', protection.state, { reason: protection.reason, verifying: env.subtle !== null });
   }
@@ -94,30 +109,31 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
   function open(): Link {
     const { credentials } = options;
     const resume = intake.epoch === null ? null : { epoch: intake.epoch, offset: intake.accepted };
-    const need = last.renew ? 'refused' : 'connect';
     const link = openLink(
-      { env, credentials, context, url, resume, need, ask: last.ask, filtered },
+      { env, credentials, context, url, resume, filtered, ...last },
       {
         greeted,
         alert(from, { data }, characters) {
-          if (!intake.accept(from.welcome?.epoch ?? '', data, characters))
-            dropAll({ kind: 'dropped', why: 'overflow' });
+          if (!intake.accept(from.welcome?.epoch ?? '', data, characters)) dropAll('overflow');
           else settle();
         },
-        watermark(from, offset, at) {
+        watermark(from, offset, at, sentAt) {
           if (from === main) attempts = 0;
-          intake.mark(from.welcome?.epoch ?? '', offset, at);
+          intake.mark(from.welcome?.epoch ?? '', offset, at, sentAt);
           settle();
         },
         moving: move,
-        malformed: (_from, offset) => teller.violation('shape', offset),
+        malformed(_from, offset, lost) {
+          teller.violation('shape', offset);
+          if (lost) intake.taint('shape');
+        },
         hole,
         duplicate: () => teller.count('duplicates'),
         error: (error) => teller.error('connection', error),
         ended,
       },
     );
-    last = { renew: false, ask: false };
+    last = { need: 'connect', ask: false };
     return link;
   }
 
@@ -140,6 +156,7 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     }
     // The server leaves it out again: it is told, and the rest must not wait for ever.
     teller.violation('hole', offset + 1);
+    intake.taint('hole');
     return false;
   }
   /** Lets go of the old connection once the new one has all that it had. */
@@ -157,11 +174,13 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
   function move(link: Link, retryAfterMs: number): void {
     if (link !== main) {
       // It was let in by another one that ends: as if it had not been.
-      if (link === next) link.drop({ kind: 'closed', code: CLOSE_POLICY.restart.code });
+      if (link === next) link.drop({ kind: 'closed', code: RESTART });
       return;
     }
-    notBefore = env.monotonic() + retryAfterMs;
-    if (step('moving', 'moving') === 'leaving') cancelMove = env.after(retryAfterMs, due);
+    const now = env.monotonic();
+    // A refusal of a while ago may have asked for more.
+    notBefore = Math.max(notBefore, now + retryAfterMs);
+    if (step('moving', 'moving') === 'leaving') cancelMove = env.after(notBefore - now, due);
   }
   function due(): void {
     if (phase === 'resting' && intake.backlog > INBOX_MESSAGES / 2) {
@@ -179,6 +198,7 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     cancelMove = env.after(waitMs(verdict.pace, attempts++, notBefore - now, env.random()), due);
   }
   function wake(): void {
+    refresh();
     main?.probe();
     next?.probe();
     if (phase !== 'resting') return;
@@ -188,29 +208,32 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
 
   function ended(link: Link, end: LinkEnd): void {
     const verdict = judge(end);
+    const now = env.monotonic();
+    const stray = now - strayAt < STRAY_MS;
+    if (link === next || link.periodMs === 0) strayAt = now;
     if (link === next) {
       next = null;
       if (verdict.action === 'retry') {
         last = verdict;
-        notBefore = Math.max(notBefore, env.monotonic() + verdict.leastMs);
+        notBefore = Math.max(notBefore, now + verdict.leastMs);
       }
       step('next-failed', verdict.reason);
       return;
     }
     if (link !== main) return;
-    // Our own next connection took its place: that is what we wanted.
-    const replaced = next !== null && end.kind === 'closed' && end.code === CLOSE_POLICY.replaced.code;
-    if (verdict.action === 'stop' && !replaced) return stop(verdict.reason);
+    // Our own next connection took its place, which is what we wanted, or one of ours that failed.
+    const ours = (next !== null || stray) && verdict.reason === REPLACED;
+    if (verdict.action === 'stop' && !ours) return stop(verdict.reason);
+    // Once: if it is somebody else, the two must not replace each other for ever.
+    if (ours) strayAt = Number.NEGATIVE_INFINITY;
     main = next;
     next = null;
-    if (step('lost', verdict.reason) === 'resting' && verdict.action === 'retry') rest(verdict);
+    if (step('lost', verdict.reason) === 'resting') rest(verdict.action === 'retry' ? verdict : NETWORK_LOSS);
   }
-  function dropAll(end: LinkEnd): void {
+  function dropAll(why: DropReason): void {
+    const end: LinkEnd = { kind: 'dropped', why };
     next?.drop(end);
     main?.drop(end);
-  }
-  function onForged(): void {
-    dropAll({ kind: 'dropped', why: 'forged' });
   }
 
   function sendReceipt(newest: number): number | null {
@@ -243,6 +266,8 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
 
   return {
     get state() {
+      // Timers of a hidden page come late.
+      refresh();
       return protection.state;
     },
     get phase() {
