@@ -1,6 +1,7 @@
 /**
  * A page that shows alerts, on the viewer SDK. Everything that came from outside goes in as text (`textContent`), never as
  * markup. `tocsin-client.js` is the SDK as one file: `node tools/dist/bin/client-bundle.js <this folder>/tocsin-client.js`.
+ * How to look at it: `docs/viewer-sdk.md`.
  */
 import { connectAlerts, login } from './tocsin-client.js';
 
@@ -39,7 +40,7 @@ form.addEventListener('submit', (event) => {
 
 function watch(email, password) {
   const alerts = connectAlerts({
-    url: location.origin,
+    url: document.documentElement.dataset.server || location.origin,
     credentials: login({ email, password }),
     resume: placeOf(email),
   });

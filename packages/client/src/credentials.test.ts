@@ -24,6 +24,10 @@ function tokens(...replies: (Reply | null)[]): { ask: Ask; asked: string[]; now:
   };
   return bench;
 }
+const credentialsError = (message: string): object => ({
+  name: 'error',
+  detail: { during: 'connection', error: expect.objectContaining({ name: 'CredentialsError', message }) as unknown },
+});
 const person = { email: 'a@b.test', password: 'secret' };
 const SIGN_IN = 'v1/auth/login {"email":"a@b.test","password":"secret"}';
 
@@ -111,6 +115,18 @@ describe('e-mail and password', () => {
     await expect(failed).rejects.toMatchObject({ final, retryAfterMs: 5000 });
     await expect(failed).rejects.not.toMatchObject({ message: expect.stringContaining('secret') });
   });
+  test('are a loss of the network when nobody answers: asked again within five seconds, and no error', async () => {
+    const world = createWorld();
+    const credentials = login(person);
+    world.routes.set('/v1/auth/login', () => null);
+    const heard = watch(world, { credentials });
+    await world.advance(120_000);
+    expect(new Set(heard.transitions.filter((text) => text.startsWith('opening')))).toEqual(
+      new Set(['opening -> resting: network']),
+    );
+    expect(heard.transitions.length / 2).toBeGreaterThan(120 / 5.1);
+    expect(heard.events).toEqual([]);
+  });
   test('that are wrong stop the viewer; a server that is away does not', async () => {
     const world = createWorld();
     world.routes.set('/v1/auth/login', () => ({ status: 503, retryAfter: '3' }));
@@ -119,7 +135,11 @@ describe('e-mail and password', () => {
     expect(heard.transitions.at(-1)).toBe('opening -> resting: credentials');
     world.routes.set('/v1/auth/login', () => ({ status: 401 }));
     await world.advance(5000);
-    expect(heard.events).toEqual([{ name: 'stopped', detail: 'credentials' }]);
+    expect(heard.events).toEqual([
+      credentialsError('sign-in was answered with 503'),
+      credentialsError('sign-in was answered with 401'),
+      { name: 'stopped', detail: 'credentials' },
+    ]);
     expect(world.sockets).toEqual([]);
   });
 });

@@ -30,11 +30,14 @@ export class CredentialsError extends Error {
   /** True: asking again is of no use. */
   readonly final: boolean;
   readonly retryAfterMs: number | null;
+  /** What the server answered; 0: nothing, as when the network is lost; null: nobody was asked. */
+  readonly status: number | null;
 
-  constructor(message: string, final: boolean, retryAfterMs: number | null = null) {
+  constructor(message: string, final: boolean, retryAfterMs: number | null = null, status: number | null = null) {
     super(message);
     this.final = final;
     this.retryAfterMs = retryAfterMs;
+    this.status = status;
   }
 }
 
@@ -120,14 +123,14 @@ export function login(person: { readonly email: string; readonly password: strin
       // No word on the session: what is there still may do.
       const unsure = away || status === 429;
       if (unsure && need !== 'refused' && left(context.monotonic()) > 0) return pair.access;
-      if (unsure) throw new CredentialsError('no new tokens', false, reply?.retryAfterMs);
+      if (unsure) throw new CredentialsError(`renewal was answered with ${status}`, false, reply?.retryAfterMs, status);
       pair = null;
     }
     const { email, password } = person;
     const [status, reply] = await request(context, 'v1/auth/login', { email, password });
     if (pair !== null) return (pair as Pair).access;
     const final = status >= 400 && status < 500 && status !== 429 && status !== 408;
-    throw new CredentialsError(`sign-in: ${status}`, final, reply?.retryAfterMs);
+    throw new CredentialsError(`sign-in was answered with ${status}`, final, reply?.retryAfterMs, status);
   }
 
   return {

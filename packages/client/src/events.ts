@@ -48,7 +48,7 @@ export interface Transition {
 
 /** What went wrong beside the stream, which goes on. */
 export interface ErrorDetail {
-  /** `handler`: the application's; `resume`: its store of the resume point; `connection`: credentials, or the server's word. */
+  /** `handler`: the application's; `resume`: its store of the resume point; `connection`: credentials, what the server answered to a sign-in, or its word. */
   readonly during: 'handler' | 'resume' | 'connection';
   readonly error: unknown;
 }

@@ -63,12 +63,15 @@ export function createKeyRing(env: Environment, ask: Ask, trust: Trust, onReady:
   let stopped = false;
 
   async function add(found: readonly AlertJwk[]): Promise<void> {
+    if (subtle === null) return;
+    const ring = new Map<string, unknown>();
     // A key that is no point of the curve checks nothing.
-    const imported = found.map(
-      async (jwk) => [jwk.kid, subtle && (await importAlertKey(subtle, jwk).catch(() => null))] as const,
-    );
-    keys = new Map(await Promise.all(imported));
-    if (ready || stopped || ![...keys.values()].some(Boolean)) return;
+    for (const jwk of found) {
+      const key = await importAlertKey(subtle, jwk).catch(() => null);
+      if (key !== null) ring.set(jwk.kid, key);
+    }
+    keys = ring;
+    if (ready || stopped || ring.size === 0) return;
     ready = true;
     onReady();
   }
@@ -98,7 +101,7 @@ export function createKeyRing(env: Environment, ask: Ask, trust: Trust, onReady:
   }
 
   if (subtle !== null && trust === 'server') void load();
-  else if (trust !== 'server') loading = add(trust.keys.slice(0, KEYS_MOST)).finally(() => (loading = null));
+  else if (trust !== 'server') loading = add(trust.keys.slice(0, KEYS_MOST));
 
   return {
     get ready(): boolean {

@@ -61,7 +61,7 @@ export interface LinkEvents {
   /** Messages after `offset` are missing; false: go on without them. */
   hole(link: Link, offset: number): boolean;
   duplicate(): void;
-  /** An error of the server, or of the application's credentials. */
+  /** An error of the server, its answer to a sign-in, or an error of the application's credentials. */
   error(error: unknown): void;
   ended(link: Link, end: LinkEnd): void;
 }
@@ -146,7 +146,8 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
       if (end !== null) return drop(end);
     } catch (error) {
       const known = error instanceof CredentialsError ? error : null;
-      if (known === null) events.error(error);
+      if (known?.status === 0) return drop({ kind: 'closed', code: 1006 });
+      if (known?.status !== null) events.error(error);
       return drop({ final: false, retryAfterMs: null, ...known, kind: 'credentials' });
     }
     if (state.kind === 'preparing') shake();

@@ -36,16 +36,20 @@ export interface Protection {
   readonly until: number | null;
 }
 
-const NEVER = (state: ProtectionState, reason: string): Protection => ({ state, reason, until: null });
+const is = (state: ProtectionState, reason: string, until: number | null = null): Protection => ({
+  state,
+  reason,
+  until,
+});
 
 /** The state at a moment. */
 export function protectionOf(view: ProtectionView): Protection {
-  if (!view.delivering) return NEVER('not-protected', view.lostReason);
-  if (view.tainted) return NEVER('not-protected', view.tainted);
-  if (!view.keysReady) return NEVER('not-protected', 'no-keys');
+  if (!view.delivering) return is('not-protected', view.lostReason);
+  if (view.tainted) return is('not-protected', view.tainted);
+  if (!view.keysReady) return is('not-protected', 'no-keys');
   const until = (view.coveredAt ?? view.welcomedAt) + 2 * view.periodMs;
-  if (view.now >= until) return NEVER('not-protected', 'no-watermark');
-  if (view.gapOpen) return { state: 'catching-up', reason: 'gap', until };
-  if (view.coveredAt === null) return { state: 'catching-up', reason: 'resuming', until };
-  return { state: 'protected', reason: 'watermark', until };
+  if (view.now >= until) return is('not-protected', 'no-watermark');
+  if (view.gapOpen) return is('catching-up', 'gap', until);
+  if (view.coveredAt === null) return is('catching-up', 'resuming', until);
+  return is('protected', 'watermark', until);
 }

@@ -93,19 +93,21 @@ function retry(
 /** A connection that is gone, and nothing says why. */
 export const NETWORK_LOSS: Retry = retry('network', NETWORK, 0, 'connect', true);
 
+const halt = (reason: string): Verdict => ({ action: 'stop', reason });
+
 function judgeClose(code: number): Verdict {
   const rows: [string, ClosePolicy<number>][] = Object.entries(CLOSE_POLICY);
   const [name, row] = rows.find(([, known]) => known.code === code) ?? ['network', { code, pace: NETWORK }];
-  if (row.pace === null) return { action: 'stop', reason: name };
+  if (row.pace === null) return halt(name);
   // The token may be good still: a page that slept has only missed to show it again.
   return retry(name, row.pace, 0, row.need);
 }
 
 function judgeStatus(status: number, retryAfterMs: number | null): Verdict {
-  const stop = STATUS_STOP[status];
-  if (stop !== undefined) return { action: 'stop', reason: stop };
-  const reason = status === 429 ? 'rate-limited' : status === 401 ? 'unauthorized' : 'unavailable';
-  return retry(reason, status === 401 ? SOON : CROWDED, retryAfterMs, status === 401 ? 'refused' : 'connect');
+  const final = STATUS_STOP[status];
+  if (final !== undefined) return halt(final);
+  if (status === 401) return retry('unauthorized', SOON, retryAfterMs, 'refused');
+  return retry(status === 429 ? 'rate-limited' : 'unavailable', CROWDED, retryAfterMs);
 }
 
 /** What follows from an end. */
@@ -120,9 +122,9 @@ export function judge(end: LinkEnd): Verdict {
     case 'dropped':
       return retry(end.why, end.why === 'silent' ? NETWORK : CROWDED);
     case 'credentials':
-      return end.final ? { action: 'stop', reason: 'credentials' } : retry('credentials', CROWDED, end.retryAfterMs);
+      return end.final ? halt('credentials') : retry('credentials', CROWDED, end.retryAfterMs);
     case 'unsupported':
-      return { action: 'stop', reason: 'unsupported' };
+      return halt('unsupported');
   }
 }
 

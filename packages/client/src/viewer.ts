@@ -172,11 +172,8 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
   }
 
   function move(link: Link, retryAfterMs: number): void {
-    if (link !== main) {
-      // It was let in by another one that ends: as if it had not been.
-      if (link === next) link.drop({ kind: 'closed', code: RESTART });
-      return;
-    }
+    // The next one was let in by a server that ends, too: as if it had not been.
+    if (link !== main) return link.drop({ kind: 'closed', code: RESTART });
     const now = env.monotonic();
     // A refusal of a while ago may have asked for more.
     notBefore = Math.max(notBefore, now + retryAfterMs);

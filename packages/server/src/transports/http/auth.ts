@@ -156,6 +156,7 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
       summary: 'Ends the session of the token it comes with',
       tags,
       body: LogoutSchema,
+      security: BEARER,
       response: { 204: Type.Null() },
     };
     const logoutOptions = { config: OWN, schema: logout, preValidation: allowNoBody };
@@ -170,7 +171,12 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
       return reply.code(204).send();
     });
 
-    const session = { summary: 'Who the token belongs to', tags, response: { 200: SessionSchema } };
+    const session = {
+      summary: 'Who the token belongs to',
+      tags,
+      security: BEARER,
+      response: { 200: SessionSchema },
+    };
     app.get('/v1/auth/session', { config: OWN, schema: session }, async (request) => {
       const { subject, role, deviceId, scope, expiresAt } = await holderOf(request);
       return { subject, role, deviceId, scope, expiresAt };
@@ -180,6 +186,7 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
       summary: 'A ticket to open one WebSocket with',
       tags,
       body: EMPTY,
+      security: BEARER,
       response: { 200: TicketSchema },
     };
     const ticketOptions = { config: OWN, schema: ticket, preValidation: allowNoBody };
@@ -192,4 +199,6 @@ export function authRoutes(services: AuthServices): (app: FastifyInstance) => Pr
   };
 }
 
+/** As the description says it: `holderOf` looks at the bearer, or the cookie of our own pages. */
+const BEARER = [{ bearer: [] }];
 const EMPTY: TSchema = Type.Object({}, { additionalProperties: false });

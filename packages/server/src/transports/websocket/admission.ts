@@ -79,7 +79,8 @@ export function createAdmission(options: AdmissionOptions): Admission {
         if (holders.length === 0) return null;
         await presence.leave(addressPlace(addressKey), connection);
         const quota = { name: 'address', quota: options.maxConnectionsPerAddress, windowSeconds: 5 };
-        return { code: 'rate-limited', detail: 'Too many connections from this address', retryAfterMs: 5000, quota };
+        const detail = `This address may have ${options.maxConnectionsPerAddress} connections (WS_MAX_CONNECTIONS_PER_IP)`;
+        return { code: 'rate-limited', detail, retryAfterMs: 5000, quota };
       }, null),
     leaveAddress(addressKey, connection) {
       void guarded(() => presence.leave(addressPlace(addressKey), connection), undefined);
@@ -92,7 +93,7 @@ export function createAdmission(options: AdmissionOptions): Admission {
         const quota = { name: 'connects', quota: options.reconnectsPerMinute, windowSeconds: 60 };
         return {
           code: 'rate-limited',
-          detail: 'Too many connects in a minute',
+          detail: `This user may connect ${options.reconnectsPerMinute} times in a minute (WS_RECONNECTS_PER_MINUTE)`,
           retryAfterMs: answer.retryAfterMs,
           quota,
         };

@@ -66,6 +66,14 @@ const DOUBTS: Readonly<Record<CertificateDoubt, string>> = {
   'too-many-names': 'The client certificate has names that cannot be read, or too many',
 };
 
+const NOT_HERE = `There is no WebSocket at this path; alerts are at ${ALERTS_PATH}`;
+
+/** What is missing where no credential counts. Called only when there is none: a token in the query is not allowed then. */
+function missing(query: URLSearchParams): string {
+  if (query.has('token')) return 'A token in the URL does not count here (WS_ALLOW_QUERY_TOKEN)';
+  return 'A token, a ticket, a session or a client certificate is needed';
+}
+
 /** Whose certificate it is. A certificate that is not believed is refused: it is the carrier that decides. */
 async function verifyCertificate(
   { certificates }: WebSocketOptions,
@@ -111,7 +119,7 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
       options.certificates?.of(request.socket, options.clock.now()) ?? null;
     const carrier = chooseCarrier(request.headers, query, rules, readCertificate);
     if (carrier.kind === 'none') {
-      return settings.publicAlerts ? null : { code: 'credentials-missing', detail: 'A token is needed' };
+      return settings.publicAlerts ? null : { code: 'credentials-missing', detail: missing(query) };
     }
     if (carrier.kind === 'foreign-cookie') {
       if (settings.publicAlerts) return null;
@@ -124,12 +132,12 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
 
   function early(request: IncomingMessage, draining: boolean): URL | Refusal {
     const target = readTarget(request.url);
-    if (target?.pathname !== ALERTS_PATH) return { code: 'not-found', detail: 'There is no WebSocket at this path' };
+    if (target?.pathname !== ALERTS_PATH) return { code: 'not-found', detail: NOT_HERE };
     const form = refuseForm(request);
     if (form !== null) return form;
     if (draining) return { code: 'draining', detail: ERRORS.draining.title };
     if (originAllowed(request.headers.origin, origins)) return target;
-    return { code: 'origin-forbidden', detail: ERRORS['origin-forbidden'].title };
+    return { code: 'origin-forbidden', detail: 'The origin of the page is not in WS_ALLOWED_ORIGINS' };
   }
 
   async function decideWithPlace(
