@@ -123,12 +123,12 @@ export function login(person: { readonly email: string; readonly password: strin
       // No word on the session: what is there still may do.
       const unsure = away || status === 429;
       if (unsure && need !== 'refused' && left(context.monotonic()) > 0) return pair.access;
-      if (unsure) throw new CredentialsError(`renewal was answered with ${status}`, false, reply?.retryAfterMs, status);
+      if (unsure) throw new CredentialsError(`refresh was answered with ${status}`, false, reply?.retryAfterMs, status);
       pair = null;
     }
     const { email, password } = person;
     const [status, reply] = await request(context, 'v1/auth/login', { email, password });
-    if (pair !== null) return (pair as Pair).access;
+    if (pair !== null) return pair.access;
     const final = status >= 400 && status < 500 && status !== 429 && status !== 408;
     throw new CredentialsError(`sign-in was answered with ${status}`, final, reply?.retryAfterMs, status);
   }

@@ -90,12 +90,12 @@ export function createGapFiller(options: GapOptions): GapFiller {
   }
 
   async function run(me: object, since: number, isMissed: (alert: ViewerAlert) => boolean): Promise<void> {
-    let { found, outcome } = await collect(me, since);
-    const alerts = found.filter((value): value is ViewerAlert => {
+    const got = await collect(me, since);
+    const alerts = got.found.filter((value): value is ViewerAlert => {
       const fits = isAlert(value);
       if (!fits) {
         options.onMalformed();
-        if (outcome === 'fetched') outcome = 'partly';
+        if (got.outcome === 'fetched') got.outcome = 'partly';
       }
       return fits && isSevereEnough(value, options.minSeverity) && isMissed(value);
     });
@@ -107,7 +107,7 @@ export function createGapFiller(options: GapOptions): GapFiller {
     if (me !== current) return;
     current = null;
     earliest = Number.POSITIVE_INFINITY;
-    options.onDone(outcome, news);
+    options.onDone(got.outcome, news);
   }
 
   return {

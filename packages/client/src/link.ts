@@ -148,7 +148,7 @@ export function openLink(options: LinkOptions, events: LinkEvents): Link {
       const known = error instanceof CredentialsError ? error : null;
       if (known?.status === 0) return drop({ kind: 'closed', code: 1006 });
       if (known?.status !== null) events.error(error);
-      return drop({ final: false, retryAfterMs: null, ...known, kind: 'credentials' });
+      return drop({ kind: 'credentials', final: known?.final === true, retryAfterMs: known?.retryAfterMs ?? null });
     }
     if (state.kind === 'preparing') shake();
   }

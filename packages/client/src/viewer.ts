@@ -85,9 +85,10 @@ export function createViewer(env: Environment, options: ConnectOptions): Alerts 
     const periodMs = main?.periodMs ?? 0;
     const delivering = delivers(phase) && periodMs > 0;
     protection = protectionOf({ ...intake, now, delivering, lostReason: reason, welcomedAt, periodMs });
-    const due = Math.min(protection.until ?? 0, now + LOOK_MS);
+    const lookAt = Math.min(protection.until ?? 0, now + LOOK_MS);
     // A machine that slept: its timers slept with it, its connections may be gone.
-    if (due > 0) cancelUntil = env.after(due - now, () => (env.monotonic() - due > LATE_MS ? wake() : refresh()));
+    if (lookAt > 0)
+      cancelUntil = env.after(lookAt - now, () => (env.monotonic() - lookAt > LATE_MS ? wake() : refresh()));
     if (before.state === protection.state && before.reason === protection.reason) return;
     void teller.tell('state', protection.state, { reason: protection.reason, verifying: env.subtle !== null });
   }

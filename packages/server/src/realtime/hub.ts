@@ -257,9 +257,13 @@ export function createHub(options: HubOptions): Hub {
     return resume.epoch === feed.epoch && gap >= 0 && gap <= LIMITS.resumeMessages.value;
   }
 
+  const isRecent = (seen: Checked | null): boolean =>
+    seen !== null && clock.monotonic() - seen.since <= VOUCH_POLLS * pollMs;
+
   async function plan(resume: ResumePoint | null): Promise<Plan | Refusal> {
     if (feed.epoch === null && !(await feed.refresh())) return NOT_READY;
-    if (resume === null) return { kind: 'fresh' };
+    // The welcome of a fresh viewer says that this is the head: nobody says so while the store is away.
+    if (resume === null) return isRecent(checked) || (await feed.refresh()) ? { kind: 'fresh' } : NOT_READY;
     // Another process may have shown this viewer more than this one has seen: ask before saying no.
     if ((resume.offset > feed.delivered || resume.epoch !== feed.epoch) && !(await feed.refresh())) return NOT_READY;
     if (!judge(resume)) return { kind: 'unrecovered' };
