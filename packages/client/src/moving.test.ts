@@ -1,15 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { accessToken, cookieSession } from './credentials.ts';
-import {
-  alertMessage,
-  createWorld,
-  type Heard,
-  watch,
-  watchFrom,
-  watermark,
-  welcome,
-  type World,
-} from './world.suite.ts';
+import { alertMessage, createWorld, type Heard, watchFrom, watermark, welcome, type World } from './world.suite.ts';
 
 /** A viewer whose connection was told to move, with the new socket on its way: the old one, then the new one. */
 async function overlapping(world: World, offset = 5): Promise<Heard> {

@@ -39,3 +39,19 @@ it('a resume ends with a watermark only while the reading behind it is young: no
   time += 1;
   expect(types(await resume())).toEqual(['welcome', 'alert']);
 });
+
+it('a fresh viewer is let in while the reading of the head is young, or by a new one: its welcome is a proof', async () => {
+  let time = 1_000_000;
+  const clock: Clock = { now: () => time, monotonic: () => time };
+  const store = createScriptedStore();
+  const { pubsub } = createMemoryBus({ clock });
+  hub = createHub({ channel: 'alerts', store, pubsub, clock, watermarkSeconds: 10, pollMs: 100_000 });
+  await hub.start();
+  store.away = true;
+  time += 100_000;
+  expect(await hub.plan(null)).toMatchObject({ kind: 'fresh' });
+  time += 900_000;
+  expect(await hub.plan(null)).toMatchObject({ code: 'store-unavailable' });
+  store.away = false;
+  expect(await hub.plan(null)).toMatchObject({ kind: 'fresh' });
+});

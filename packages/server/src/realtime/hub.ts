@@ -151,9 +151,14 @@ interface Checked {
 const watermarkFrame = ({ offset, at }: Checked): Buffer =>
   textFrame(JSON.stringify({ type: 'watermark', offset, at }));
 
+/** The head was read of late. */
+function isYoung(checked: Checked | null, now: number, pollMs: number): checked is Checked {
+  return checked !== null && now - checked.since <= VOUCH_POLLS * pollMs;
+}
+
 /** Who missed something has it all now, and need not wait for the next watermark to know; none while the store is away. */
 function vouches(checked: Checked | null, viewer: Viewer, now: number, pollMs: number): checked is Checked {
-  return viewer.resumed && checked?.offset === viewer.cursor && now - checked.since <= VOUCH_POLLS * pollMs;
+  return viewer.resumed && checked?.offset === viewer.cursor && isYoung(checked, now, pollMs);
 }
 
 /** Creates the hub of a channel. */
@@ -257,13 +262,11 @@ export function createHub(options: HubOptions): Hub {
     return resume.epoch === feed.epoch && gap >= 0 && gap <= LIMITS.resumeMessages.value;
   }
 
-  const isRecent = (seen: Checked | null): boolean =>
-    seen !== null && clock.monotonic() - seen.since <= VOUCH_POLLS * pollMs;
-
   async function plan(resume: ResumePoint | null): Promise<Plan | Refusal> {
     if (feed.epoch === null && !(await feed.refresh())) return NOT_READY;
     // The welcome of a fresh viewer says that this is the head: nobody says so while the store is away.
-    if (resume === null) return isRecent(checked) || (await feed.refresh()) ? { kind: 'fresh' } : NOT_READY;
+    if (resume === null)
+      return isYoung(checked, clock.monotonic(), pollMs) || (await feed.refresh()) ? { kind: 'fresh' } : NOT_READY;
     // Another process may have shown this viewer more than this one has seen: ask before saying no.
     if ((resume.offset > feed.delivered || resume.epoch !== feed.epoch) && !(await feed.refresh())) return NOT_READY;
     if (!judge(resume)) return { kind: 'unrecovered' };
