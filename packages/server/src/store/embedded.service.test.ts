@@ -76,7 +76,8 @@ async function startChild(dataDir: string, account: object = {}): Promise<{ chil
   });
   cleanups.push(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
-    child.stdin?.write('stop');
+    // One that could not start ends by itself, perhaps right now, and its end of the pipe before it.
+    child.stdin?.on('error', () => undefined).write('stop');
     await once(child, 'exit');
   });
   for await (const line of createInterface({ input: child.stdout })) {
