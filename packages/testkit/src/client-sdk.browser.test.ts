@@ -9,20 +9,14 @@ import { bundleClient, bundleForBrowsers } from '@tocsin/tools/client-bundle';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { postJson } from './device.ts';
-import { checkoutPath, chromiumPath } from './machine.ts';
+import { CHROMIUM_FLAGS, checkoutPath, chromiumPath } from './machine.ts';
 import { describeWith } from './needs.ts';
 import { type Proxy, startProxy } from './proxy.ts';
 import { CREDENTIALS } from './server-process.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
 
 const FLAGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
+  ...CHROMIUM_FLAGS,
   // The pages are put in by the test, so to Chromium they come from nowhere, and must not reach a local address.
   '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets',
 ];

@@ -1,5 +1,6 @@
 import { chromium } from 'playwright-core';
 import { expect, test } from 'vitest';
+import { CHROMIUM_FLAGS } from './machine.ts';
 import { describeWith } from './needs.ts';
 import { startTestApp } from './test-app.ts';
 
@@ -8,15 +9,7 @@ describeWith(['chromium'], 'the description of the interface in a browser', () =
     const app = await startTestApp();
     const browser = await chromium.launch({
       executablePath: '/usr/bin/chromium',
-      args: [
-        '--no-sandbox',
-        '--disable-gpu',
-        '--disable-quic',
-        '--no-first-run',
-        '--disable-background-networking',
-        '--disable-component-update',
-        '--disable-sync',
-      ],
+      args: [...CHROMIUM_FLAGS],
     });
     try {
       const page = await browser.newPage();

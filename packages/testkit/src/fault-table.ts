@@ -9,8 +9,9 @@ import { readFileSync } from 'node:fs';
 import { argv } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import type { FaultReport } from './fault-matrix.ts';
+import { type ReportColumn, readReportLines, reportTable, sum, total } from './report-table.ts';
 
-const COLUMNS: readonly (readonly [string, (reports: readonly FaultReport[]) => string])[] = [
+const COLUMNS: readonly ReportColumn<FaultReport>[] = [
   ['fault', (reports) => reports[0]?.fault ?? ''],
   ['rounds', (reports) => String(reports.length)],
   ['lasted, s', (reports) => seconds(reports, (report) => report.lastedMs)],
@@ -34,21 +35,12 @@ const COLUMNS: readonly (readonly [string, (reports: readonly FaultReport[]) => 
 
 /** The table; times are median / worst, `never` when one did not come in time. Faults in the order of their first report. */
 export function faultTable(reports: readonly FaultReport[]): string {
-  const faults = [...new Set(reports.map((report) => report.fault))];
-  const rows = faults.map((fault) => {
-    const group = reports.filter((report) => report.fault === fault);
-    return COLUMNS.map(([, value]) => value(group));
-  });
-  const lines = [COLUMNS.map(([title]) => title), COLUMNS.map(() => '---'), ...rows];
-  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+  return reportTable(COLUMNS, reports, (report) => report.fault);
 }
 
 /** The reports among the lines of a run. */
 export function readReports(text: string): FaultReport[] {
-  return text.split('\n').flatMap((line) => {
-    if (!line.startsWith('{"fault":')) return [];
-    return [JSON.parse(line) as FaultReport];
-  });
+  return readReportLines<FaultReport>(text, 'fault');
 }
 
 /** Which answers there were, over all nodes and rounds: `ok 6, degraded 2`. */
@@ -56,14 +48,6 @@ function readiness(reports: readonly FaultReport[]): string {
   const answers = reports.flatMap((report) => Object.values(report.ready));
   const kinds = [...new Set(answers)].toSorted();
   return kinds.map((kind) => `${kind} ${answers.filter((answer) => answer === kind).length}`).join(', ');
-}
-
-function sum(values: readonly number[]): number {
-  return values.reduce((all, value) => all + value, 0);
-}
-
-function total(reports: readonly FaultReport[], value: (report: FaultReport) => number): string {
-  return sum(reports.map(value)).toLocaleString('en-US');
 }
 
 function seconds(reports: readonly FaultReport[], value: (report: FaultReport) => number | null): string {

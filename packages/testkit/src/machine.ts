@@ -75,6 +75,17 @@ export function sharedPath(...parts: readonly string[]): string {
   return join(dirname(ROOT), 'shared', ...parts);
 }
 
+/** How Chromium starts in tests: as root too, and silent towards the network. */
+export const CHROMIUM_FLAGS: readonly string[] = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
 /** Path of Chromium, or null. */
 export function chromiumPath(): string | null {
   for (const name of CHROMIUMS) {

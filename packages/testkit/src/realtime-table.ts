@@ -9,10 +9,11 @@ import { readFileSync } from 'node:fs';
 import { argv } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import type { RealtimeReport } from './realtime-matrix.ts';
+import { type ReportColumn, readReportLines, reportTable, sum, total } from './report-table.ts';
 
 type Reports = readonly RealtimeReport[];
 
-const COLUMNS: readonly (readonly [string, (reports: Reports) => string])[] = [
+const COLUMNS: readonly ReportColumn<RealtimeReport>[] = [
   ['fault', (reports) => reports[0]?.realtime ?? ''],
   ['rounds', (reports) => String(reports.length)],
   ['lasted, s', (reports) => seconds(reports, (report) => report.lastedMs)],
@@ -32,33 +33,18 @@ const COLUMNS: readonly (readonly [string, (reports: Reports) => string])[] = [
 
 /** The table; times are median / worst. Faults in the order of their first report. */
 export function realtimeTable(reports: Reports): string {
-  const names = [...new Set(reports.map((report) => report.realtime))];
-  const rows = names.map((name) => {
-    const group = reports.filter((report) => report.realtime === name);
-    return COLUMNS.map(([, value]) => value(group));
-  });
-  const lines = [COLUMNS.map(([title]) => title), COLUMNS.map(() => '---'), ...rows];
-  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n');
+  return reportTable(COLUMNS, reports, (report) => report.realtime);
 }
 
 /** The reports among the lines of a run. */
 export function readRealtimeReports(text: string): RealtimeReport[] {
-  return text
-    .split('\n')
-    .flatMap((line) => (line.startsWith('{"realtime":') ? [JSON.parse(line) as RealtimeReport] : []));
-}
-
-const sum = (reports: Reports, value: (report: RealtimeReport) => number): number =>
-  reports.reduce((all, report) => all + value(report), 0);
-
-function total(reports: Reports, value: (report: RealtimeReport) => number): string {
-  return sum(reports, value).toLocaleString('en-US');
+  return readReportLines<RealtimeReport>(text, 'realtime');
 }
 
 /** Of all that was seen. */
 function share(reports: Reports): string {
-  const all = sum(reports, (report) => report.seen);
-  return all === 0 ? '' : `${((100 * sum(reports, (report) => report.late)) / all).toFixed(1)} %`;
+  const all = sum(reports.map((report) => report.seen));
+  return all === 0 ? '' : `${((100 * sum(reports.map((report) => report.late))) / all).toFixed(1)} %`;
 }
 
 function seconds(reports: Reports, value: (report: RealtimeReport) => number): string {

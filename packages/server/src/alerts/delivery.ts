@@ -19,20 +19,12 @@ export interface Percentiles {
   readonly max: number;
 }
 
-/** What became of one message. Times are Unix ms; null: nobody, so far. */
-export interface DeliveryCounts {
+/** What became of one message, over all processes. Times are Unix ms; null: nobody, so far. */
+export interface DeliveryCounts extends Omit<DeliveryRow, 'offset' | 'send' | 'receive'> {
   /** False: the message, and what was counted for it, is not kept any more; everything else is then 0 or null. */
   readonly kept: boolean;
   /** When the revision was made; null when that is not known. */
   readonly at: number | null;
-  readonly connected: number;
-  readonly sent: number;
-  readonly resent: number;
-  readonly received: number;
-  readonly firstSentAt: number | null;
-  readonly lastSentAt: number | null;
-  readonly firstReceivedAt: number | null;
-  readonly lastReceivedAt: number | null;
   readonly sendMs: Percentiles | null;
   readonly receiveMs: Percentiles | null;
 }

@@ -9,6 +9,7 @@ import { throttled } from '../ops/throttled-log.ts';
 import { ACCOUNT_MESSAGES, createDeliveryAccount, type DeliveryAccount } from '../realtime/delivery.ts';
 import type { DeliveryStore } from '../store/ports/deliveries.ts';
 import type { Ground } from './ground.ts';
+import { ALERTS_PATH } from '../transports/websocket/request.ts';
 
 const EVERY_MS = 1000;
 /** Rows of one statement: a millisecond or two of this thread. */
@@ -22,7 +23,7 @@ export function createAccount({ clock, metrics, log }: Ground): DeliveryAccount 
   const losses = throttled(log, 10_000, clock);
   return createDeliveryAccount({
     clock,
-    onReceipt: (seconds) => metrics.receipt.observe({ path: '/ws/alerts' }, seconds),
+    onReceipt: (seconds) => metrics.receipt.observe({ path: ALERTS_PATH }, seconds),
     onLost: () => void losses.warn('deliveries', {}, 'counts of deliveries went before they could be written'),
   });
 }

@@ -37,6 +37,7 @@ import { completeFinding } from './complete-finding.ts';
 import { createAccount, writeDeliveries } from './deliveries.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
+import { ALERTS_PATH } from '../transports/websocket/request.ts';
 
 /** Envelopes of one commit, and what may wait for commits: at 500 bytes each the count rules, at 256 KiB the bytes. */
 const COMMIT = {
@@ -177,7 +178,7 @@ function createAlertHub(
   deliveries: DeliveryAccount,
 ): Hub {
   const failures = throttled(log, 10_000, clock);
-  const path = '/ws/alerts';
+  const path = ALERTS_PATH;
   const hub = createHub({
     channel: ALERT_CHANNEL,
     store,

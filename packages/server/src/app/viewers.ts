@@ -15,6 +15,7 @@ import type { Ground } from './ground.ts';
 import { createHandshakeCounts, type HandshakeCounts } from './handshake-counts.ts';
 import { hintWorkers, type Pipeline } from './pipeline.ts';
 import type { Settings } from './settings.ts';
+import { ALERTS_PATH } from '../transports/websocket/request.ts';
 
 /** What the app holds of it. */
 export type Viewers = WebSocketTransport;
@@ -23,7 +24,6 @@ export type Viewers = WebSocketTransport;
 const ADDRESSES_MOST = 100_000;
 
 /** The path of the one channel so far. */
-const PATH = '/ws/alerts';
 /** What an end of the process waits for its counts, ms: they are worth a moment, not more. */
 const COUNTS_MOST_MS = 500;
 /** Ends after which clients come back because we told them to. Not 1013 and 4008: clients can bring these about. */
@@ -126,7 +126,7 @@ function observe({ metrics, log, clock }: Ground, counts: HandshakeCounts, drain
     duration: (path, seconds) => metrics.websocketConnectionDuration.observe({ path }, seconds),
     received: (messages) => metrics.websocketMessages.add({ direction: 'in' }, messages),
     handshake(seconds) {
-      metrics.handshake.observe({ path: PATH }, seconds);
+      metrics.handshake.observe({ path: ALERTS_PATH }, seconds);
       counts.opened();
     },
     joined: (path, plan) => metrics.websocketJoined.add({ path, plan }),

@@ -6,6 +6,7 @@
  * counts, times, claims and session are looked at anew each time. Tokens themselves are not kept, only their SHA-256.
  * Bound: `most` entries, the longest unused goes first.
  */
+import { boundMap } from '../lib/bound-map.ts';
 import type { VerifyingKey } from './signing-keys.ts';
 
 /** The memory of good signatures. */
@@ -35,8 +36,7 @@ export function createCheckedSignatures(most: number): CheckedSignatures {
     set(digest, { publicKey }, payload) {
       known.delete(digest);
       known.set(digest, { publicKey, payload });
-      const oldest = known.keys().next();
-      if (known.size > most && oldest.done !== true) known.delete(oldest.value);
+      boundMap(known, most);
     },
     get size(): number {
       return known.size;

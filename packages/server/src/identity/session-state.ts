@@ -7,6 +7,7 @@
  * certificates live while what they say of their user or device is true (certificate-session.ts).
  * Failure: rejects with `store-unavailable`.
  */
+import { boundMap } from '../lib/bound-map.ts';
 import type { PublishSubscribe, Unsubscribe } from '../bus/ports/bus.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { CertificateStore, SessionStore } from '../store/ports/identity.ts';
@@ -123,14 +124,14 @@ export async function openSessionState(options: SessionStateOptions): Promise<Se
     if ((forgottenAt.get(id) ?? Number.NEGATIVE_INFINITY) >= at) return;
     livedAt.delete(id);
     livedAt.set(id, at);
-    if (livedAt.size > REMEMBERED) drop(livedAt);
+    boundMap(livedAt, REMEMBERED);
   };
   const forget = (ids: readonly string[]): void => {
     for (const id of ids) {
       livedAt.delete(id);
       forgottenAt.delete(id);
       forgottenAt.set(id, clock.monotonic());
-      if (forgottenAt.size > REMEMBERED) drop(forgottenAt);
+      boundMap(forgottenAt, REMEMBERED);
     }
   };
 
@@ -185,9 +186,4 @@ export async function openSessionState(options: SessionStateOptions): Promise<Se
     },
     close: () => unsubscribe(),
   };
-}
-
-function drop(map: Map<string, number>): void {
-  const oldest = map.keys().next();
-  if (oldest.done !== true) map.delete(oldest.value);
 }

@@ -2,6 +2,7 @@
  * Stage: the form of the envelope, a compact JWS (RFC 7515 section 7.1) whose protected header has exactly the members
  * `alg` = ES256 and `kid` = device id, and whose payload is JSON. Nothing is verified here.
  */
+import { boundMap } from '../lib/bound-map.ts';
 import { isUtf8 } from 'node:buffer';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
 import { LIMITS } from '@tocsin/protocol/limits';
@@ -75,9 +76,6 @@ function deviceOf(header: string): string | Refusal {
 }
 
 function remember(devices: Map<string, string>, header: string, deviceId: string): void {
-  if (devices.size >= KNOWN_HEADERS) {
-    const oldest = devices.keys().next();
-    if (oldest.done !== true) devices.delete(oldest.value);
-  }
   devices.set(header, deviceId);
+  boundMap(devices, KNOWN_HEADERS);
 }

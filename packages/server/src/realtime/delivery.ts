@@ -75,44 +75,26 @@ interface Count {
   readonly receive: LagCounts;
 }
 
-function createCount(): Count {
-  return {
-    offset: 0,
-    at: 0,
-    zoneId: null,
-    severity: 0,
-    connected: 0,
-    sent: 0,
-    resent: 0,
-    received: 0,
-    firstSentAt: null,
-    lastSentAt: null,
-    firstReceivedAt: null,
-    lastReceivedAt: null,
-    dirty: false,
-    send: createLagCounts(),
-    receive: createLagCounts(),
-  };
-}
+/** What a count begins with. */
+const NOTHING = {
+  connected: 0,
+  sent: 0,
+  resent: 0,
+  received: 0,
+  firstSentAt: null,
+  lastSentAt: null,
+  firstReceivedAt: null,
+  lastReceivedAt: null,
+  dirty: true,
+} as const;
 
-/** Makes a count, new or used, that of another message. */
-function begin(count: Count, entry: Accountable): Count {
-  count.offset = entry.offset;
-  count.at = entry.at;
-  count.zoneId = entry.zoneId;
-  count.severity = entry.severity;
-  count.connected = 0;
-  count.sent = 0;
-  count.resent = 0;
-  count.received = 0;
-  count.firstSentAt = null;
-  count.lastSentAt = null;
-  count.firstReceivedAt = null;
-  count.lastReceivedAt = null;
-  count.dirty = true;
-  count.send.clear();
-  count.receive.clear();
-  return count;
+/** A count of this message, in the place of a used one when there is one. */
+function begin(used: Count | undefined, { offset, at, zoneId, severity }: Accountable): Count {
+  const own = { offset, at, zoneId, severity, ...NOTHING };
+  if (used === undefined) return { ...own, send: createLagCounts(), receive: createLagCounts() };
+  used.send.clear();
+  used.receive.clear();
+  return Object.assign(used, own);
 }
 
 function rowOf(count: Count): DeliveryRow {
@@ -177,7 +159,7 @@ function createBook(capacity: number, onLost: () => void): Book {
       if (offset <= book.floor || offset <= book.newest - capacity) return undefined;
       if (held?.dirty === true) onLost();
       book.newest = Math.max(book.newest, offset);
-      const count = begin(held ?? createCount(), entry);
+      const count = begin(held, entry);
       book.counts[place] = count;
       return count;
     },

@@ -7,6 +7,7 @@
  * nothing can come between the last missed message and the first live one.
  * Failure: `onLost` when the store does not answer or has a hole where the viewer stands; nothing partial is skipped.
  */
+import { boundMap } from '../lib/bound-map.ts';
 import { type Chunk, type Stretch, stretchAfter } from './chunk.ts';
 import { type Entry, filterKey } from './entry.ts';
 import { entryAt, type PageReader } from './pages.ts';
@@ -49,8 +50,7 @@ export function createRecovery(options: RecoveryOptions): Recovery {
     const made = stretchAfter(find, viewer.filter, viewer.cursor, options.delivered());
     if (made === null) return null;
     kept.set(key, made);
-    const oldest = kept.keys().next();
-    if (kept.size > STRETCHES_KEPT && oldest.done !== true) kept.delete(oldest.value);
+    boundMap(kept, STRETCHES_KEPT);
     return made;
   }
 

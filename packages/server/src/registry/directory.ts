@@ -8,6 +8,7 @@
  * Bounds: {@link DirectoryOptions.maxDevices} known and {@link UNKNOWN_KEPT} unknown ids; one statement at a time reads
  * all ids that were asked for meanwhile, at most {@link BATCH} in each.
  */
+import { boundMap } from '../lib/bound-map.ts';
 import type { KeyObject } from 'node:crypto';
 import type { Clock } from '../lib/clock.ts';
 import { CodedError } from '../lib/coded-error.ts';
@@ -64,13 +65,6 @@ export interface Directory {
   invalidateAll(): void;
 }
 
-/** Drops the oldest entry of a map that is over its bound (a Map keeps the order of insertion). */
-function trim(map: Map<string, unknown>, most: number): void {
-  if (map.size <= most) return;
-  const oldest = map.keys().next();
-  if (oldest.done !== true) map.delete(oldest.value);
-}
-
 /** Builds the directory. */
 export function createDirectory(options: DirectoryOptions): Directory {
   const { devices, clock } = options;
@@ -89,7 +83,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
     if (row === undefined) {
       unknown.delete(id);
       unknown.set(id, readAt);
-      trim(unknown, UNKNOWN_KEPT);
+      boundMap(unknown, UNKNOWN_KEPT);
       return null;
     }
     const { number, profile, zoneId, zoneNumber, latitude, longitude, standing, exercise, publicKey } = row;
@@ -99,7 +93,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
     const stale = changedAll || changed.has(id);
     unknown.delete(id);
     known.set(id, { device, publicKey, readAt: stale ? Number.NEGATIVE_INFINITY : readAt });
-    trim(known, maxDevices);
+    boundMap(known, maxDevices);
     return device;
   };
 

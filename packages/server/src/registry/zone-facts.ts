@@ -2,6 +2,7 @@
  * Facts of zones for workers and alerts, from a small cache: at most 10 s old, forgotten at once when the zone or one of
  * its devices changes. Questions that come together are one statement. Rejects `store-unavailable` when it has to read.
  */
+import { boundMap } from '../lib/bound-map.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { ZoneFacts, ZoneStore } from '../store/ports/registry.ts';
 
@@ -33,8 +34,7 @@ export function createZoneFacts(zones: Pick<ZoneStore, 'facts'>, clock: Clock): 
       const entry: Entry = { facts: zones.facts(id), readAt: now };
       entries.delete(id);
       entries.set(id, entry);
-      const oldest = entries.keys().next();
-      if (entries.size > ZONES_KEPT && oldest.done !== true) entries.delete(oldest.value);
+      boundMap(entries, ZONES_KEPT);
       entry.facts.catch(() => {
         if (entries.get(id) === entry) entries.delete(id);
       });

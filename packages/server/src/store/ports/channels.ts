@@ -45,8 +45,6 @@ export interface ChannelWriter {
    * and every other writer waits: call it last, and write right after it. Rejects when there is no such channel.
    */
   take(sql: Sql, channel: string, count: number): Promise<number>;
-  /** Adds messages at offsets that were taken in the same transaction. */
-  append(sql: Sql, messages: readonly ChannelMessage[]): Promise<void>;
   /**
    * Deletes the oldest messages, a bounded number, that are neither among the newest {@link MESSAGES_KEPT} nor younger
    * than {@link MESSAGES_KEPT_MS} at `now`. What stays has no gap. Answers how many went; 0: nothing is left to do.

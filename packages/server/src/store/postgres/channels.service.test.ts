@@ -35,8 +35,14 @@ describe.each(engines)('channels on %s', (engine) => {
   const write = (count: number): Promise<number> =>
     database.db.transaction(async (tx) => {
       const first = await channels.take(tx, 'alerts', count);
-      const messages = Array.from({ length: count }, (_, index) => message(first + index));
-      await channels.append(tx, messages);
+      for (let offset = first; offset < first + count; offset += 1) {
+        const { channel, type, zoneId, severity, createdAt, body } = message(offset);
+        await tx.execute(
+          `INSERT INTO channel_messages (channel, "offset", type, zone_id, severity, created_at, body)
+           VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+          [channel, offset, type, zoneId, severity, createdAt, body],
+        );
+      }
       return first;
     });
 

@@ -16,10 +16,6 @@ const READ = `
 SELECT channel, "offset", type, zone_id AS "zoneId", severity, created_at AS "createdAt", body
 FROM channel_messages WHERE channel = $1 AND "offset" > $2 ORDER BY "offset" LIMIT $3`;
 
-const APPEND = `
-INSERT INTO channel_messages (channel, "offset", type, zone_id, severity, created_at, body)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::smallint[], $6::bigint[], $7::text[])`;
-
 // Times of neighbours may be swapped (several processes write), so what goes is the stretch before the first young one.
 const TRIM = `
 WITH oldest AS (
@@ -51,18 +47,6 @@ export function createChannelStore(db: Database): ChannelStore & ChannelWriter {
         'channel-take',
       );
       return rows[0]?.first ?? missing(channel);
-    },
-    async append(sql, messages) {
-      const columns = [
-        messages.map((message) => message.channel),
-        messages.map((message) => message.offset),
-        messages.map((message) => message.type),
-        messages.map((message) => message.zoneId),
-        messages.map((message) => message.severity),
-        messages.map((message) => message.createdAt),
-        messages.map((message) => message.body),
-      ];
-      await sql.execute(APPEND, columns, 'channel-append');
     },
     trim: (channel, now) => db.execute(TRIM, [channel, MESSAGES_KEPT, now - MESSAGES_KEPT_MS]),
   };

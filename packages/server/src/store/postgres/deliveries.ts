@@ -4,16 +4,19 @@ import type { AlertPlaces, DeliveryRow, DeliveryStore, RevisionPlace } from '../
 
 const TRIM_ROWS = 5000;
 
+/** Columns, and the members of {@link Flat} that they are. */
 const COLUMNS = `"offset", connected, sent, resent, received, first_sent_at, last_sent_at, first_received_at,
   last_received_at, send_bins, send_counts, receive_bins, receive_counts`;
+const MEMBERS = `"offset", connected, sent, resent, received, "firstSentAt", "lastSentAt", "firstReceivedAt",
+  "lastReceivedAt", "sendBins", "sendCounts", "receiveBins", "receiveCounts"`;
 
 // In the order of the key, so that two processes, or one that tries again, never wait for each other crosswise.
 const SAVE = `
 INSERT INTO alert_deliveries (channel, instance, ${COLUMNS})
-SELECT $1, $2, ${COLUMNS}
+SELECT $1, $2, ${MEMBERS}
 FROM jsonb_to_recordset($3) AS t ("offset" bigint, connected integer, sent integer, resent integer, received integer,
-  first_sent_at bigint, last_sent_at bigint, first_received_at bigint, last_received_at bigint,
-  send_bins integer[], send_counts integer[], receive_bins integer[], receive_counts integer[])
+  "firstSentAt" bigint, "lastSentAt" bigint, "firstReceivedAt" bigint, "lastReceivedAt" bigint,
+  "sendBins" integer[], "sendCounts" integer[], "receiveBins" integer[], "receiveCounts" integer[])
 ORDER BY "offset"
 ON CONFLICT (channel, "offset", instance) DO UPDATE SET connected = excluded.connected, sent = excluded.sent,
   resent = excluded.resent, received = excluded.received, first_sent_at = excluded.first_sent_at,
@@ -21,7 +24,9 @@ ON CONFLICT (channel, "offset", instance) DO UPDATE SET connected = excluded.con
   last_received_at = excluded.last_received_at, send_bins = excluded.send_bins, send_counts = excluded.send_counts,
   receive_bins = excluded.receive_bins, receive_counts = excluded.receive_counts`;
 
-const READ = `SELECT ${COLUMNS} FROM alert_deliveries WHERE channel = $1 AND "offset" = ANY ($2::bigint[])`;
+const READ = `
+SELECT ${MEMBERS} FROM (SELECT ${COLUMNS} FROM alert_deliveries WHERE channel = $1 AND "offset" = ANY ($2::bigint[]))
+AS t (${MEMBERS})`;
 
 // An alert whose first offset is not known may have later ones: `revised_offsets` ends, as `revised_at` does, with the newest.
 const PLACES = `
@@ -35,20 +40,12 @@ DELETE FROM alert_deliveries WHERE (channel, "offset", instance) IN (
   WHERE channel = $1 AND "offset" < (SELECT min("offset") FROM channel_messages WHERE channel = $1)
   ORDER BY "offset" LIMIT ${TRIM_ROWS})`;
 
-interface Columns {
-  readonly offset: number;
-  readonly connected: number;
-  readonly sent: number;
-  readonly resent: number;
-  readonly received: number;
-  readonly first_sent_at: number | null;
-  readonly last_sent_at: number | null;
-  readonly first_received_at: number | null;
-  readonly last_received_at: number | null;
-  readonly send_bins: readonly number[];
-  readonly send_counts: readonly number[];
-  readonly receive_bins: readonly number[];
-  readonly receive_counts: readonly number[];
+/** A row with its sketches side by side, as a table has it. */
+interface Flat extends Omit<DeliveryRow, 'send' | 'receive'> {
+  readonly sendBins: readonly number[];
+  readonly sendCounts: readonly number[];
+  readonly receiveBins: readonly number[];
+  readonly receiveCounts: readonly number[];
 }
 
 interface Places {
@@ -65,10 +62,10 @@ export function createDeliveryStore(db: Database): DeliveryStore {
   return {
     async save(channel, instance, rows) {
       if (rows.length === 0) return;
-      await db.execute(SAVE, [channel, instance, JSON.stringify(rows.map(columnsOf))], 'deliveries-save');
+      await db.execute(SAVE, [channel, instance, JSON.stringify(rows.map(flatten))], 'deliveries-save');
     },
     async read(channel, offsets) {
-      const rows = await db.query<Columns>(READ, [channel, offsets], 'deliveries-read');
+      const rows = await db.query<Flat>(READ, [channel, offsets], 'deliveries-read');
       return rows.map(rowOf);
     },
     async places(channel, alertId, most) {
@@ -79,37 +76,21 @@ export function createDeliveryStore(db: Database): DeliveryStore {
   };
 }
 
-function columnsOf(row: DeliveryRow): Columns {
+function flatten({ send, receive, ...row }: DeliveryRow): Flat {
   return {
-    offset: row.offset,
-    connected: row.connected,
-    sent: row.sent,
-    resent: row.resent,
-    received: row.received,
-    first_sent_at: row.firstSentAt,
-    last_sent_at: row.lastSentAt,
-    first_received_at: row.firstReceivedAt,
-    last_received_at: row.lastReceivedAt,
-    send_bins: row.send.bins,
-    send_counts: row.send.counts,
-    receive_bins: row.receive.bins,
-    receive_counts: row.receive.counts,
+    ...row,
+    sendBins: send.bins,
+    sendCounts: send.counts,
+    receiveBins: receive.bins,
+    receiveCounts: receive.counts,
   };
 }
 
-function rowOf(row: Columns): DeliveryRow {
+function rowOf({ sendBins, sendCounts, receiveBins, receiveCounts, ...row }: Flat): DeliveryRow {
   return {
-    offset: row.offset,
-    connected: row.connected,
-    sent: row.sent,
-    resent: row.resent,
-    received: row.received,
-    firstSentAt: row.first_sent_at,
-    lastSentAt: row.last_sent_at,
-    firstReceivedAt: row.first_received_at,
-    lastReceivedAt: row.last_received_at,
-    send: { bins: row.send_bins, counts: row.send_counts },
-    receive: { bins: row.receive_bins, counts: row.receive_counts },
+    ...row,
+    send: { bins: sendBins, counts: sendCounts },
+    receive: { bins: receiveBins, counts: receiveCounts },
   };
 }
 

@@ -121,7 +121,7 @@ function upgrade(
   admitted: Admitted,
 ): boolean {
   let opened = false;
-  // The answer to the handshake, `welcome` and what was missed leave in one write: in a storm that is a fifth of the cost.
+  // The answer to the handshake, `welcome` and what was missed leave in one write, not in three.
   socket.cork();
   parts.wss.handleUpgrade(request, socket, head, (ws) => {
     opened = true;
@@ -173,10 +173,9 @@ function watchBus(parts: Parts): { stop(): void } {
       await admission.enterUser(connection.path, connection.holder, id);
     }
   }
-  const idsNow = (): readonly string[] => connections.all().map(({ id }) => id);
   const share = (part: number): number => Math.floor((round.length * part) / LOOKS_OF_ROUND);
   function enterShare(): void {
-    if (look === 0) round = idsNow();
+    if (look === 0) round = connections.ids();
     void enterAnew(round.slice(share(look), share(look + 1)));
     look = (look + 1) % LOOKS_OF_ROUND;
   }
@@ -191,7 +190,7 @@ function watchBus(parts: Parts): { stop(): void } {
     if (settled) return enterShare();
     if (now - healthySince < SETTLE_MS) return;
     settled = true;
-    void enterAnew(idsNow());
+    void enterAnew(connections.ids());
   }, options.sweepMs ?? LOOK_MS);
   return {
     stop() {

@@ -26,8 +26,8 @@ export interface Connections {
   readonly size: number;
   add(connection: Connection): void;
   remove(connection: Connection): void;
-  /** All of them, as they are now. */
-  all(): readonly Connection[];
+  /** Those of all, as they are now. */
+  ids(): readonly string[];
   get(id: string): Connection | undefined;
   start(): void;
   /**
@@ -102,7 +102,7 @@ export function createConnections(
       open.delete(connection.id);
       if (open.size === 0) onEmpty?.();
     },
-    all: () => [...open.values()],
+    ids: () => [...open.keys()],
     get: (id) => open.get(id),
     start() {
       timer = setInterval(sweep, options.sweepMs ?? SWEEP_MS);

@@ -96,9 +96,8 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
   const burst = Math.min(HANDSHAKES_MOST, Math.max(HANDSHAKES_LEAST, each));
   const flood: BucketShape = { ratePerSecond: burst / HANDSHAKES_SECONDS, burst };
 
-  async function knock(addressOfPeer: string): Promise<Refusal | null> {
-    const answer = options.door.take(addressOfPeer, flood);
-    const { allowed, retryAfterMs } = answer instanceof Promise ? await answer : answer;
+  function knock(addressOfPeer: string): Refusal | null {
+    const { allowed, retryAfterMs } = options.door.take(addressOfPeer, flood);
     if (allowed) return null;
     const quota = { name: 'handshakes', quota: burst, windowSeconds: HANDSHAKES_SECONDS };
     return { code: 'rate-limited', detail: 'Too many handshakes from this address', retryAfterMs, quota };
@@ -164,7 +163,7 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
       if ('code' in target) return target;
       const address = readAddress(request.socket.remoteAddress, request.headers['x-forwarded-for']);
       const key = addressKey(address);
-      const full = (await knock(key)) ?? (await admission.enterAddress(key, connection));
+      const full = knock(key) ?? (await admission.enterAddress(key, connection));
       if (full !== null) return full;
       let decided: Omit<Admitted, 'addressKey'> | Refusal;
       try {

@@ -3,7 +3,14 @@ import type { Duplex } from 'node:stream';
 import type { Severity } from '@tocsin/protocol/alert';
 import type { CloseName } from '@tocsin/protocol/close-codes';
 import type { Refusal } from '@tocsin/protocol/errors';
-import type { Cells, Limiter, PresenceBoard, PublishSubscribe } from '../../bus/ports/bus.ts';
+import type {
+  BucketAnswer,
+  BucketShape,
+  Cells,
+  Limiter,
+  PresenceBoard,
+  PublishSubscribe,
+} from '../../bus/ports/bus.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { ClientCertificate } from '../http/client-certificate.ts';
 
@@ -123,7 +130,7 @@ export interface WebSocketOptions {
     healthy(): boolean;
   };
   /** Token buckets of this process alone, asked before anything that takes I/O. */
-  readonly door: Limiter;
+  readonly door: { take(key: string, shape: BucketShape): BucketAnswer };
   readonly alerts: ViewerHub;
   verifyAccessToken(jwt: string): Promise<WebSocketPrincipal>;
   redeemTicket(ticket: string): Promise<WebSocketPrincipal>;
