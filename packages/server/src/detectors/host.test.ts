@@ -19,7 +19,7 @@ const reading = (at: number, cpu: number): HostReading => ({
   ...{ gpu_percent: null, agent_cpu_percent: null, agent_mem_mb: null },
 });
 const origin = (now: number, more: Partial<Origin> = {}): Origin => ({
-  ...{ deviceId: 'h1', zoneId: 'rack', envelopeId: `e${now}`, now, place: null },
+  ...{ deviceId: 'h1', zoneId: 'rack', envelopeId: `e${now}`, now, byArrival: false, place: null },
   ...more,
 });
 

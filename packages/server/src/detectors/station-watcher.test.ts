@@ -20,7 +20,15 @@ function watch(
   let state: StationState | null = null;
   const notices: Notice[] = [];
   for (const [i, { packet, now }] of packets(trace).entries()) {
-    const origin: Origin = { deviceId: 's1', zoneId: 'z', envelopeId: `e${i}`, now: now + lateMs, place, ...change };
+    const origin: Origin = {
+      deviceId: 's1',
+      zoneId: 'z',
+      envelopeId: `e${i}`,
+      now: now + lateMs,
+      byArrival: false,
+      place,
+      ...change,
+    };
     const [x = [], y = [], z = []] = packet.axes;
     const step = watcher.step(state, origin, { at: packet.at, rate: packet.rate, x, y, z });
     state = JSON.parse(JSON.stringify(step.state)) as StationState | null;
@@ -83,7 +91,7 @@ describe('the watcher of a station', () => {
   });
 
   test('a trigger of the sensor itself is none of its business', () => {
-    const origin: Origin = { deviceId: 's1', zoneId: 'z', envelopeId: 'e', now: START, place };
+    const origin: Origin = { deviceId: 's1', zoneId: 'z', envelopeId: 'e', now: START, byArrival: false, place };
     expect(watcher.step(null, origin, { at: START, value: 9 })).toEqual({ state: null, notices: [] });
   });
 

@@ -17,6 +17,11 @@ export interface Origin {
   readonly zoneId: string | null;
   readonly envelopeId: string;
   readonly now: number;
+  /**
+   * True for frames, whose own times follow no rule (a host's clock may be anything): they count as of their arrival, and
+   * are never too old. False for signed envelopes, whose readings' times were checked.
+   */
+  readonly byArrival: boolean;
   /** Where the device is, degrees; null when nobody has said so. */
   readonly place: { readonly latitude: number; readonly longitude: number } | null;
 }

@@ -99,6 +99,7 @@ function one(meaning: Meaning, states: States, record: LogRecord, outcome: Outco
   switch (record.kind) {
     case 'envelope':
     case 'original':
+    case 'frame':
       return envelope(meaning, states, record, outcome);
     case 'finding':
       return finding(meaning, states, record, outcome);
@@ -116,7 +117,14 @@ function envelope(meaning: Meaning, states: States, record: LogRecord, outcome: 
     return { receivedAt, at: reading.at, device: context.device, zone: context.zone, value, envelopeId: id, fields };
   });
   const { zoneId, place = null, exercise = false } = context;
-  const origin: Origin = { deviceId: record.key, zoneId, envelopeId: id, now: receivedAt, place };
+  const origin: Origin = {
+    deviceId: record.key,
+    zoneId,
+    envelopeId: id,
+    now: receivedAt,
+    byArrival: record.kind === 'frame',
+    place,
+  };
   const notices = meaning.notice(profile, origin, readings);
   const watched: Watched[] = [];
   for (const watcher of meaning.watchers?.(profile) ?? []) {

@@ -8,8 +8,8 @@
 import type { Envelope } from '@tocsin/protocol/envelope';
 import type { Sql } from './database.ts';
 
-/** What kind of record it is; the worker dispatches on it. */
-export type LogKind = 'envelope' | 'original' | 'finding' | 'tick';
+/** What kind of record it is; the worker dispatches on it. `frame`: a host's frame of MQTT, unsigned. */
+export type LogKind = 'envelope' | 'original' | 'frame' | 'finding' | 'tick';
 
 /**
  * A device and its zone in the short form that readings carry; zone fields are null for a device without one. `place`
