@@ -57,16 +57,15 @@ export async function completeFinding(
 }
 
 /** With the hosts that are to be missed: their zone when they have one in common, and the place of a single one. */
-async function silentHosts(registry: FindingRegistry, finding: Finding): Promise<Finding | null> {
+async function silentHosts({ directory }: FindingRegistry, finding: Finding): Promise<Finding | null> {
   const { deviceId, evidence } = finding;
-  const ids = deviceId === null && Array.isArray(evidence['devices']) ? evidence['devices'].map(String) : [];
-  const devices = await Promise.all((deviceId === null ? ids : [deviceId]).map((id) => registry.directory.lookup(id)));
-  const missed = devices.filter((device) => device !== null && device.standing === 'active');
+  const named = Array.isArray(evidence['devices']) ? evidence['devices'].map(String) : [];
+  const devices = await Promise.all((deviceId === null ? named : [deviceId]).map(async (id) => directory.lookup(id)));
+  const missed = devices.filter((device) => device !== null).filter(({ standing }) => standing === 'active');
   const [first] = missed;
-  if (first === undefined || first === null) return null;
-  const zoneId = missed.every((device) => device?.zoneId === first.zoneId) ? first.zoneId : null;
-  if (deviceId === null)
-    return { ...finding, zoneId, evidence: { ...evidence, devices: missed.map((device) => device?.id) } };
+  if (first === undefined) return null;
+  const zoneId = missed.every((device) => device.zoneId === first.zoneId) ? first.zoneId : null;
+  if (deviceId === null) return { ...finding, zoneId, evidence: { ...evidence, devices: missed.map(({ id }) => id) } };
   return { ...finding, zoneId, latitude: first.latitude, longitude: first.longitude };
 }
 

@@ -27,7 +27,7 @@ function installation() {
     back: (deviceId: string, since: number, at: number) => tell('back', deviceId, since, at),
     gone: (deviceId: string, since: number, at: number) => tell('gone', deviceId, since, at),
     tick(at: number): void {
-      if (state !== null) take(detector.tick(state, SILENCE_KEY, NOW + at * SECOND, 0));
+      if (state !== null) take(detector.tick(state, SILENCE_KEY, NOW + at * SECOND));
     },
     headlines: () => findings.map(({ headline, ends, deviceId }) => (ends === true ? `end ${deviceId}` : headline)),
   };
