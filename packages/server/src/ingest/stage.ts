@@ -11,13 +11,13 @@ import type { DeviceRow } from '../store/ports/registry.ts';
 /** The transports that envelopes come by (a metric label). */
 export type TransportName = 'http' | 'original' | 'mqtt' | 'grpc' | 'websocket';
 
-/** What ingest knows of a device; `key` is its parsed public key. */
+/** What ingest knows of a device; `key` is its parsed public key, null for a host that nobody registered. */
 export interface IngestDevice
   extends Pick<
     DeviceRow,
     'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'latitude' | 'longitude' | 'standing' | 'exercise'
   > {
-  readonly key: KeyObject;
+  readonly key: KeyObject | null;
 }
 
 /** An envelope on its way in. Fields are null until the stage that finds them has run. */

@@ -15,6 +15,7 @@ import type {
   DeviceQuery,
   DeviceRow,
   DeviceStore,
+  HostStore,
   Standing,
   ZoneFacts,
   ZoneQuery,
@@ -24,6 +25,7 @@ import type {
 import { openChanges, type RegistryChange, type RegistryLog } from './changes.ts';
 import { createDeviceCounter } from './counter.ts';
 import { createDirectory, type Directory } from './directory.ts';
+import { createHostRegistry, type HostRegistry } from './hosts.ts';
 import { createOriginalRegistry, type OriginalRegistry } from './original.ts';
 import { KEY_FAULTS, parsePublicKey, toPem } from './public-key.ts';
 import { createZoneFacts } from './zone-facts.ts';
@@ -86,7 +88,8 @@ export interface Registry extends OriginalRegistry {
   readonly zones: ZoneRegistry;
   readonly devices: DeviceRegistry;
   readonly directory: Directory;
-  /** Devices that are not revoked, as counted at most 10 s ago. */
+  readonly hosts: HostRegistry;
+  /** Devices that somebody registered and that are not revoked, as counted at most 10 s ago. */
   registeredCount(): number;
   /** A zone's short number; null when there is no such zone. */
   zoneNumberOf(id: string): Promise<number | null>;
@@ -101,10 +104,12 @@ export interface Registry extends OriginalRegistry {
 
 /** What {@link createRegistry} needs. */
 export interface RegistryOptions {
-  readonly stores: { readonly zones: ZoneStore; readonly devices: DeviceStore };
+  readonly stores: { readonly zones: ZoneStore; readonly devices: DeviceStore; readonly hosts: HostStore };
   readonly bus: Pick<Bus, 'pubsub'>;
   readonly clock: Clock;
   readonly log: RegistryLog;
+  /** The most self-reported hosts of the installation. */
+  readonly mostHosts: number;
   /** The most devices that the directory remembers. Default 100,000. */
   readonly maxDevices?: number;
 }
@@ -217,6 +222,10 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   const facts = createZoneFacts(stores.zones, clock);
   const counter = createDeviceCounter(() => stores.devices.countRegistered(), clock);
   const heard = (change: RegistryChange): void => {
+    if (change.noun === 'hosts') {
+      for (const id of change.ids) directory.appeared(id);
+      return;
+    }
     // A device may have left a zone that the message does not name: its mean place is read anew everywhere.
     if (change.noun === 'device') {
       directory.invalidate(change.id);
@@ -233,6 +242,13 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     zones: createZoneRegistry(stores.zones, clock, changes.announce),
     devices: createDeviceRegistry(stores.devices, clock, changes.announce),
     directory,
+    hosts: createHostRegistry({
+      hosts: stores.hosts,
+      directory,
+      clock,
+      most: options.mostHosts,
+      announce: (ids) => changes.announce({ noun: 'hosts', ids }),
+    }),
     ...createOriginalRegistry({ ...stores, clock, announce: changes.announce }),
     registeredCount: counter.read,
     zoneNumberOf: async (id) => (await facts.facts(id))?.number ?? null,

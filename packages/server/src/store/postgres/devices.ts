@@ -158,7 +158,11 @@ export function createDeviceStore(db: Database): DeviceStore {
       }),
     find: (id) => find(db, id),
     findMany: (ids) =>
-      db.query<DeviceRow>(`SELECT ${COLUMNS} ${FROM} WHERE d.id = ANY($1::text[])`, [ids], 'devices_find_many'),
+      db.query<DeviceRow>(
+        `SELECT ${COLUMNS} ${FROM} WHERE d.id = ANY($1::text[]) AND d.leaving_at IS NULL`,
+        [ids],
+        'devices_find_many',
+      ),
     list: (query) => list(db, query),
     update: (id, change, updatedAt) => zoneChecked<DeviceWrite>(() => update(db, id, change, updatedAt)),
     revoke: async (id, updatedAt) =>
@@ -168,7 +172,11 @@ export function createDeviceStore(db: Database): DeviceStore {
         [id, updatedAt],
       )) === 1,
     countRegistered: async () =>
-      (await db.query<{ n: number }>(`SELECT count(*) AS n FROM devices WHERE standing <> 'revoked'`))[0]?.n ?? 0,
+      (
+        await db.query<{ n: number }>(
+          `SELECT count(*) AS n FROM devices WHERE standing <> 'revoked' AND public_key IS NOT NULL`,
+        )
+      )[0]?.n ?? 0,
     findOrInsertOriginal: (device) =>
       zoneChecked<OriginalDeviceWrite>(() => db.transaction((sql) => findOrInsertOriginal(sql, device))),
     listOriginal: (limit) =>

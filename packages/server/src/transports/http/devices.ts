@@ -52,8 +52,8 @@ export interface DeviceRoutesOptions {
 
 /** A device as clients see it. */
 export interface DeviceView extends Omit<DeviceRow, 'number' | 'zoneNumber' | 'publicKey' | 'exercise'> {
-  /** PEM. */
-  readonly publicKey: string;
+  /** PEM; null: nobody registered it. */
+  readonly publicKey: string | null;
   /** Only of simulated devices. */
   readonly exercise?: true;
 }
@@ -119,7 +119,7 @@ const DeviceSchema = Type.Object({
   zoneId: orNull(IdentifierSchema),
   latitude: orNull(Type.Number()),
   longitude: orNull(Type.Number()),
-  publicKey: Type.String(),
+  publicKey: Type.Union([Type.String(), Type.Null()], { description: 'PEM; null for a host that nobody registered' }),
   ownerId: orNull(IdentifierSchema),
   standing: oneOf(STANDINGS),
   createdAt: Type.Integer(),
@@ -164,7 +164,7 @@ function createViewer(pem: (der: Buffer) => string): (row: DeviceRow) => DeviceV
     zoneId,
     latitude,
     longitude,
-    publicKey: pem(publicKey),
+    publicKey: publicKey === null ? null : pem(publicKey),
     ownerId,
     standing,
     createdAt,
