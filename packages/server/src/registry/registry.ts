@@ -72,7 +72,10 @@ export interface ZoneRegistry {
 
 /** Devices. */
 export interface DeviceRegistry {
-  /** Refuses `already-exists` (also for the id of a revoked device) and `schema` with a pointer. */
+  /**
+   * Refuses `already-exists` (also for the id of a revoked device) and `schema` with a pointer. A self-reported host of this
+   * id becomes the device; its standing stays.
+   */
   create(device: DeviceRequest): Promise<DeviceRow>;
   /** Refuses `not-found`. */
   get(id: string): Promise<DeviceRow>;
@@ -201,7 +204,8 @@ function createDeviceRegistry(devices: DeviceStore, clock: Clock, announce: Anno
       if (written.outcome === 'zone-unknown') throw noZone();
       if (written.outcome === 'revoked') throw refuse('device-revoked', 'The device is revoked, for good');
       if (written.outcome !== 'written') throw noDevice();
-      announce({ noun: 'device', id, counts: false });
+      // A key makes a registered device of a host that nobody registered.
+      announce({ noun: 'device', id, counts: patch.publicKey !== undefined });
       return written.row;
     },
     async revoke(id) {

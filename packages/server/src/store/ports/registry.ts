@@ -101,6 +101,8 @@ export interface DeviceQuery {
   readonly profile: ProfileName | null;
   /** Null: every standing but `revoked`. */
   readonly standing: Standing | null;
+  /** False: self-reported hosts only. */
+  readonly registered: boolean | null;
   readonly area: DeviceArea | null;
   readonly before: number | null;
   readonly limit: number;
@@ -118,7 +120,10 @@ export type OriginalDeviceWrite =
 
 /** Devices. */
 export interface DeviceStore {
-  /** `exists` for any id that was ever in use, revoked ones too. */
+  /**
+   * `exists` for any id that was ever in use, revoked ones too; but a self-reported host that is not revoked becomes this
+   * device (its standing stays; its number and `createdAt`, too, unless the profile is another one).
+   */
   insert(device: DeviceInsert): Promise<DeviceWrite>;
   find(id: string): Promise<DeviceRow | null>;
   /** What ingest may hear; hosts that are about to be forgotten are not among them. */
@@ -135,7 +140,7 @@ export interface DeviceStore {
    * exercise device is none of them, whatever its id and key: a real sensor must not be taken for a simulated one.
    */
   findOrInsertOriginal(device: Omit<DeviceInsert, 'id'>): Promise<OriginalDeviceWrite>;
-  /** Devices whose id is `m<n>`, revoked ones not, by number. */
+  /** Registered devices whose id is `m<n>`, revoked ones not, by number. */
   listOriginal(limit: number): Promise<DeviceRow[]>;
 }
 
@@ -155,4 +160,17 @@ export interface HostStore {
    * stay as they are, but one that was about to be forgotten is taken back.
    */
   enrol(ids: readonly string[], createdAt: number, most: number): Promise<Enrolment>;
+  /**
+   * Looks at the next `portion` rows with a number over `after`, and marks as leaving (at `at`) those of which no reading is
+   * left, which nobody touched since `before` and of which no operator ever said anything: they have no zone, place or owner
+   * and are active. Answers the last number it looked at; null: there were no more.
+   */
+  markIdle(after: number, portion: number, before: number, at: number): Promise<number | null>;
+  /**
+   * Deletes at most `most` rows that are leaving since before `left`, as long as there is still no reading; one that has
+   * any stays. Answers how many it looked at.
+   */
+  forget(left: number, most: number, at: number): Promise<number>;
+  /** Deletes at most `most` rows of rollups of numbers forgotten before `before`. Answers 0 when there was nothing to do. */
+  purge(before: number, most: number): Promise<number>;
 }

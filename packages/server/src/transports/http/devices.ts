@@ -1,6 +1,7 @@
 /**
  * `/v1/devices`: what reports. Viewers read, operators write. `DELETE` revokes for good: the id is never used again, the
  * readings stay, and the device can still be looked at (standing `revoked`; lists show it only when asked for).
+ * Hosts that nobody registered are devices like others, without a key (`publicKey` null); POST with their id registers them.
  * A device made with `"exercise": true` is a simulated one, for good, and says so; others do not carry the member.
  */
 import { PROFILES, type ProfileName } from '@tocsin/protocol/envelope';
