@@ -10,10 +10,11 @@ import { isIdentifier } from '@tocsin/protocol/identifiers';
 import { RefusalError } from '@tocsin/protocol/refusal-error';
 import type { Clock } from '../lib/clock.ts';
 import type { HostStore } from '../store/ports/registry.ts';
+import { ANNOUNCED_MOST } from './changes.ts';
 import type { DeviceForIngest, Directory } from './directory.ts';
 
 /** The most ids of one statement and of one announcement. */
-export const ENROL_BATCH = 1000;
+export const ENROL_BATCH: number = ANNOUNCED_MOST;
 /** The most ids that wait to be enrolled. */
 export const ENROL_WAITING = 20_000;
 /** For how long after "no room" nothing is tried, ms: a flood of new ids must not count rows all the time. */
