@@ -56,6 +56,7 @@ export async function startMaintenance(
       everyMs: MINUTE,
       work: () => untilDone(() => pipeline.log.forget(clock.now() - LIMITS.envelopeIdKeptMs.value), clock.monotonic),
     },
+    { name: 'forget frames', everyMs: 5 * MINUTE, work: () => pipeline.log.forgetFrames(clock.now()) },
     {
       name: 'trim channels',
       everyMs: MINUTE,
