@@ -59,7 +59,8 @@ export function createMeaning(settings: MeaningSettings): MeaningOfReadings {
   return {
     parsers: { seismic: profiles.seismic.parse, host: profiles.host.parse, mobile: profiles.mobile.parse },
     meaning: {
-      decode: ({ kind, body }) => decodeEnvelope(profiles, kind === 'original' ? 'original' : 'envelope', body),
+      decode: ({ kind, body }) =>
+        decodeEnvelope(profiles, kind === 'original' || kind === 'frame' ? kind : 'envelope', body),
       measure: (profile, reading) => profiles[profile].measure(reading),
       notice: (profile, origin, readings) => profiles[profile].notice(origin, readings),
       watchers: (profile) => profiles[profile].watchers,
