@@ -38,7 +38,7 @@ describe('hosts that fall silent, in the log', () => {
   const registry = {
     directory: {
       lookup: (id: string) => ({
-        ...{ id, zoneId: null, latitude: null, longitude: null },
+        ...{ id, profile: 'host', zoneId: null, latitude: null, longitude: null },
         standing: switchedOff.has(id) ? 'inactive' : 'active',
       }),
     },
@@ -91,18 +91,18 @@ describe('hosts that fall silent, in the log', () => {
     await workers.at(-1)?.caughtUp(AbortSignal.timeout(20_000));
   };
 
-  /** A reading of each of these hosts arrives, `second` s after the begin. */
-  async function heard(ids: readonly string[], second: number, exercise = false): Promise<void> {
+  /** A frame of each of these hosts, by clocks that stand still, arrives `second` s after the begin. */
+  async function heard(ids: readonly string[], second: number, exercise = false, cpu = 1): Promise<void> {
     const receivedAt = begin + second * SECOND;
     const appends = ids.map((deviceId, i): EnvelopeAppend => {
       serial += 1;
-      const reading = { at: receivedAt, cpu_percent: 1, mem_percent: 2, disk_percent: 3, gpu_percent: null };
+      const reading = { at: 7_000_000_000_000, cpu_percent: cpu, mem_percent: 2, disk_percent: 3, gpu_percent: null };
       return {
         ...{ deviceId, envelopeId: `e${serial}`, partition: partitionOf(deviceId, log.partitions), receivedAt },
-        ...{ kind: 'original', traceparent: null },
+        ...{ kind: 'frame', traceparent: null },
         digest: createHash('sha256').update(`e${serial}`).digest(),
         context: { device: i + 1, zone: null, zoneId: null, ...(exercise ? { exercise } : {}) },
-        body: JSON.stringify({ id: `e${serial}`, at: receivedAt, profile: 'host', readings: [reading] }),
+        body: JSON.stringify({ id: `e${serial}`, at: reading.at, profile: 'host', readings: [reading] }),
       };
     });
     for (let at = 0; at < appends.length; at += 200) await log.append(appends.slice(at, at + 200));
@@ -186,5 +186,26 @@ describe('hosts that fall silent, in the log', () => {
     await tick(3049, 3000);
     await tick(3059, 3000);
     expect(essence()).toEqual([['alert', 'host.silent', 'h2', 'actual', 'open', 1]]);
+  });
+
+  test('frames raise and end alerts as of their arrival, whatever their clock says', async () => {
+    start('one');
+    await heard(['h1'], 0, false, 95);
+    await heard(['h1'], 61, false, 96);
+    await heard(['h1'], 70, false, 10);
+    await workedOff();
+    await workedOff();
+    expect(told.map(({ type, alert }) => [type, (alert.onset - begin) / SECOND, alert.state])).toEqual([
+      ['alert', 0, 'open'],
+      ['alert-update', 0, 'resolved'],
+      ['alert', 61, 'open'],
+      ['alert-update', 61, 'resolved'],
+    ]);
+    expect(told.map(({ alert }) => alert.evidence['ended'])).toMatchObject([
+      undefined,
+      { reason: 'again', percent: 96, at: begin + 61 * SECOND },
+      undefined,
+      { reason: 'below', percent: 10, at: begin + 70 * SECOND },
+    ]);
   });
 });
