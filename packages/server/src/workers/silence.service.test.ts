@@ -4,7 +4,7 @@
  */
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createLedger, type RaisedMessage } from '../alerts/ledger.ts';
 import { completeFinding, type FindingRegistry } from '../app/complete-finding.ts';
 import { createMeaning } from '../app/meaning.ts';
@@ -56,7 +56,7 @@ describe('hosts that fall silent, in the log', () => {
     await database.close();
   });
 
-  function start(owner: string): Worker {
+  function start(owner: string, change: { pruneSeconds?: number; tickMs?: number } = {}): Worker {
     const ledger = createLedger({
       db: database.db,
       alerts: createAlertStore(database.db),
@@ -71,15 +71,15 @@ describe('hosts that fall silent, in the log', () => {
       db: database.db,
       log,
       store: createWorkStore(database.db),
-      meaning: createMeaning(settings).meaning,
+      meaning: createMeaning({ ...settings, pruneSeconds: change.pruneSeconds ?? settings.pruneSeconds }).meaning,
       complete: (found) => completeFinding(registry, found),
       raise: (sql, findings, now) => ledger.raise(sql, findings, now),
       publish: (messages) => void told.push(...messages),
       now: () => Date.now(),
       standing: () => ({ rank: 0, workers: 1 }),
       seize: false,
-      // Ticks are scripted.
-      tickMs: 3_600_000,
+      // Ticks are scripted but in one test.
+      tickMs: change.tickMs ?? 3_600_000,
       events: { retry: () => undefined, failed: () => undefined, lost: () => undefined },
     });
     workers.push(worker);
@@ -207,5 +207,18 @@ describe('hosts that fall silent, in the log', () => {
       undefined,
       { reason: 'below', percent: 10, at: begin + 70 * SECOND },
     ]);
+  });
+
+  test('is found by the ticks of a worker itself, once it has listened for as long', async () => {
+    for (let second = 0; second < 5; second += 1) await heard(['h1'], second);
+    const started = Date.now();
+    start('one', { pruneSeconds: 1, tickMs: 100 });
+    await vi.waitFor(() => expect(told).toHaveLength(1), { timeout: 20_000, interval: 50 });
+    expect(essence()).toEqual([['alert', 'host.silent', 'h1', 'actual', 'open', 1]]);
+    // Three times the usual second, and the step: it was silent for an hour, but nobody listened.
+    expect((told[0]?.alert.updatedAt ?? 0) - started).toBeGreaterThan(4000);
+    await heard(['h1'], 3600);
+    await workedOff();
+    expect(essence().slice(1)).toEqual([['alert-update', 'host.silent', 'h1', 'actual', 'resolved', 2]]);
   });
 });
