@@ -8,7 +8,7 @@ import { createAppender } from '../ingest/append.ts';
 import { authenticate } from '../ingest/authenticate.ts';
 import { findDevice } from '../ingest/device.ts';
 import { checkFreshness } from '../ingest/freshness.ts';
-import { createIngest, type Ingest } from '../ingest/ingest.ts';
+import { createIngest, type Finished, type Ingest } from '../ingest/ingest.ts';
 import { parseJws } from '../ingest/jws.ts';
 import { limitDevice, limitKey } from '../ingest/limit.ts';
 import { originalEnvelope, parseOriginal } from '../ingest/original.ts';
@@ -35,6 +35,7 @@ import type { Ground } from './ground.ts';
 import { type Backlog, watchBacklog } from './backlog.ts';
 import { completeFinding } from './complete-finding.ts';
 import { createAccount, writeDeliveries } from './deliveries.ts';
+import { createLive, type Live, showOn } from './live.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
 import { ALERTS_PATH } from '../transports/websocket/request.ts';
@@ -84,6 +85,8 @@ export interface Pipeline {
   readonly ledger: Ledger;
   readonly hub: Hub;
   readonly deliveries: Deliveries;
+  /** The live state of hosts. */
+  readonly live: Live;
   /** Envelopes as compact JWS. */
   readonly envelopes: Ingest;
   /** Measurements of the original client. */
@@ -146,6 +149,7 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     refusals.warn(reason, { transport }, 'envelope refused');
   };
   const account = createAccount(ground);
+  const live = createLive(settings, ground);
   return {
     log,
     backlog,
@@ -154,7 +158,8 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     ledger,
     hub: createAlertHub(settings, ground, channels, account),
     deliveries: joinDeliveries(ground, account),
-    ...createEnvelopeIngest(settings, ground, { log, meaning, rejected, backlog: backlog.records }),
+    live,
+    ...createEnvelopeIngest(settings, ground, { log, meaning, rejected, live, backlog: backlog.records }),
     rejected,
     startWorker: () =>
       settings.roles.includes('worker') ? startRowWorker(ground, { log, meaning, ledger, publish }) : null,
@@ -209,6 +214,7 @@ interface IngestParts {
   readonly log: Log;
   readonly backlog: () => number;
   readonly meaning: MeaningOfReadings;
+  readonly live: Live;
   readonly rejected: (transport: TransportName, reason: ErrorCode) => void;
 }
 
@@ -258,11 +264,16 @@ function createEnvelopeIngest(
     },
     rejected: parts.rejected,
   };
+  const show = showOn(parts.live.board);
+  const finished: Finished = (draft, through) => {
+    shedder.finished(draft, through);
+    show(draft, through);
+  };
   return {
     envelopes: createIngest(
       [...key, parseJws(), ...device, checkSchema(parts.meaning.parsers), ...last],
       counts,
-      shedder.finished,
+      finished,
     ),
     originals: createIngest([...key, parseOriginal, ...device, originalEnvelope, ...last], counts, shedder.finished),
   };

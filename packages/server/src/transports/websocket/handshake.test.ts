@@ -104,7 +104,7 @@ describe('the form of a handshake', () => {
   });
 
   it('may carry filters and a point to resume at, and nothing malformed', () => {
-    const read = (query: string): unknown => readParameters(new URLSearchParams(query));
+    const read = (query: string): unknown => readParameters(new URLSearchParams(query), true);
     expect(read('')).toEqual({ filter: { zone: null, minSeverity: null }, resume: null });
     expect(read('zone=z1&minSeverity=severe&epoch=e&offset=12')).toEqual({
       filter: { zone: 'z1', minSeverity: 'severe' },
