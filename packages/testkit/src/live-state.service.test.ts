@@ -1,4 +1,5 @@
 /** The live state of hosts: from envelopes over HTTP to `/ws/devices` and the raw form of `WS_PORT`. */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { App } from '@tocsin/server/app/app';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
@@ -19,6 +20,7 @@ describe('the live state of hosts', () => {
   let hosts: Hosts;
   const viewers: ScriptedViewer[] = [];
   const environment = {
+    ...{ CLUSTER_SECRET: randomBytes(32).toString('base64url'), PUBLIC_URL: 'http://tocsin.example' },
     ...{ WS_PORT: '0', WS_AUTH_TOKEN: SECRET, WS_MAX_CONNECTIONS_PER_USER: '50', WS_RECONNECTS_PER_MINUTE: '1000' },
     ...{ WS_PUBLIC_ALERTS: 'true', WS_WATERMARK_SECONDS: '0.2', PRUNE_SECONDS: '3600', RATE_LIMIT_PER_DEVICE: '1000' },
   };
