@@ -2,8 +2,9 @@
  * The live board of this process, and what keeps it equal to those of the others.
  *
  * What is heard here is shown here at once and told to the others over the bus: many frames in one payload, gathered for a few
- * ms. Where the bus may have lost something, the store says what was heard: at the start, while the bus is unhealthy, and
- * after a number of another instance was skipped, once a second until {@link SETTLE_MS} later (workers store a little late).
+ * ms. Where the bus may have lost something, the store says what was heard: at the start, while the bus is unhealthy or does
+ * not take what is told, and after a number of another instance was skipped; once a second until {@link SETTLE_MS} later
+ * (workers store a little late).
  * Guarantees: after any fault of the bus the boards are equal again within seconds of its end; nothing waits for I/O.
  * Failure: what the bus did not take is kept, the newest frame of each device, and told again until it is out of the window;
  * a store that is away is tried again. While neither tells, `fedAt` is null.
@@ -17,7 +18,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { LiveReading, LiveReadings } from '../store/ports/live.ts';
 import type { LiveBoard, LiveDevice } from './live-board.ts';
 import type { LiveState } from './live-state.ts';
-import { decodeLive, encodeLive, FRAMES_MOST, isOwn, LIVE_TOPIC, readDevice } from './live-wire.ts';
+import { decodeLive, encodeLive, FRAMES_MOST, isOwn, LIVE_TOPIC, readRow } from './live-wire.ts';
 
 /** How long frames are gathered before they are told, ms. */
 export const GATHER_MS = 5;
@@ -68,11 +69,14 @@ export function deviceOf({ deviceId, receivedAt, at, fields }: LiveReading): Liv
     at,
   });
   const numbers = [cpu_percent, mem_percent, disk_percent, gpu_percent, agent_cpu_percent, agent_mem_mb];
-  return readDevice(receivedAt, deviceId, [Math.floor(at / 1000), ...numbers]);
+  return readRow([receivedAt, deviceId, Math.floor(at / 1000), ...numbers]);
 }
 
-/** Tells the others: gathers, sends one payload at a time, keeps what the bus did not take. */
-function createTeller(options: LiveFeedOptions): { tell(device: LiveDevice): void; beat(): void; stop(): Promise<void> } {
+/** Tells the others: gathers, sends one payload at a time, keeps what the bus did not take. `onRefused`: it did not. */
+function createTeller(
+  options: LiveFeedOptions,
+  onRefused: () => void,
+): { tell(device: LiveDevice): void; beat(): void; stop(): Promise<void> } {
   const { pubsub, instance, clock, windowMs } = options;
   const waiting = new Map<string, LiveDevice>();
   let number = 0;
@@ -108,6 +112,7 @@ function createTeller(options: LiveFeedOptions): { tell(device: LiveDevice): voi
       return true;
     } catch (error) {
       options.onFailure('bus', error);
+      onRefused();
       for (const device of batch) if (!waiting.has(device.frame.device_id)) waiting.set(device.frame.device_id, device);
       return false;
     }
@@ -162,7 +167,7 @@ function createHearer(options: LiveFeedOptions, onMissed: () => void): (payload:
 /** Creates the board. */
 export function createLiveFeed(options: LiveFeedOptions): LiveFeed {
   const { state, bus, clock, windowMs } = options;
-  const teller = bus.shared ? createTeller(options) : null;
+  const teller = bus.shared ? createTeller(options, trouble) : null;
   let unsubscribe: Unsubscribe | null = null;
   let timer: NodeJS.Timeout | null = null;
   let reading: Promise<void> | null = null;

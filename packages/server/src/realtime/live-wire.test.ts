@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SEALED_MOST } from '../bus/seal.ts';
-import { decodeLive, encodeLive, FRAMES_MOST, isOwn, readDevice } from './live-wire.ts';
+import { decodeLive, encodeLive, FRAMES_MOST, isOwn, readRow } from './live-wire.ts';
 
 const frame = {
   ...{ device_id: 'web-1', timestamp: 1700, cpu_percent: 1.5, mem_percent: 2, disk_percent: 3 },
@@ -66,7 +66,7 @@ describe('a payload of live devices', () => {
   });
 
   it('takes optional numbers of the store as absent where they are', () => {
-    expect(readDevice(5, 'a', [1, 2, 3, 4])).toEqual({
+    expect(readRow([5, 'a', 1, 2, 3, 4])).toEqual({
       heardAt: 5,
       frame: {
         ...{ device_id: 'a', timestamp: 1, cpu_percent: 2, mem_percent: 3, disk_percent: 4 },

@@ -50,17 +50,32 @@ const isWithin = (value: unknown, most: number): value is number =>
   typeof value === 'number' && value >= 0 && value <= most;
 const isOrNull = (value: unknown, most: number): value is number | null => value === null || isWithin(value, most);
 
-/** The numbers of a frame as they came from another process, or from the store; null when they are none. Pure. */
-export function readDevice(heardAt: unknown, deviceId: unknown, numbers: readonly unknown[]): LiveDevice | null {
-  const [timestamp, cpu, mem, disk, gpu = null, agentCpu = null, agentMem = null] = numbers;
-  if (!isCount(heardAt) || !isIdentifier(deviceId) || !isCount(timestamp)) return null;
-  if (!isWithin(cpu, 100) || !isWithin(mem, 100) || !isWithin(disk, 100) || !isOrNull(gpu, 100)) return null;
-  if (!isOrNull(agentCpu, 1000) || !isOrNull(agentMem, Number.MAX_VALUE)) return null;
-  const frame = {
-    ...{ device_id: deviceId, timestamp, cpu_percent: cpu, mem_percent: mem, disk_percent: disk },
-    ...{ gpu_percent: gpu, agent_cpu_percent: agentCpu, agent_mem_mb: agentMem },
+/** A device as {@link encodeLive} writes it; absent optionals may be null or undefined. */
+export type LiveRow = readonly unknown[];
+
+/** Reads a row of another process, or of the store; null when its numbers are no frame. Pure. */
+export function readRow(row: LiveRow): LiveDevice | null {
+  const [heardAt, device_id, timestamp] = [row[0], row[1], row[2]];
+  const [cpu_percent, mem_percent, disk_percent] = [row[3], row[4], row[5]];
+  const [gpu_percent, agent_cpu_percent, agent_mem_mb] = [row[6] ?? null, row[7] ?? null, row[8] ?? null];
+  if (!isCount(heardAt) || !isIdentifier(device_id) || !isCount(timestamp)) return null;
+  if (!isWithin(cpu_percent, 100) || !isWithin(mem_percent, 100) || !isWithin(disk_percent, 100)) return null;
+  if (!isOrNull(gpu_percent, 100) || !isOrNull(agent_cpu_percent, 1000)) return null;
+  if (!isOrNull(agent_mem_mb, Number.MAX_VALUE)) return null;
+  // Members one by one: spreading them costs more than all of the checks.
+  return {
+    heardAt,
+    frame: {
+      device_id,
+      timestamp,
+      cpu_percent,
+      mem_percent,
+      disk_percent,
+      gpu_percent,
+      agent_cpu_percent,
+      agent_mem_mb,
+    },
   };
-  return { heardAt, frame };
 }
 
 /** Reads a payload, or says that it is none. */
@@ -78,8 +93,7 @@ export function decodeLive(payload: string): LivePayload | 'malformed' {
   const devices: LiveDevice[] = [];
   for (const row of rows as readonly unknown[]) {
     if (!Array.isArray(row) || row.length !== COLUMNS) return 'malformed';
-    const [heardAt, deviceId, ...numbers] = row as readonly unknown[];
-    const device = readDevice(heardAt, deviceId, numbers);
+    const device = readRow(row as LiveRow);
     if (device === null) return 'malformed';
     devices.push(device);
   }
