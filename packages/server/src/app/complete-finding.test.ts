@@ -124,8 +124,12 @@ describe('hosts that are silent', () => {
 
   test('many have the zone that they share, without those that are switched off; none left: nothing is told', async () => {
     const many = (...devices: string[]): ReturnType<typeof completeFinding> =>
-      silent({ deviceId: null, evidence: { devices } });
-    expect(await many('a', 'off', 'b')).toMatchObject({ zoneId: 'rack', evidence: { devices: ['a', 'b'] } });
+      silent({ deviceId: null, headline: '{silent} of {hosts}', evidence: { hosts: 10, silent: 9, devices } });
+    expect(await many('a', 'off', 'b')).toMatchObject({
+      zoneId: 'rack',
+      headline: '2 of 9',
+      evidence: { hosts: 9, silent: 2, devices: ['a', 'b'] },
+    });
     expect(await many('a', 'c')).toMatchObject({ zoneId: null });
     expect(await many('off', 'gone')).toBeNull();
   });

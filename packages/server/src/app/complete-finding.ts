@@ -23,6 +23,9 @@ export type FindingRegistry = Pick<Registry, 'zoneFacts'> & {
   readonly directory: Pick<Registry['directory'], 'lookup'>;
 };
 
+/** Names that the evidence of hosts that fell silent together holds. */
+const NAMED = 100;
+
 /** See above. Null: it is not to be told. */
 export async function completeFinding(
   registry: FindingRegistry,
@@ -56,17 +59,30 @@ export async function completeFinding(
   };
 }
 
-/** With the hosts that are to be missed: their zone when they have one in common, and the place of a single one. */
+/**
+ * With the hosts that are to be missed, their numbers, and the first names of them: their zone when they have one in common,
+ * and the place of a single one.
+ */
 async function silentHosts({ directory }: FindingRegistry, finding: Finding): Promise<Finding | null> {
-  const { deviceId, evidence } = finding;
+  const { deviceId, evidence, headline, description } = finding;
   const named = Array.isArray(evidence['devices']) ? evidence['devices'].map(String) : [];
-  const devices = await Promise.all((deviceId === null ? named : [deviceId]).map(async (id) => directory.lookup(id)));
+  const ids = deviceId === null ? named : [deviceId];
+  const devices = await Promise.all(ids.map(async (id) => directory.lookup(id)));
   const missed = devices.filter((device) => device !== null).filter(({ standing }) => standing === 'active');
   const [first] = missed;
   if (first === undefined) return null;
   const zoneId = missed.every((device) => device.zoneId === first.zoneId) ? first.zoneId : null;
-  if (deviceId === null) return { ...finding, zoneId, evidence: { ...evidence, devices: missed.map(({ id }) => id) } };
-  return { ...finding, zoneId, latitude: first.latitude, longitude: first.longitude };
+  if (deviceId !== null) return { ...finding, zoneId, latitude: first.latitude, longitude: first.longitude };
+  const silent = missed.length;
+  const hosts = Number(evidence['hosts']) - (ids.length - silent);
+  const numbered = (text: string): string => text.replaceAll('{silent}', `${silent}`).replaceAll('{hosts}', `${hosts}`);
+  return {
+    ...finding,
+    zoneId,
+    headline: numbered(headline),
+    description: numbered(description),
+    evidence: { ...evidence, hosts, silent, devices: missed.slice(0, NAMED).map(({ id }) => id) },
+  };
 }
 
 function placeOf({ latitude, longitude }: Pick<Finding, 'latitude' | 'longitude'>): Place | null {

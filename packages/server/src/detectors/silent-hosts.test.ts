@@ -76,7 +76,7 @@ describe('hosts that fall silent', () => {
     all.tick(50);
     all.tick(60);
     all.tick(70);
-    expect(all.headlines()).toEqual(['1000 hosts are silent']);
+    expect(all.headlines()).toEqual(['Silent hosts: {silent}']);
     expect(all.findings[0]).toMatchObject({
       severity: 'severe',
       deviceId: null,
@@ -85,7 +85,7 @@ describe('hosts that fall silent', () => {
     for (const name of names(999)) all.back(name, 0, 600);
     all.tick(600);
     all.tick(605);
-    expect(all.headlines()).toEqual(['1000 hosts are silent', '1 of 1000 hosts are silent']);
+    expect(all.headlines()).toEqual(['Silent hosts: {silent}', 'Silent hosts: {silent} of {hosts}']);
     all.back('h999', 0, 700);
     expect(all.findings.at(-1)).toMatchObject({ ends: true, deviceId: null, onset: all.findings[0]?.onset });
     expect(all.state()).toBeNull();

@@ -8,6 +8,9 @@
  * within a window of its own; it is told again when it has grown by half, and else once in `RETELL_MS` at most. It ends when
  * all of its hosts are heard again or given up.
  *
+ * Who of them is to be missed only the registry knows: findings of groups name all, and `{silent}` and `{hosts}` in their
+ * texts stand for the numbers of those that are (`app/complete-finding.ts`).
+ *
  * What is told hangs on the ticks and on what is known by then, never on the order within: partitions are ahead of one
  * another.
  */
@@ -51,8 +54,6 @@ export const GROUP_FROM = 10;
 const MOST_MEMBERS = 10_000;
 const GROWTH = 1.5;
 const RETELL_MS = 60_000;
-/** Names that the evidence of a group holds. */
-const NAMED = 100;
 
 const EMPTY: SilentHostsState = { waiting: [], singles: [], groups: [] };
 
@@ -221,13 +222,13 @@ function groupFinding({ onset, members, hosts }: Group): Finding {
   return {
     ...COMMON,
     severity: 'severe',
-    headline: back === 0 ? `${hosts} hosts are silent` : `${members.length} of ${hosts} hosts are silent`,
+    headline: back === 0 ? 'Silent hosts: {silent}' : 'Silent hosts: {silent} of {hosts}',
     description:
-      `${hosts} hosts that reported regularly fell silent together from ${time(onset)} on; ${members.length} are silent now. ` +
+      `Hosts that reported regularly fell silent together from ${time(onset)} on: {hosts}; silent now: {silent}. ` +
       `They may have lost their power or network, or the way to us is broken.`,
     deviceId: null,
     onset,
-    evidence: { hosts, silent: members.length, lastHeard: onset, devices: members.slice(0, NAMED) },
+    evidence: { hosts, silent: members.length, lastHeard: onset, devices: members },
   };
 }
 

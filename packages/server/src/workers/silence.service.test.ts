@@ -3,7 +3,6 @@
  * waits for it.
  */
 import { createHash, generateKeyPairSync } from 'node:crypto';
-import type { Alert } from '@tocsin/protocol/alert';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { createLedger, type RaisedMessage } from '../alerts/ledger.ts';
@@ -141,7 +140,7 @@ describe('hosts that fall silent, in the log', () => {
     await heard(['h1', 'h2'], 130);
     await workedOff();
     expect(essence().slice(1)).toEqual([['alert-update', 'host.silent', 'h1', 'actual', 'resolved', 2]]);
-    expect((told.at(-1)?.alert as Alert).evidence).toMatchObject({
+    expect(told.at(-1)?.alert.evidence).toMatchObject({
       lastHeard: begin + 60 * SECOND,
       ended: { at: begin + 130 * SECOND, reason: 'heard', silentSeconds: 70 },
     });
@@ -155,7 +154,8 @@ describe('hosts that fall silent, in the log', () => {
     await tick(110);
     await tick(120);
     expect(essence()).toEqual([['alert', 'host.silent', null, 'actual', 'open', 1]]);
-    expect(told[0]?.alert.evidence).toMatchObject({ hosts: 300, silent: 300 });
+    expect(told[0]?.alert).toMatchObject({ headline: 'Silent hosts: 300', evidence: { hosts: 300, silent: 300 } });
+    expect(told[0]?.alert.evidence['devices']).toHaveLength(100);
     await heard(rack, 130);
     await workedOff();
     expect(essence().slice(1)).toEqual([['alert-update', 'host.silent', null, 'actual', 'resolved', 2]]);
