@@ -66,8 +66,9 @@ export function createLive(settings: Settings, ground: Ground): Live {
   });
   metrics.beforeText(() => {
     metrics.liveDevices.set({}, board.size());
-    const { waiting, checkedMs } = hub.standing();
+    const { waiting, queuedBytes, checkedMs } = hub.standing();
     metrics.websocketWaiting.set({ path }, waiting);
+    metrics.websocketQueuedBytes.set({ path }, queuedBytes);
     if (checkedMs !== null) metrics.watermarkAge.set({ path }, checkedMs / 1000);
   });
   return { board, hub };
@@ -76,7 +77,8 @@ export function createLive(settings: Settings, ground: Ground): Live {
 const newestOf = (readings: readonly Reading[]): HostReading | undefined => {
   let newest: HostReading | undefined;
   // Only hosts come here; of several at one time the last counts, as it does in the store.
-  for (const reading of readings as readonly HostReading[]) if (newest === undefined || reading.at >= newest.at) newest = reading;
+  for (const reading of readings as readonly HostReading[])
+    if (newest === undefined || reading.at >= newest.at) newest = reading;
   return newest;
 };
 

@@ -164,11 +164,21 @@ describe('viewers of the live state', () => {
 
   it('end where the board is, however they drain and whatever changes, leaves and joins meanwhile', async () => {
     const step = fc.oneof(
-      { weight: 6, arbitrary: fc.record({ do: fc.constant('hear' as const), many: fc.integer({ min: 1, max: 700 }), from: fc.nat(500) }) },
+      {
+        weight: 6,
+        arbitrary: fc.record({
+          do: fc.constant('hear' as const),
+          many: fc.integer({ min: 1, max: 700 }),
+          from: fc.nat(500),
+        }),
+      },
       { weight: 3, arbitrary: fc.record({ do: fc.constant('drain' as const), who: fc.nat(5) }) },
       { weight: 2, arbitrary: fc.record({ do: fc.constant('turn' as const) }) },
       { weight: 1, arbitrary: fc.record({ do: fc.constant('join' as const), stuck: fc.boolean(), raw: fc.boolean() }) },
-      { weight: 1, arbitrary: fc.record({ do: fc.constant('pass' as const), ms: fc.integer({ min: 1, max: 20_000 }) }) },
+      {
+        weight: 1,
+        arbitrary: fc.record({ do: fc.constant('pass' as const), ms: fc.integer({ min: 1, max: 20_000 }) }),
+      },
     );
     await fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
@@ -176,7 +186,8 @@ describe('viewers of the live state', () => {
         const sinks: ScriptedSink[] = [await system.join({ stuck: true }), await system.join()];
         let cpu = 0;
         for (const next of steps) {
-          if (next.do === 'hear') for (let n = 0; n < next.many; n++) system.hear(`h${next.from + n}`, (cpu += 1) % 101);
+          if (next.do === 'hear')
+            for (let n = 0; n < next.many; n++) system.hear(`h${next.from + n}`, (cpu += 1) % 101);
           else if (next.do === 'drain') sinks[next.who % sinks.length]?.drain();
           else if (next.do === 'turn') await turns(3);
           else if (next.do === 'pass') system.at.now += next.ms;
@@ -209,7 +220,9 @@ describe('viewers of the live state', () => {
     system.hear('c', 4);
     await turns();
     await new Promise((resolve) => setTimeout(resolve, 60));
-    const messages = decodeFrames(Buffer.concat(sink.writes)).map((text) => JSON.parse(text) as Record<string, unknown>);
+    const messages = decodeFrames(Buffer.concat(sink.writes)).map(
+      (text) => JSON.parse(text) as Record<string, unknown>,
+    );
     expect(messages.map((message) => Object.keys(message))).toEqual([['a', 'b'], ['b'], ['c']]);
     expect(messages[1]?.['b']).toMatchObject({ device_id: 'b', cpu_percent: 3, gpu_percent: null });
   });
@@ -219,7 +232,10 @@ describe('viewers of the live state', () => {
     const [level, stuck] = [await system.join(), await system.join({ stuck: true })];
     system.hub.start();
     const marks = (sink: ScriptedSink): unknown[] =>
-      sink.messages().filter(({ type }) => type === 'watermark').map(({ offset, at }) => [offset, at]);
+      sink
+        .messages()
+        .filter(({ type }) => type === 'watermark')
+        .map(({ offset, at }) => [offset, at]);
     await expect.poll(() => ((system.at.now += 20), marks(level).length)).toBeGreaterThan(1);
     expect(marks(level)[0]).toEqual([0, system.fedAt]);
     for (let n = 0; n < 2000; n++) system.hear(`h${n}`, 1);

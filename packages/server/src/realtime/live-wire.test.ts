@@ -24,7 +24,16 @@ describe('a payload of live devices', () => {
     const row = '[5,"a",1,2,3,4,null,null,null]';
     expect(decodeLive(`live-1 i 1 [${row}]`)).toMatchObject({ number: 1 });
     const wrong = [
-      ...['', 'x', '{}', `live-2 i 1 [${row}]`, `live-1 i 0 [${row}]`, `live-1 i [${row}]`, 'live-1 i 1 ', 'live-1 i 1 {}'],
+      ...[
+        '',
+        'x',
+        '{}',
+        `live-2 i 1 [${row}]`,
+        `live-1 i 0 [${row}]`,
+        `live-1 i [${row}]`,
+        'live-1 i 1 ',
+        'live-1 i 1 {}',
+      ],
       ...[
         '[5]',
         '5',
@@ -50,7 +59,10 @@ describe('a payload of live devices', () => {
         for (const payload of [text, `live-1 i 1 ${json}`, `live-1 i 1 ${text}`]) {
           const read = decodeLive(payload);
           if (read === 'malformed') continue;
-          for (const { frame: { cpu_percent } } of read.devices) expect(cpu_percent).toBeLessThanOrEqual(100);
+          for (const {
+            frame: { cpu_percent },
+          } of read.devices)
+            expect(cpu_percent).toBeLessThanOrEqual(100);
         }
       }),
     );
@@ -59,7 +71,12 @@ describe('a payload of live devices', () => {
   it('with as many of the longest frames as it may have passes the seal of the bus', () => {
     const longest = {
       ...{ device_id: 'd'.repeat(64), timestamp: 9007199254740, cpu_percent: 1 / 3, mem_percent: 200 / 3 },
-      ...{ disk_percent: 100 / 7, gpu_percent: 100 / 9, agent_cpu_percent: 1000 / 3, agent_mem_mb: 1.2345678901234567e300 },
+      ...{
+        disk_percent: 100 / 7,
+        gpu_percent: 100 / 9,
+        agent_cpu_percent: 1000 / 3,
+        agent_mem_mb: 1.2345678901234567e300,
+      },
     };
     const devices = Array.from({ length: FRAMES_MOST }, () => ({ heardAt: 9_007_199_254_740_991, frame: longest }));
     expect(encodeLive('i'.repeat(64), 1, devices).length).toBeLessThan(SEALED_MOST / 2);

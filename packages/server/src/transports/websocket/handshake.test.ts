@@ -305,7 +305,10 @@ describe('a flood of handshakes', () => {
 
   it('ends before anything that takes I/O, counted by /64, and is told when to come again', async () => {
     const { handshakes, asked } = open(false);
-    expect(await handshakes.decide(request, channels, 'c', false)).toMatchObject({ code: 'rate-limited', retryAfterMs: 20 });
+    expect(await handshakes.decide(request, channels, 'c', false)).toMatchObject({
+      code: 'rate-limited',
+      retryAfterMs: 20,
+    });
     expect(asked).toEqual(['door 2001:db8:1:2::/64 1000 100']);
   });
 

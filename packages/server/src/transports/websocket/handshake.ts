@@ -81,7 +81,10 @@ const DOUBTS: Readonly<Record<CertificateDoubt, string>> = {
 };
 
 function notHere(channels: WebSocketChannels): Refusal {
-  return { code: 'not-found', detail: `There is no WebSocket at this path; there is at ${[...channels.keys()].join(', ')}` };
+  return {
+    code: 'not-found',
+    detail: `There is no WebSocket at this path; there is at ${[...channels.keys()].join(', ')}`,
+  };
 }
 
 /** What is missing where no credential counts. Called only when there is none: a token in the query is not allowed then. */

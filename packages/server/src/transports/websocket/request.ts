@@ -72,7 +72,8 @@ export function refuseForm(request: HandshakeForm): Refusal | null {
 
 /** What the parameters ask for, or why they are refused. `filters`: whether there are any on this path. */
 export function readParameters(query: URLSearchParams, filters: boolean): ViewerRequest | Refusal {
-  if (!filters && (query.has('zone') || query.has('minSeverity'))) return malformed('There are no filters on this path');
+  if (!filters && (query.has('zone') || query.has('minSeverity')))
+    return malformed('There are no filters on this path');
   const zone = query.get('zone');
   if (zone !== null && !isIdentifier(zone)) return malformed('zone is not an identifier');
   const severity = query.get('minSeverity');
