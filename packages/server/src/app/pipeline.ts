@@ -3,9 +3,7 @@
  * the row knows another; each is handed its neighbours here, as functions.
  */
 import type { Alert } from '@tocsin/protocol/alert';
-import type { HostReading } from '@tocsin/protocol/envelope';
 import type { ErrorCode } from '@tocsin/protocol/errors';
-import { frameOf } from '@tocsin/protocol/frame';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { type Appender, createAppender } from '../ingest/append.ts';
 import { authenticate } from '../ingest/authenticate.ts';
@@ -13,7 +11,7 @@ import { findDevice } from '../ingest/device.ts';
 import { createDeviceCap } from '../ingest/device-cap.ts';
 import { checkFrame, readFrame } from '../ingest/frame.ts';
 import { checkFreshness } from '../ingest/freshness.ts';
-import { type EnrolDevice, enrolHost, findHost } from '../ingest/host-device.ts';
+import { enrolHost, findHost } from '../ingest/host-device.ts';
 import { createIngest, type Ingest, type IngestMetrics } from '../ingest/ingest.ts';
 import { parseJws } from '../ingest/jws.ts';
 import { limitDevice, limitKey } from '../ingest/limit.ts';
@@ -32,7 +30,6 @@ import { parseFrame } from '../profiles/host/frame.ts';
 import { createChannelPublisher } from '../realtime/channel.ts';
 import type { DeliveryAccount } from '../realtime/delivery.ts';
 import { createHub, type Hub } from '../realtime/hub.ts';
-import type { LiveBoard } from '../realtime/live-board.ts';
 import { createAlertStore } from '../store/postgres/alerts.ts';
 import { createChannelStore } from '../store/postgres/channels.ts';
 import { createDeliveryStore } from '../store/postgres/deliveries.ts';
@@ -45,6 +42,7 @@ import type { Ground } from './ground.ts';
 import { type Backlog, watchBacklog } from './backlog.ts';
 import { completeFinding } from './complete-finding.ts';
 import { createAccount, writeDeliveries } from './deliveries.ts';
+import { createLive, type Live, showOn } from './live.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
 import { createMqttIntake } from '../transports/mqtt/intake.ts';
@@ -98,6 +96,8 @@ export interface Pipeline {
   readonly ledger: Ledger;
   readonly hub: Hub;
   readonly deliveries: Deliveries;
+  /** The live state of hosts. */
+  readonly live: Live;
   /** Envelopes as compact JWS. */
   readonly envelopes: Ingest;
   /** Measurements of the original client. */
@@ -112,16 +112,8 @@ export interface Pipeline {
   startWorker(): Worker | null;
 }
 
-/** Where hosts are at home. */
-export interface HostParts {
-  /** Hears of every host reading that has become durable; says how many hosts report. Absent: all may report, nobody hears. */
-  readonly board?: Pick<LiveBoard, 'heard' | 'has' | 'size'>;
-  /** Takes in hosts that nobody registered. Absent: frames of such are refused. */
-  readonly enrol?: EnrolDevice;
-}
-
 /** Joins the row over what {@link Ground} holds. */
-export function createPipeline(settings: Settings, ground: Ground, hosts: HostParts = {}): Pipeline {
+export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   const { clock, bus, store, identity, metrics, log: logger, records: log } = ground;
   const backlog = watchBacklog(log);
   const alerts = createAlertStore(store.db);
@@ -170,6 +162,7 @@ export function createPipeline(settings: Settings, ground: Ground, hosts: HostPa
     refusals.warn(reason, { transport }, 'envelope refused');
   };
   const account = createAccount(ground);
+  const live = createLive(settings, ground);
   return {
     log,
     backlog,
@@ -178,7 +171,8 @@ export function createPipeline(settings: Settings, ground: Ground, hosts: HostPa
     ledger,
     hub: createAlertHub(settings, ground, channels, account),
     deliveries: joinDeliveries(ground, account),
-    ...createIngests(settings, ground, { log, meaning, rejected, hosts, backlog: backlog.records }),
+    live,
+    ...createIngests(settings, ground, { log, meaning, rejected, live, backlog: backlog.records }),
     rejected,
     startWorker: () =>
       settings.roles.includes('worker') ? startRowWorker(ground, { log, meaning, ledger, publish }) : null,
@@ -233,8 +227,8 @@ interface IngestParts {
   readonly log: Log;
   readonly backlog: () => number;
   readonly meaning: MeaningOfReadings;
+  readonly live: Live;
   readonly rejected: (transport: TransportName, reason: ErrorCode) => void;
-  readonly hosts: HostParts;
 }
 
 function createIngests(
@@ -297,7 +291,7 @@ function createShared(settings: Settings, ground: Ground, parts: IngestParts): S
     later: setTimeout,
     shed: () => metrics.shed.add({ reason: 'queue' }),
   });
-  const { board } = parts.hosts;
+  const show = showOn(parts.live.board);
   return {
     line,
     shedder,
@@ -312,47 +306,37 @@ function createShared(settings: Settings, ground: Ground, parts: IngestParts): S
     },
     finished: (draft, through) => {
       shedder.finished(draft, through);
-      if (through && board !== undefined) showHost(board, draft);
+      show(draft, through);
     },
   };
-}
-
-/** Tells the board the newest of a host's readings that have become durable. */
-function showHost(board: Pick<LiveBoard, 'heard'>, { envelope, deviceId, receivedAt }: Draft): void {
-  if (envelope?.profile !== 'host' || deviceId === null) return;
-  const readings = envelope.readings as readonly HostReading[];
-  const newest = readings.reduce((last, reading) => (reading.at >= last.at ? reading : last));
-  board.heard({ frame: frameOf(deviceId, newest), heardAt: receivedAt });
 }
 
 /** Frames and envelopes of MQTT: the stages of HTTP without API keys and rates, which are HTTP's; refusals are told by the intake. */
 function createMqtt(
   settings: Settings,
   { registry, clock, metrics, log }: Ground,
-  { hosts, meaning }: IngestParts,
+  { live, meaning }: IngestParts,
   { device, fresh, line, shedder, finished, counts: { accepted } }: SharedIngest,
 ): TakeMqttMessage {
   const refused = (reason: ErrorCode): void => metrics.rejected.add({ transport: 'mqtt', reason });
   const counts: IngestMetrics = { accepted, rejected: (_transport, reason) => refused(reason) };
-  const cap = hosts.board === undefined ? null : createDeviceCap(hosts.board, settings.maxDevices);
+  const cap = createDeviceCap(live.board, settings.maxDevices);
   const append = line(COMMIT_IN_ORDER).stage;
-  const unknown: Stage = (draft) =>
-    draft.device === null ? { code: 'device-unknown', detail: 'The device is not registered' } : null;
   const frames = createIngest(
     [
       limitSize(settings.maxPayloadBytes),
       readFrame(parseFrame),
       findHost((id) => registry.directory.lookup(id)),
       checkFrame,
-      ...(cap === null ? [] : [cap.stage]),
+      cap.stage,
       shedder.stage,
-      hosts.enrol === undefined ? unknown : enrolHost(hosts.enrol),
+      enrolHost((id) => registry.hosts.enrol(id)),
       append,
     ],
     counts,
     (draft, through) => {
       finished(draft, through);
-      cap?.finished(draft);
+      cap.finished(draft);
     },
   );
   const envelopes = createIngest(

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode } from '@tocsin/protocol/errors';
 import type { HostReading, ProfileName } from '@tocsin/protocol/envelope';
+import { RefusalError } from '@tocsin/protocol/refusal-error';
 import { CodedError } from '../lib/coded-error.ts';
 import { parseFrame } from '../profiles/host/frame.ts';
 import type { EnvelopeAppend } from '../store/ports/log.ts';
@@ -212,6 +213,8 @@ describe('a host that nobody registered', () => {
     expect(await codeOf(self.send('h1', frame()))).toBe('device-revoked');
     self.enrol = async (id) => device(id, 'mobile');
     expect(await codeOf(self.send('h1', frame()))).toBe('schema');
+    self.enrol = () => Promise.reject(new RefusalError({ code: 'overloaded', detail: 'x', retryAfterMs: 1 }));
+    expect(await codeOf(self.send('h1', frame()))).toBe('overloaded');
     self.enrol = () => Promise.reject(new CodedError('store-unavailable', 'x'));
     expect(await codeOf(self.send('h1', frame()))).toBe('store-unavailable');
     expect(self.appended).toEqual([]);
