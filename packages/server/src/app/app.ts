@@ -16,6 +16,7 @@ import { createHttpServer } from '../transports/http/server.ts';
 import { createAnnounce, ensureClusterSecret } from './first-start.ts';
 import { type Ground, openGround } from './ground.ts';
 import { startMaintenance } from './maintenance.ts';
+import { startNotifications } from './notifications.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { registerRoutes } from './routes.ts';
 import type { Settings } from './settings.ts';
@@ -96,6 +97,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       await pipeline.hub.start();
       ending.add(() => pipeline.hub.stop());
     }
+    // It ends after the worker: what that raised last may still be told.
+    ending.add(startNotifications(settings, ground, pipeline.channels, publicUrl));
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
     const { server, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);
