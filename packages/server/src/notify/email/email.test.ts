@@ -50,6 +50,7 @@ describe('the e-mail of a notice', () => {
           expect(Array.from(subject).length).toBeLessThanOrEqual(150);
         },
       ),
+      { numRuns: 50 },
     );
   });
 });
