@@ -33,21 +33,27 @@ interface Target {
 /** Of `host.cpu` Slack hears each event once, in the contract's words, and nothing more. */
 const SLACK_ONCE: readonly string[] = ['host.cpu'];
 
-/** Starts to deliver to the destinations of the settings, when this process is a worker; answers how to end it. */
-export function startNotifications(
+/**
+ * Starts to deliver to the destinations of the settings, when this process is a worker; answers how to end it. Whatever is raised
+ * after it has resolved is told. Rejects when the store does.
+ */
+export async function startNotifications(
   settings: Settings,
   ground: Ground,
   channels: Pick<ChannelStore, 'head' | 'read'>,
   publicUrl: string,
   board: Pick<LiveBoard, 'active'> | null = null,
-): () => Promise<void> {
+): Promise<() => Promise<void>> {
   if (!settings.roles.includes('worker')) return () => Promise.resolve();
   const { clock, store, bus, metrics, instance, log } = ground;
   const events = createEvents(ground);
-  const deliveries = targetsOf(settings, ground, publicUrl, board).map((target) =>
+  const targets = targetsOf(settings, ground, publicUrl, board);
+  const destinations = createNotificationStore(store.db, ALERT_CHANNEL);
+  for (const { notifier } of targets) await destinations.enter(notifier.destination);
+  const deliveries = targets.map((target) =>
     createDelivery({
       ...target,
-      store: createNotificationStore(store.db, ALERT_CHANNEL),
+      store: destinations,
       channel: channels,
       channelName: ALERT_CHANNEL,
       clock,

@@ -90,8 +90,8 @@ describe('the delivery to a destination', () => {
       ...more,
     });
     deliveries.push(delivery);
+    await store.enter('slack');
     delivery.start();
-    await until(async () => (await store.list()).length > 0);
     return delivery;
   };
   const until = async (holds: () => boolean | Promise<boolean>): Promise<void> => {
@@ -255,6 +255,7 @@ describe('the delivery to a destination', () => {
     };
     const lease = { notifier: notifier(150), leaseBeyondMs: 300 };
     const first = await begin({ store: freezing, ...lease });
+    await until(() => first.standing().held);
     await begin(lease);
     expect(deliveries.map((delivery) => delivery.standing().held)).toEqual([true, false]);
     await raise({}, {}, {});
@@ -291,7 +292,8 @@ describe('the delivery to a destination', () => {
     const summaries = createSummaryLane(60_000, () => [`summary ${(made += 1)} a`, `summary ${made} b`], replaced);
     impatient = false;
     slack.script({ status: 429, headers: { 'retry-after': '300' } });
-    await begin({ summaries });
+    const delivery = await begin({ summaries });
+    await until(() => delivery.standing().held);
     ahead = 60_000;
     await until(() => heard.includes('http-429 300000'));
     for (const [minutes, count] of [

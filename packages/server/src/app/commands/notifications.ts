@@ -50,11 +50,20 @@ export const retryNotificationsCommand: Command = {
       json: { type: 'boolean' },
     });
     const choice: LetterChoice = { destination: read.text('destination'), ids: readIds(read.text('id')) };
-    const requested = await withStore(context, ({ db }) =>
-      createNotificationStore(db, ALERT_CHANNEL).request(choice, Date.now()),
-    );
+    const { known, requested } = await withStore(context, async ({ db }) => {
+      const store = createNotificationStore(db, ALERT_CHANNEL);
+      const names = (await store.list()).map(({ destination }) => destination);
+      return {
+        known: choice.destination === undefined || names.includes(choice.destination),
+        requested: await store.request(choice, Date.now()),
+      };
+    });
+    if (!known) {
+      context.terminal.err('there is no such destination: see tocsin notifications list\n');
+      return EXIT.failed;
+    }
     context.terminal.out(
-      read.flag('json') ? `${JSON.stringify({ requested })}\n` : `${requested} dead letters will be sent again\n`,
+      read.flag('json') ? `${JSON.stringify({ requested })}\n` : `dead letters that will be sent again: ${requested}\n`,
     );
     return EXIT.done;
   },

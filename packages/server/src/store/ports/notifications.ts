@@ -114,6 +114,8 @@ export const NOTIFICATIONS_KEPT_MS = 2_592_000_000;
 
 /** The destinations. */
 export interface NotificationStore {
+  /** Makes a destination known, if it is new: it begins at the channel's head as of now. */
+  enter(destination: string): Promise<void>;
   /**
    * Takes a destination for `ttlMs` when nobody holds it (or `seize`); null while another owner does. A new one begins at the
    * channel's head; when the channel's history began anew, at its beginning.

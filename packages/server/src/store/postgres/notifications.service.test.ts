@@ -59,6 +59,14 @@ describe.each(engines)('destinations of notifications on %s', (engine) => {
     });
   });
 
+  test('begin with what comes after they were first known', async () => {
+    await messages(3);
+    await store.enter('slack');
+    await database.db.execute('UPDATE channels SET head = 9');
+    await store.enter('slack');
+    expect(await claimed()).toMatchObject({ position: 3 });
+  });
+
   test('belong to one owner until the lease ends, then to another under a higher fence', async () => {
     const first = await claimed();
     expect(await store.claim('slack', 'w2', TTL, false)).toBeNull();

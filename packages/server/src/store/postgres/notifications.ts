@@ -112,6 +112,9 @@ DELETE FROM notification_destinations WHERE held_at < now_ms() - ${NOTIFICATIONS
 /** Builds the port for destinations of `channel`. */
 export function createNotificationStore(db: Database, channel: string): NotificationStore {
   return {
+    async enter(destination) {
+      await db.execute(ENTER, [destination, channel]);
+    },
     async claim(destination, owner, ttlMs, seize) {
       const claim = (): Promise<Destination[]> =>
         db.query<Destination>(CLAIM, [destination, owner, ttlMs, seize], 'notify-claim');
