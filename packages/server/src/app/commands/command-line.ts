@@ -8,6 +8,7 @@ import type { Command, CommandContext } from './command.ts';
 import { EXIT, type ExitCode, endingOf } from './exit-codes.ts';
 import { rotateKeysCommand } from './keys.ts';
 import { migrateCommand } from './migrate.ts';
+import { listNotificationsCommand, retryNotificationsCommand } from './notifications.ts';
 import { replayCommand } from './replay.ts';
 import { serveCommand } from './serve.ts';
 import { simulateCommand } from './simulate.ts';
@@ -22,6 +23,8 @@ export const COMMANDS: readonly Command[] = [
   listApiKeysCommand,
   revokeApiKeyCommand,
   rotateKeysCommand,
+  listNotificationsCommand,
+  retryNotificationsCommand,
   simulateCommand,
   replayCommand,
 ];
