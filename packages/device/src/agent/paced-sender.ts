@@ -29,6 +29,8 @@ export function createPacedSender(sender: Sender, gapMs: number, time: TimeSourc
   return {
     send: async (sealed, id) => {
       await turn();
+      // A late timer must not bring the next one closer.
+      next = Math.max(next, time.monotonic() + gapMs);
       return closed ? { kind: 'failed', reason: 'connection-lost' } : sender.send(sealed, id);
     },
     askTime: () => sender.askTime(),
