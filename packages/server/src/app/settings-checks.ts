@@ -97,6 +97,13 @@ const CHECKS: readonly Check[] = [
         ? 'GRPC_PORT must be off, or TLS_CLIENT_CA be given, with NODE_ENV=production'
         : null,
   },
+  {
+    about: ['host', 'wsPort', 'wsAuthToken'],
+    mistake: ({ host, wsPort, wsAuthToken }) =>
+      wsPort !== null && wsAuthToken === null && !isLoopback(host)
+        ? 'WS_AUTH_TOKEN must be given with WS_PORT, or HOST be a loopback address'
+        : null,
+  },
   { about: ['port', 'wsPort', 'grpcPort', 'mqttEmbeddedPort', 'mqttBroker'], mistake: portClash },
   needs('webhookUrls', 'WEBHOOK_URLS', 'webhookSecrets', 'WEBHOOK_SECRETS'),
   { about: ['webhookUrls', 'webhookAllowPrivate'], mistake: webhookMistake },
@@ -134,6 +141,12 @@ function webhookMistake({ webhookUrls, webhookAllowPrivate }: Settings): string 
 function wrongTopic(name: string, filter: string): string | null {
   const mistake = topicMistake(filter);
   return mistake === null ? null : `${name} ${mistake}`;
+}
+
+/** True for a host that only this machine reaches. */
+function isLoopback(host: string): boolean {
+  if (isIP(host) === 4) return host.startsWith('127.');
+  return host === '::1' || host.toLowerCase() === 'localhost';
 }
 
 function keyMistake(certName: string, certFile: string | null, keyName: string, keyFile: string | null): string | null {
@@ -175,8 +188,6 @@ export function checkTogether(settings: Settings, bad: ReadonlySet<keyof Setting
 const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
   ['mqttBroker', 'MQTT_BROKER has no effect: MQTT is not in this release'],
   ['grpcPort', 'GRPC_PORT has no effect: gRPC is not in this release'],
-  ['wsPort', 'WS_PORT has no effect: the raw WebSocket listener is not in this release'],
-  ['wsAuthToken', 'WS_AUTH_TOKEN has no effect: /ws/devices is not in this release'],
   ['billingWebhookSecrets', 'BILLING_WEBHOOK_SECRET has no effect: billing is not in this release'],
   ['otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT has no effect: export of traces is not in this release'],
 ];
