@@ -104,7 +104,8 @@ export async function startMailServer({ tls }: MailServerOptions = {}): Promise<
           take(text);
           continue;
         }
-        const [verb = '', rest = ''] = [text.slice(0, 4).toUpperCase(), text.slice(5)];
+        const verb = text.slice(0, 4).toUpperCase();
+        const rest = text.slice(5);
         if (text.toUpperCase() === 'STARTTLS' && context !== undefined) {
           socket.off('data', read);
           say('220 go on');
