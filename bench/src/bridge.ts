@@ -90,7 +90,7 @@ export async function benchBridge(): Promise<BenchResult> {
     await flooded(stage, entries, rows, notes);
     await late(stage, entries, rows);
     await full(stage, ours, rows, notes);
-    rows.push(...costOfStages());
+    rows.push(...(await costOfStages()));
     return { name: 'bridge', rows, notes };
   } finally {
     for (const { viewer } of entries) await viewer.stop();
