@@ -7,7 +7,8 @@ import {
   type LetterChoice,
 } from '../../store/ports/notifications.ts';
 import { createNotificationStore } from '../../store/postgres/notifications.ts';
-import { type Command, readArguments } from './command.ts';
+import { readArguments } from './arguments.ts';
+import type { Command } from './command.ts';
 import { EXIT, UsageError } from './exit-codes.ts';
 import { formatTable } from './table.ts';
 import { withStore } from './with-identity.ts';
