@@ -110,7 +110,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       ending.add(() => pipeline.live.hub.stop());
     }
     // It ends after the worker: what that raised last may still be told.
-    ending.add(await startNotifications(settings, ground, pipeline.channels, publicUrl));
+    ending.add(await startNotifications(settings, ground, pipeline, publicUrl));
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
     const { server, extra, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);
