@@ -94,6 +94,8 @@ export const LIBRARIES: readonly LibraryRow[] = [
   { library: 'cockatiel', paths: [`${SERVER}/bus/redis`] },
   { library: 'jose', paths: [`${SERVER}/identity`] },
   { library: '@node-rs/argon2', paths: [`${SERVER}/identity`] },
+  { library: '@slack/webhook', paths: [`${SERVER}/notify/slack`] },
+  { library: 'nodemailer', paths: [`${SERVER}/notify/email`] },
   { library: 'pino', paths: [`${SERVER}/ops`] },
   { library: 'pino-pretty', paths: [`${SERVER}/ops`] },
   { library: 'prom-client', paths: [`${SERVER}/ops`] },

@@ -5,6 +5,8 @@
 
 /** The parts that a process may run. */
 export type ProcessRole = 'gateway' | 'worker' | 'bridge';
+/** The least severity that a destination of notifications is told of. */
+export type LeastSeverity = 'extreme' | 'severe' | 'moderate' | 'minor' | 'unknown';
 /** Levels of the log; `silent` writes nothing. */
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 
@@ -82,11 +84,25 @@ export interface Settings {
   readonly wsAuthToken: string | null;
   readonly pruneSeconds: number;
   readonly cpuAlertPercent: number;
+  /** null: no such alerts; these three. */
+  readonly memoryAlertPercent: number | null;
+  readonly diskAlertPercent: number | null;
+  readonly gpuAlertPercent: number | null;
   readonly alertCooldownSeconds: number;
   readonly maxPayloadBytes: number;
   readonly maxDevices: number;
   readonly summaryIntervalSeconds: number;
   readonly slackWebhookUrl: string | null;
+  readonly slackMinSeverity: LeastSeverity;
+  readonly webhookUrls: readonly string[] | null;
+  /** `whsec_…`, the newest first. */
+  readonly webhookSecrets: readonly string[] | null;
+  readonly webhookMinSeverity: LeastSeverity;
+  readonly webhookAllowPrivate: boolean;
+  readonly smtpUrl: string | null;
+  readonly emailFrom: string | null;
+  readonly emailTo: readonly string[] | null;
+  readonly emailMinSeverity: LeastSeverity;
   readonly billingWebhookSecrets: readonly string[] | null;
   readonly billingIpAllowlist: readonly string[] | null;
   readonly trialDays: number;

@@ -24,6 +24,14 @@ export const COMMANDS: readonly CommandRow[] = [
   { name: 'api-keys list', load: async () => (await import('./api-keys.ts')).listApiKeysCommand },
   { name: 'api-keys revoke', load: async () => (await import('./api-keys.ts')).revokeApiKeyCommand },
   { name: 'keys rotate', load: async () => (await import('./keys.ts')).rotateKeysCommand },
+  {
+    name: 'notifications list',
+    load: async () => (await import('./notifications.ts')).listNotificationsCommand,
+  },
+  {
+    name: 'notifications retry',
+    load: async () => (await import('./notifications.ts')).retryNotificationsCommand,
+  },
   { name: 'agent', load: async () => (await import('./agent.ts')).agentCommand },
   { name: 'simulate', load: async () => (await import('./simulate.ts')).simulateCommand },
   { name: 'replay', load: async () => (await import('./replay.ts')).replayCommand },
