@@ -2,7 +2,10 @@
  * The link to an outside MQTT broker: messages of its topics go to `take`, and are acknowledged when `take` says so.
  *
  * Every process holds a slot of the store, that is a client id with a session which outlives connections. Where the broker shares
- * subscriptions all processes are connected and share the messages; elsewhere the holder of slot 0 is, and the others stand by.
+ * subscriptions all processes are connected, and share the messages when they are several; a single one subscribes plainly,
+ * as brokers may forget shared subscriptions when they restart (mosquitto before 2.0.12). Elsewhere the holder of slot 0 is
+ * connected, and the others stand by. From plain to shared and back the new subscription comes before the end of the old:
+ * some messages come twice, none is missed.
  * A slot whose process died is adopted by one that is connected: it takes what the broker kept, and ends that session.
  *
  * Guarantees: a message of QoS 1 that the broker has accepted for us is taken at least once, whatever dies: PUBACK
@@ -30,6 +33,8 @@ import type { TakeMqttMessage } from './message.ts';
 export interface BrokerLinkSettings extends LinkTarget {
   /** Topic filters, e.g. `devices/+/metrics`. */
   readonly filters: readonly string[];
+  /** Several processes share subscriptions where the broker does; false: one is connected, the others stand by. */
+  readonly sharing: boolean;
   readonly backoffMinMs: number;
   readonly backoffMaxMs: number;
   /** Who holds the slots; unlike that of any other process. */
@@ -195,18 +200,27 @@ class SlottedLink {
    */
   async #connected(lease: Lease, until: AbortSignal): Promise<boolean> {
     const connection = await this.#connect(lease, false, until);
-    if (!connection.shares && lease.number !== 0) {
+    if (!this.#shares(connection) && lease.number !== 0) {
       await this.#drain(lease, connection, until);
       return true;
     }
     const adopting = new AbortController();
     let adoption: Promise<void> | undefined;
     try {
-      await this.#subscribe(lease, connection);
+      let several = lease.several();
+      await this.#subscribe(lease, connection, several);
       this.#state = { kind: 'connected', slot: lease.number };
       this.#options.log.info(this.#about(lease, connection), 'mqtt: connected to the broker');
       adoption = this.#adopt(AbortSignal.any([until, adopting.signal]));
-      throw await connection.ended;
+      for (;;) {
+        const error = await Promise.race([
+          connection.ended,
+          lease.several() === several ? lease.changed() : Promise.resolve(),
+        ]);
+        if (error !== undefined) throw error;
+        several = lease.several();
+        await this.#subscribe(lease, connection, several);
+      }
     } catch (error) {
       connection.destroy(linkError(error));
       throw error;
@@ -217,25 +231,23 @@ class SlottedLink {
     }
   }
 
-  #about(lease: Lease, { version, sessionPresent, shares }: Connection): object {
+  #shares(connection: Connection): boolean {
+    return connection.shares && this.#options.settings.sharing;
+  }
+
+  #about(lease: Lease, { version, sessionPresent }: Connection): object {
     const { host, port } = this.#options.settings;
-    return {
-      host,
-      port,
-      version: version === 5 ? '5' : '3.1.1',
-      client: this.#clientId(lease),
-      resumed: sessionPresent,
-      shared: shares,
-    };
+    const session = { client: this.#clientId(lease), resumed: sessionPresent, filters: lease.filters() };
+    return { host, port, version: version === 5 ? '5' : '3.1.1', ...session };
   }
 
   /** Subscribes to what is wanted now, and to nothing that was wanted before. */
-  async #subscribe(lease: Lease, connection: Connection): Promise<void> {
+  async #subscribe(lease: Lease, connection: Connection, several: boolean): Promise<void> {
     const plain = [...new Set(this.#options.settings.filters)];
     const share = (filter: string): string =>
       filter.startsWith('$share/') ? filter : `$share/tocsin-${this.#installation}/${filter}`;
-    const shared = connection.shares;
-    const wanted = shared ? plain.map(share) : plain;
+    const shared = this.#shares(connection);
+    const wanted = shared && several ? plain.map(share) : plain;
     const stale = lease.filters().filter((filter) => !wanted.includes(filter));
     // Written down before, so that whoever adopts the session knows all of it.
     await lease.note({ filters: [...wanted, ...stale], shared });
