@@ -4,6 +4,8 @@
  * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener; `ready` says 200 once the backlog is
  * worked off. End: `drain` takes no new work and lets viewers go, `stop` ends the parts in the opposite order.
  */
+import { once as onceEvent } from 'node:events';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
@@ -13,6 +15,8 @@ import type { Logger } from '../ops/logging.ts';
 import { continueTrace } from '../ops/tracing.ts';
 import { watchClientCertificates } from '../transports/http/client-certificate.ts';
 import { createHttpServer } from '../transports/http/server.ts';
+import { DEVICES_PATH, ALERTS_PATH, RAW_PATH } from '../transports/websocket/request.ts';
+import { createWebSocketListener } from '../transports/websocket/listener.ts';
 import { createAnnounce, ensureClusterSecret } from './first-start.ts';
 import { type Ground, openGround } from './ground.ts';
 import { startMaintenance } from './maintenance.ts';
@@ -28,6 +32,8 @@ import { createViewers, type Viewers } from './viewers.ts';
 export interface App {
   /** `http://127.0.0.1:8080`, with the port that it really got. */
   readonly address: string;
+  /** `ws://127.0.0.1:9000`, of the listener that `WS_PORT` asks for; null without one. */
+  readonly webSocketAddress: string | null;
   /** Resolves once the backlog is worked off and viewers may come. */
   readonly ready: Promise<void>;
   /** What the operator should know about the store, if anything. */
@@ -58,6 +64,8 @@ export interface AppOptions {
  * only after 1, 3, 7 s (the kernel takes the least of this and net.core.somaxconn).
  */
 const CONNECTION_BACKLOG = 4096;
+/** Paths of the listener of `WS_PORT`. */
+const EXTRA_PATHS: ReadonlySet<string> = new Set([ALERTS_PATH, DEVICES_PATH, RAW_PATH]);
 const PROBE_TIMEOUT_MS = 2000;
 /** Of DRAIN_SECONDS: what viewers and requests may take together. The rest is for the ends of the parts. */
 const DRAIN_SHARE = 0.7;
@@ -85,6 +93,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     const health = registerChecks(createHealth(), ground, pipeline);
     const endMaintenance = await startMaintenance(ground, pipeline, settings);
     ending.add(endMaintenance);
+    await pipeline.live.board.start();
+    ending.add(() => pipeline.live.board.stop());
     if (settings.roles.includes('gateway')) {
       health.register({
         name: 'channel',
@@ -95,11 +105,14 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       ending.add(pipeline.deliveries.start());
       await pipeline.hub.start();
       ending.add(() => pipeline.hub.stop());
+      pipeline.live.hub.start();
+      ending.add(() => pipeline.live.hub.stop());
     }
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
-    const { server, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);
+    const { server, extra, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);
     ending.add(() => server.close());
+    ending.add(() => endExtra(extra));
     ending.add(() => certificates?.stop());
     await viewers?.start();
     ending.add(() => viewers?.stop());
@@ -122,7 +135,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       const left = (): number => Math.max(0, until - performance.now());
       // The listener stays a moment longer than the viewers, so that whoever asks `ready` is told.
       await Promise.all([viewers?.drain(left()), pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE))]);
-      await closeServer(server, left());
+      await Promise.all([closeServer(server, left()), endExtra(extra)]);
     });
     const stop = once(async () => {
       try {
@@ -133,7 +146,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       }
     });
     return {
-      address: addressOf(server, settings),
+      address: addressOf(server.server, settings),
+      webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
       ready,
       note: ground.store.note,
       credentials: ground.identity,
@@ -172,8 +186,8 @@ function guessUrl(settings: Settings): string {
   return `${scheme}://${host}:${settings.port}`;
 }
 
-function addressOf(server: FastifyInstance, settings: Settings): string {
-  const { port } = server.server.address() as AddressInfo;
+function addressOf(server: Server, settings: Settings): string {
+  const { port } = server.address() as AddressInfo;
   return guessUrl({ ...settings, port });
 }
 
@@ -196,33 +210,70 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
   return health;
 }
 
+/** What listens. */
+interface Listening {
+  readonly server: FastifyInstance;
+  /** That of `WS_PORT`. */
+  readonly extra: Server | null;
+  readonly viewers: Viewers | null;
+  readonly certificates: CertificateWatch | null;
+}
+
 async function listen(
   settings: Settings,
   ground: Ground,
   pipeline: Pipeline,
   health: Health,
   publicUrl: string,
-): Promise<{ server: FastifyInstance; viewers: Viewers | null; certificates: CertificateWatch | null }> {
+): Promise<Listening> {
   const certificates = await openCertificates(settings, ground);
   const gateway = settings.roles.includes('gateway');
+  const habits = {
+    now: () => ground.clock.now(),
+    https: certificates !== null || publicUrl.startsWith('https:'),
+    origins: foreignOrigins(settings.wsAllowedOrigins ?? [], publicUrl),
+  };
   const server = await createHttpServer({
+    ...habits,
     log: ground.log,
     authenticators: ground.identity.authenticators,
     trace: (header) => continueTrace(header),
     answered: (method, route, status, seconds) =>
       ground.metrics.http.observe({ method, route, status: String(status) }, seconds),
-    now: () => ground.clock.now(),
     trustedProxies: settings.trustedProxies,
-    https: certificates !== null || publicUrl.startsWith('https:'),
-    origins: foreignOrigins(settings.wsAllowedOrigins ?? [], publicUrl),
     draining: () => health.state().kind === 'draining',
     ...(certificates === null ? {} : { tls: certificates.tls }),
   });
   await registerRoutes(server, ground, { pipeline, health, publicUrl, gateway });
-  const clients = watchClientCertificates(server.server);
-  const viewers = gateway ? createViewers(server.server, settings, ground, pipeline, { publicUrl, clients }) : null;
+  const main = server.server;
+  const extra =
+    gateway && settings.wsPort !== null ? createWebSocketListener(EXTRA_PATHS, certificates?.tls, habits) : null;
+  const all = extra === null ? [main] : [main, extra];
+  const clients = watchClientCertificates(...all);
+  const viewers = gateway ? createViewers({ main, extra }, settings, ground, pipeline, { publicUrl, clients }) : null;
   await server.listen({ host: settings.host, port: settings.port, backlog: CONNECTION_BACKLOG });
-  return { server, viewers, certificates: certificates?.keepFresh(server.server, clients.caChanged) ?? null };
+  try {
+    if (extra !== null) await listenExtra(extra, settings);
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+  return { server, extra, viewers, certificates: certificates?.keepFresh(all, clients.caChanged) ?? null };
+}
+
+async function listenExtra(server: Server, { host, wsPort }: Settings): Promise<void> {
+  server.listen({ host, port: wsPort ?? 0, backlog: CONNECTION_BACKLOG });
+  // Rejects with the error of a listener that cannot be had.
+  await onceEvent(server, 'listening');
+}
+
+/** Ends the listener of `WS_PORT`; what is still open there has no answer to wait for. */
+async function endExtra(server: Server | null): Promise<void> {
+  if (server === null || !server.listening) return;
+  const closed = onceEvent(server, 'close');
+  server.close();
+  server.closeAllConnections();
+  await closed;
 }
 
 /** Those of `allowed` (origins, or URLs of which the origin counts) that are not our own. */

@@ -10,8 +10,8 @@ import { readCertificates, tlsFiles } from './tls.ts';
 /** Certificates that a listener starts with. */
 export interface ListenerCertificates {
   readonly tls: TlsOptions;
-  /** Watches their files for a listening server. `caChanged` hears of another client CA, once it is in use. */
-  keepFresh(server: Server, caChanged: () => void): CertificateWatch;
+  /** Watches their files for listening servers. `caChanged` hears of another client CA, once it is in use. */
+  keepFresh(servers: readonly Server[], caChanged: () => void): CertificateWatch;
 }
 
 /** Reads them; null without TLS. Rejects with `certificate-unusable`, which a change of the files since the settings were checked can cause. */
@@ -25,14 +25,14 @@ export async function openCertificates(
   if ('fault' in first) throw new CodedError('certificate-unusable', first.fault);
   return {
     tls: first.tls,
-    keepFresh: (server, caChanged) =>
+    keepFresh: (servers, caChanged) =>
       watchCertificates({
         files,
         first,
         clock,
         log,
         replace({ tls }, changed) {
-          replaceCertificates(server, tls);
+          for (const server of servers) replaceCertificates(server, tls);
           if (changed.clientCa) caChanged();
         },
         expiry: (validTo) => metrics.certificateExpiry.set({ listener: 'http' }, validTo / 1000),

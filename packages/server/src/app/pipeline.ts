@@ -4,22 +4,29 @@
  */
 import type { Alert } from '@tocsin/protocol/alert';
 import type { ErrorCode } from '@tocsin/protocol/errors';
-import { createAppender } from '../ingest/append.ts';
+import { LIMITS } from '@tocsin/protocol/limits';
+import { type Appender, createAppender } from '../ingest/append.ts';
 import { authenticate } from '../ingest/authenticate.ts';
 import { findDevice } from '../ingest/device.ts';
+import { createDeviceCap } from '../ingest/device-cap.ts';
+import { checkFrame, readFrame } from '../ingest/frame.ts';
 import { checkFreshness } from '../ingest/freshness.ts';
-import { createIngest, type Ingest } from '../ingest/ingest.ts';
+import { enrolHost, findHost } from '../ingest/host-device.ts';
+import { createIngest, type Ingest, type IngestMetrics } from '../ingest/ingest.ts';
 import { parseJws } from '../ingest/jws.ts';
 import { limitDevice, limitKey } from '../ingest/limit.ts';
 import { originalEnvelope, parseOriginal } from '../ingest/original.ts';
 import { checkSchema } from '../ingest/schema.ts';
-import { createShedder } from '../ingest/shed.ts';
+import { createShedder, type Shedder } from '../ingest/shed.ts';
 import { checkSignature } from '../ingest/signature.ts';
-import type { TransportName } from '../ingest/stage.ts';
+import { limitSize } from '../ingest/size.ts';
+import { type Draft, newDraft, type Stage, type TransportName } from '../ingest/stage.ts';
+import { ownTopic } from '../ingest/topic.ts';
 import { type DeliveryReport, reportDelivery } from '../alerts/delivery.ts';
 import { ALERT_CHANNEL, createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
 import { createIdFactory } from '../lib/ulid.ts';
 import { throttled } from '../ops/throttled-log.ts';
+import { parseFrame } from '../profiles/host/frame.ts';
 import { createChannelPublisher } from '../realtime/channel.ts';
 import type { DeliveryAccount } from '../realtime/delivery.ts';
 import { createHub, type Hub } from '../realtime/hub.ts';
@@ -35,8 +42,11 @@ import type { Ground } from './ground.ts';
 import { type Backlog, watchBacklog } from './backlog.ts';
 import { completeFinding } from './complete-finding.ts';
 import { createAccount, writeDeliveries } from './deliveries.ts';
+import { createLive, type Live, showOn } from './live.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
+import { createMqttIntake } from '../transports/mqtt/intake.ts';
+import type { TakeMqttMessage } from '../transports/mqtt/message.ts';
 import { ALERTS_PATH } from '../transports/websocket/request.ts';
 
 /** Envelopes of one commit, and what may wait for commits: at 500 bytes each the count rules, at 256 KiB the bytes. */
@@ -84,10 +94,14 @@ export interface Pipeline {
   readonly ledger: Ledger;
   readonly hub: Hub;
   readonly deliveries: Deliveries;
+  /** The live state of hosts. */
+  readonly live: Live;
   /** Envelopes as compact JWS. */
   readonly envelopes: Ingest;
   /** Measurements of the original client. */
   readonly originals: Ingest;
+  /** Frames and envelopes of MQTT. */
+  readonly mqtt: TakeMqttMessage;
   /** How far workers are behind. */
   readonly backlog: Backlog;
   /** Counts a refusal that a transport made before the stages. */
@@ -146,6 +160,7 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     refusals.warn(reason, { transport }, 'envelope refused');
   };
   const account = createAccount(ground);
+  const live = createLive(settings, ground);
   return {
     log,
     backlog,
@@ -154,7 +169,8 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     ledger,
     hub: createAlertHub(settings, ground, channels, account),
     deliveries: joinDeliveries(ground, account),
-    ...createEnvelopeIngest(settings, ground, { log, meaning, rejected, backlog: backlog.records }),
+    live,
+    ...createIngests(settings, ground, { log, meaning, rejected, live, backlog: backlog.records }),
     rejected,
     startWorker: () =>
       settings.roles.includes('worker') ? startRowWorker(ground, { log, meaning, ledger, publish }) : null,
@@ -209,22 +225,49 @@ interface IngestParts {
   readonly log: Log;
   readonly backlog: () => number;
   readonly meaning: MeaningOfReadings;
+  readonly live: Live;
   readonly rejected: (transport: TransportName, reason: ErrorCode) => void;
 }
 
-function createEnvelopeIngest(
+function createIngests(
   settings: Settings,
   ground: Ground,
   parts: IngestParts,
-): Pick<Pipeline, 'envelopes' | 'originals'> {
-  const { bus, identity, registry, metrics, load, clock, log: logger } = ground;
-  const failures = throttled(logger, 1000, clock);
+): Pick<Pipeline, 'envelopes' | 'originals' | 'mqtt'> {
+  const { bus, identity, registry } = ground;
   const limits = {
     perKey: settings.rateLimitPerKey,
     keyBurst: () => settings.rateLimitBurst ?? Math.max(2 * settings.rateLimitPerKey, registry.registeredCount()),
     perDevice: settings.rateLimitPerDevice,
     global: settings.rateLimitGlobal,
   };
+  const shared = createShared(settings, ground, parts);
+  const { device, last, counts, finished } = shared;
+  const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
+  const limited = [limitDevice(bus.limiter, limits), ...device];
+  const schema = checkSchema(parts.meaning.parsers);
+  return {
+    envelopes: createIngest([...key, parseJws(), ...limited, schema, ...last], counts, finished),
+    originals: createIngest([...key, parseOriginal, ...limited, originalEnvelope, ...last], counts, finished),
+    mqtt: createMqtt(settings, ground, parts, shared),
+  };
+}
+
+/** What the ways in have in common: a line before the log, a measure of overload. */
+interface SharedIngest {
+  readonly appender: Appender;
+  readonly shedder: Shedder;
+  /** From the device's name to its signature. */
+  readonly device: readonly Stage[];
+  /** From what is well-formed to what is durable. */
+  readonly last: readonly Stage[];
+  readonly counts: IngestMetrics;
+  readonly finished: (draft: Draft, through: boolean) => void;
+}
+
+function createShared(settings: Settings, ground: Ground, parts: IngestParts): SharedIngest {
+  const { registry, metrics, load, clock, log: logger } = ground;
+  const failures = throttled(logger, 1000, clock);
   const appender = createAppender({
     ...COMMIT,
     append: (envelopes) => parts.log.append(envelopes),
@@ -243,29 +286,67 @@ function createEnvelopeIngest(
     later: setTimeout,
     shed: () => metrics.shed.add({ reason: 'queue' }),
   });
-  const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
-  const device = [
-    limitDevice(bus.limiter, limits),
-    findDevice((id) => registry.directory.lookup(id)),
-    shedder.stage,
-    checkSignature(ground.verifier.check),
-  ];
-  const last = [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage];
-  const counts = {
-    accepted: (transport: TransportName, profile: 'seismic' | 'host' | 'mobile', readings: number): void => {
-      metrics.accepted.add({ transport, profile });
-      metrics.readings.add({ transport, profile }, readings);
-    },
-    rejected: parts.rejected,
-  };
+  const show = showOn(parts.live.board);
   return {
-    envelopes: createIngest(
-      [...key, parseJws(), ...device, checkSchema(parts.meaning.parsers), ...last],
-      counts,
-      shedder.finished,
-    ),
-    originals: createIngest([...key, parseOriginal, ...device, originalEnvelope, ...last], counts, shedder.finished),
+    appender,
+    shedder,
+    device: [findDevice((id) => registry.directory.lookup(id)), shedder.stage, checkSignature(ground.verifier.check)],
+    last: [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage],
+    counts: {
+      accepted: (transport, profile, readings) => {
+        metrics.accepted.add({ transport, profile });
+        metrics.readings.add({ transport, profile }, readings);
+      },
+      rejected: parts.rejected,
+    },
+    finished: (draft, through) => {
+      shedder.finished(draft, through);
+      show(draft, through);
+    },
   };
+}
+
+/** Frames and envelopes of MQTT: the stages of HTTP without API keys and rates, which are HTTP's; refusals are told by the intake. */
+function createMqtt(
+  settings: Settings,
+  { registry, clock, metrics, log }: Ground,
+  { live, meaning }: IngestParts,
+  { device, last, appender, shedder, finished, counts: { accepted } }: SharedIngest,
+): TakeMqttMessage {
+  const refused = (reason: ErrorCode): void => metrics.rejected.add({ transport: 'mqtt', reason });
+  const counts: IngestMetrics = { accepted, rejected: (_transport, reason) => refused(reason) };
+  const cap = createDeviceCap(live.board, settings.maxDevices);
+  const frames = createIngest(
+    [
+      limitSize(settings.maxPayloadBytes),
+      readFrame(parseFrame),
+      findHost((id) => registry.directory.lookup(id)),
+      checkFrame,
+      cap.stage,
+      shedder.stage,
+      enrolHost((id) => registry.hosts.enrol(id)),
+      appender.stage,
+    ],
+    counts,
+    (draft, through) => {
+      finished(draft, through);
+      cap.finished(draft);
+    },
+  );
+  const envelopes = createIngest(
+    [limitSize(LIMITS.bodyBytes.value), parseJws(), ownTopic, ...device, checkSchema(meaning.parsers), ...last],
+    counts,
+    finished,
+  );
+  return createMqttIntake({
+    frameTopic: settings.mqttTopic,
+    envelopeTopic: settings.mqttReadingsTopic,
+    takeFrame: (arrived) => frames(newDraft('mqtt', 'frame', arrived, clock.now())),
+    takeEnvelope: (arrived) => envelopes(newDraft('mqtt', 'envelope', arrived, clock.now())),
+    refused,
+    log,
+    clock,
+  });
 }
 
 /** Tells workers of every process that these partitions have grown, and by whom; whoever misses it looks twice a second. */

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { FIRST_EMAIL } from '../identity/first-start.ts';
 import { passwordProblem } from '../identity/password-rules.ts';
+import { overlap, topicMistake } from '../transports/mqtt/topic.ts';
 import type { Settings } from './settings-shape.ts';
 
 /** A rule over several settings; answers what is wrong. */
@@ -57,6 +58,18 @@ const CHECKS: readonly Check[] = [
     mistake: (settings) =>
       keyMistake('CLIENT_CERT', settings.mqttClientCertFile, 'CLIENT_KEY', settings.mqttClientKeyFile),
   },
+  { about: ['mqttTopic'], mistake: ({ mqttTopic }) => wrongTopic('MQTT_TOPIC', mqttTopic) },
+  {
+    about: ['mqttReadingsTopic'],
+    mistake: ({ mqttReadingsTopic }) => wrongTopic('MQTT_READINGS_TOPIC', mqttReadingsTopic),
+  },
+  {
+    about: ['mqttTopic', 'mqttReadingsTopic'],
+    mistake: ({ mqttTopic, mqttReadingsTopic }) =>
+      overlap(mqttTopic, mqttReadingsTopic)
+        ? `MQTT_TOPIC and MQTT_READINGS_TOPIC must not fit the same topic; ${mqttTopic} and ${mqttReadingsTopic} do`
+        : null,
+  },
   {
     about: ['mqttBackoffMinSeconds', 'mqttBackoffMaxSeconds'],
     mistake: ({ mqttBackoffMinSeconds: least, mqttBackoffMaxSeconds: most }) =>
@@ -83,8 +96,26 @@ const CHECKS: readonly Check[] = [
         ? 'GRPC_PORT must be off, or TLS_CLIENT_CA be given, with NODE_ENV=production'
         : null,
   },
+  {
+    about: ['host', 'wsPort', 'wsAuthToken'],
+    mistake: ({ host, wsPort, wsAuthToken }) =>
+      wsPort !== null && wsAuthToken === null && !isLoopback(host)
+        ? 'WS_AUTH_TOKEN must be given with WS_PORT, or HOST be a loopback address'
+        : null,
+  },
   { about: ['port', 'wsPort', 'grpcPort', 'mqttEmbeddedPort', 'mqttBroker'], mistake: portClash },
 ];
+
+function wrongTopic(name: string, filter: string): string | null {
+  const mistake = topicMistake(filter);
+  return mistake === null ? null : `${name} ${mistake}`;
+}
+
+/** True for a host that only this machine reaches. */
+function isLoopback(host: string): boolean {
+  if (isIP(host) === 4) return host.startsWith('127.');
+  return host === '::1' || host.toLowerCase() === 'localhost';
+}
 
 function keyMistake(certName: string, certFile: string | null, keyName: string, keyFile: string | null): string | null {
   if (certFile === null || keyFile === null) return null;
@@ -125,8 +156,6 @@ export function checkTogether(settings: Settings, bad: ReadonlySet<keyof Setting
 const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
   ['mqttBroker', 'MQTT_BROKER has no effect: MQTT is not in this release'],
   ['grpcPort', 'GRPC_PORT has no effect: gRPC is not in this release'],
-  ['wsPort', 'WS_PORT has no effect: the raw WebSocket listener is not in this release'],
-  ['wsAuthToken', 'WS_AUTH_TOKEN has no effect: /ws/devices is not in this release'],
   ['slackWebhookUrl', 'SLACK_WEBHOOK_URL has no effect: Slack is not in this release'],
   ['billingWebhookSecrets', 'BILLING_WEBHOOK_SECRET has no effect: billing is not in this release'],
   ['otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT has no effect: export of traces is not in this release'],

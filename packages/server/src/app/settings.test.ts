@@ -120,6 +120,7 @@ describe('settings', () => {
     ['a back-off whose least is over its most', { MQTT_BACKOFF_MIN: '61' }, 'MQTT_BACKOFF_MIN'],
     ['gRPC in production without a client CA', { NODE_ENV: 'production' }, 'GRPC_PORT'],
     ['one port for two listeners', { PORT: '50051' }, 'GRPC_PORT'],
+    ['the raw listener without a token where others reach it', { HOST: '0.0.0.0', WS_PORT: '9001' }, 'WS_AUTH_TOKEN'],
     ['a public URL with a path', { PUBLIC_URL: 'https://h.example/tocsin' }, 'PUBLIC_URL'],
     ['a proxy by name', { TRUSTED_PROXIES: 'proxy.example' }, 'TRUSTED_PROXIES'],
     ['a proxy by number of hops', { TRUSTED_PROXIES: '1' }, 'TRUSTED_PROXIES'],
