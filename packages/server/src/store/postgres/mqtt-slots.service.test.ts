@@ -36,7 +36,7 @@ describe.each(engines)('slots of the link to a broker on %s', (engine) => {
     expect(await slots.claim('b', LEASE_MS)).toBeNull();
     await slots.note(held, { filters: ['x'], shared: true });
     const more = await Promise.all(['b', 'c'].map((owner) => slots.claim(owner, LEASE_MS)));
-    expect(more.map((slot) => slot?.number).sort()).toEqual([1, 2]);
+    expect(new Set(more.map((slot) => slot?.number))).toEqual(new Set([1, 2]));
   });
 
   test('a lease that ran out is still its holder’s while nobody else took the slot', async () => {

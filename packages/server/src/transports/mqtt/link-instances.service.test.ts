@@ -228,7 +228,9 @@ describeWith(['mosquitto'], 'what a link subscribes to', () => {
     const plain = 'devices/+/metrics,devices/+/readings';
     expect(filters(0)).toBe(plain);
     const second = startLink({ port, instance: 'i2' }, two.take, { slots });
-    await until(() => [0, 1].every((number) => filters(number).startsWith('$share/') && !filters(number).includes(plain)));
+    await until(() =>
+      [0, 1].every((number) => filters(number).startsWith('$share/') && !filters(number).includes(plain)),
+    );
     await until(() => two.seen.size > 100);
     await first.stop();
     await until(() => filters(1) === plain && !slots.rows.has(0));

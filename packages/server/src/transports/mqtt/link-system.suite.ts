@@ -96,8 +96,8 @@ export function startLink(
   const lines: TestLink['lines'] = [];
   const write =
     (level: string) =>
-    (fields: object | string, message?: string): void =>
-      void lines.push({ level, ...(typeof fields === 'string' ? {} : fields), message: message ?? String(fields) });
+    (fields: object | string, message: string = ''): void =>
+      void lines.push(typeof fields === 'string' ? { level, message: fields } : { level, ...fields, message });
   const metrics = createMetrics('test');
   const slots = more.slots ?? memorySlots();
   const link = createBrokerLink({
