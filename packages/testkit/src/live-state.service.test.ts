@@ -1,12 +1,14 @@
 /** The live state of hosts: from envelopes over HTTP to `/ws/devices` and the raw form of `WS_PORT`. */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { pathToFileURL } from 'node:url';
 import type { App } from '@tocsin/server/app/app';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { openTestDatabase, type TestDatabase } from './database.ts';
 import { call, postJson } from './device.ts';
 import { createHosts, type Hosts } from './hosts.ts';
+import { checkoutPath } from './machine.ts';
 import { CREDENTIALS, signIn } from './server-process.ts';
 import { startAppOn } from './test-app.ts';
 import { connectViewer, HandshakeRefused, type ScriptedViewer, type ViewerOptions } from './viewer.ts';
@@ -147,6 +149,29 @@ describe('the live state of hosts', () => {
       [404, 'not-found'],
     ]);
     expect((await postJson(`${plain}/`, {}, { token })).status).toBe(426);
+  });
+
+  test('is read by the example of the documents over a plain WebSocket', async () => {
+    const module = pathToFileURL(checkoutPath('docs/examples/live-devices', 'live-devices.js')).href;
+    const { watchDevices } = (await import(module)) as { watchDevices: (options: object) => { stop(): void } };
+    let shown: Record<string, unknown> = {};
+    let fresh = false;
+    const live = watchDevices({
+      url: `${app.address.replace('http', 'ws')}/ws/devices`,
+      token: () => token,
+      WebSocket,
+      show(frames: ReadonlyMap<string, { cpu_percent: number }>, isFresh: boolean) {
+        shown = Object.fromEntries([...frames].map(([id, frame]) => [id, frame.cpu_percent]));
+        fresh = isFresh;
+      },
+    });
+    try {
+      await expect.poll(() => [fresh, shown['web-4']]).toEqual([true, 3]);
+      await hosts.send('web-4', { at: Date.now(), cpu_percent: 44 });
+      await expect.poll(() => shown['web-4']).toBe(44);
+    } finally {
+      live.stop();
+    }
   });
 
   test('shows itself in the metrics by its path', async () => {

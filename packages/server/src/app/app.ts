@@ -20,6 +20,7 @@ import { createWebSocketListener } from '../transports/websocket/listener.ts';
 import { createAnnounce, ensureClusterSecret } from './first-start.ts';
 import { type Ground, openGround } from './ground.ts';
 import { startMaintenance } from './maintenance.ts';
+import { startNotifications } from './notifications.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { registerRoutes } from './routes.ts';
 import type { Settings } from './settings.ts';
@@ -108,6 +109,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       pipeline.live.hub.start();
       ending.add(() => pipeline.live.hub.stop());
     }
+    // It ends after the worker: what that raised last may still be told.
+    ending.add(await startNotifications(settings, ground, pipeline.channels, publicUrl));
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
     const { server, extra, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);

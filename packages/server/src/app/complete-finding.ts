@@ -5,8 +5,8 @@
  * registered now; to none when that station has none. Its place is its own, not the zone's. So is that of a single device:
  * one whose place nobody knows is not where its zone's devices are on average.
  *
- * Of hosts that are silent it finds zone and place, and leaves out those that an operator has switched off (or quarantined, or
- * removed): that these are not heard is as it should be. When none is left there is nothing to tell.
+ * Of hosts that are silent it finds zone and place, and leaves out those that an operator has switched off (or quarantined,
+ * removed, or made another kind of device): that these are not heard is as it should be. When none is left there is nothing to tell.
  *
  * What was found under the key of exercise devices is an exercise. This is the only place that says so.
  */
@@ -68,7 +68,9 @@ async function silentHosts({ directory }: FindingRegistry, finding: Finding): Pr
   const named = Array.isArray(evidence['devices']) ? evidence['devices'].map(String) : [];
   const ids = deviceId === null ? named : [deviceId];
   const devices = await Promise.all(ids.map(async (id) => directory.lookup(id)));
-  const missed = devices.filter((device) => device !== null).filter(({ standing }) => standing === 'active');
+  const missed = devices
+    .filter((device) => device !== null)
+    .filter(({ standing, profile }) => standing === 'active' && profile === 'host');
   const [first] = missed;
   if (first === undefined) return null;
   const zoneId = missed.every((device) => device.zoneId === first.zoneId) ? first.zoneId : null;

@@ -66,8 +66,9 @@ export function createLive(settings: Settings, ground: Ground): Live {
   });
   metrics.beforeText(() => {
     metrics.liveDevices.set({}, board.size());
-    const { waiting, checkedMs } = hub.standing();
+    const { waiting, queuedBytes, checkedMs } = hub.standing();
     metrics.websocketWaiting.set({ path }, waiting);
+    metrics.websocketQueuedBytes.set({ path }, queuedBytes);
     if (checkedMs !== null) metrics.watermarkAge.set({ path }, checkedMs / 1000);
   });
   return { board, hub };

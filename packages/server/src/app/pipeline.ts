@@ -58,6 +58,8 @@ const COMMIT = {
   mostPendingBytes: 67_108_864,
   mostWaitMs: 10_000,
 } as const;
+/** Of MQTT: a broker's link has many messages of one device on their way, and they must not overtake one another. */
+const COMMIT_IN_ORDER = { ...COMMIT, concurrency: 1, inOrder: true } as const;
 const PARTITION_HINT_TOPIC = 'log';
 
 /**
@@ -242,7 +244,8 @@ function createIngests(
     global: settings.rateLimitGlobal,
   };
   const shared = createShared(settings, ground, parts);
-  const { device, last, counts, finished } = shared;
+  const { device, counts, finished } = shared;
+  const last = [shared.fresh, shared.line(COMMIT).stage];
   const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
   const limited = [limitDevice(bus.limiter, limits), ...device];
   const schema = checkSchema(parts.meaning.parsers);
@@ -253,14 +256,14 @@ function createIngests(
   };
 }
 
-/** What the ways in have in common: a line before the log, a measure of overload. */
+/** What the ways in have in common. */
 interface SharedIngest {
-  readonly appender: Appender;
   readonly shedder: Shedder;
   /** From the device's name to its signature. */
   readonly device: readonly Stage[];
-  /** From what is well-formed to what is durable. */
-  readonly last: readonly Stage[];
+  readonly fresh: Stage;
+  /** A line for the log. */
+  readonly line: (commit: typeof COMMIT | typeof COMMIT_IN_ORDER) => Appender;
   readonly counts: IngestMetrics;
   readonly finished: (draft: Draft, through: boolean) => void;
 }
@@ -268,19 +271,21 @@ interface SharedIngest {
 function createShared(settings: Settings, ground: Ground, parts: IngestParts): SharedIngest {
   const { registry, metrics, load, clock, log: logger } = ground;
   const failures = throttled(logger, 1000, clock);
-  const appender = createAppender({
-    ...COMMIT,
-    append: (envelopes) => parts.log.append(envelopes),
-    partitions: parts.log.partitions,
-    monotonic: () => clock.monotonic(),
-    committed: (partitions) => hintWorkers(ground, partitions),
-    failed: (error) => void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),
-    overload: () => {
-      const overload = parts.backlog() > MOST_BACKLOG ? BEHIND : load.overloaded();
-      if (overload !== null) metrics.shed.add({ reason: overload.reason });
-      return overload;
-    },
-  });
+  const line: SharedIngest['line'] = (commit) =>
+    createAppender({
+      ...commit,
+      append: (envelopes) => parts.log.append(envelopes),
+      partitions: parts.log.partitions,
+      monotonic: () => clock.monotonic(),
+      committed: (partitions) => hintWorkers(ground, partitions),
+      failed: (error) =>
+        void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),
+      overload: () => {
+        const overload = parts.backlog() > MOST_BACKLOG ? BEHIND : load.overloaded();
+        if (overload !== null) metrics.shed.add({ reason: overload.reason });
+        return overload;
+      },
+    });
   const shedder = createShedder({
     monotonic: () => clock.monotonic(),
     later: setTimeout,
@@ -288,10 +293,10 @@ function createShared(settings: Settings, ground: Ground, parts: IngestParts): S
   });
   const show = showOn(parts.live.board);
   return {
-    appender,
+    line,
     shedder,
     device: [findDevice((id) => registry.directory.lookup(id)), shedder.stage, checkSignature(ground.verifier.check)],
-    last: [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage],
+    fresh: checkFreshness(settings.timestampToleranceSeconds * 1000),
     counts: {
       accepted: (transport, profile, readings) => {
         metrics.accepted.add({ transport, profile });
@@ -311,11 +316,12 @@ function createMqtt(
   settings: Settings,
   { registry, clock, metrics, log }: Ground,
   { live, meaning }: IngestParts,
-  { device, last, appender, shedder, finished, counts: { accepted } }: SharedIngest,
+  { device, fresh, line, shedder, finished, counts: { accepted } }: SharedIngest,
 ): TakeMqttMessage {
   const refused = (reason: ErrorCode): void => metrics.rejected.add({ transport: 'mqtt', reason });
   const counts: IngestMetrics = { accepted, rejected: (_transport, reason) => refused(reason) };
   const cap = createDeviceCap(live.board, settings.maxDevices);
+  const append = line(COMMIT_IN_ORDER).stage;
   const frames = createIngest(
     [
       limitSize(settings.maxPayloadBytes),
@@ -325,7 +331,7 @@ function createMqtt(
       cap.stage,
       shedder.stage,
       enrolHost((id) => registry.hosts.enrol(id)),
-      appender.stage,
+      append,
     ],
     counts,
     (draft, through) => {
@@ -334,7 +340,7 @@ function createMqtt(
     },
   );
   const envelopes = createIngest(
-    [limitSize(LIMITS.bodyBytes.value), parseJws(), ownTopic, ...device, checkSchema(meaning.parsers), ...last],
+    [limitSize(LIMITS.bodyBytes.value), parseJws(), ownTopic, ...device, checkSchema(meaning.parsers), fresh, append],
     counts,
     finished,
   );

@@ -70,6 +70,19 @@ describe('hosts that fall silent', () => {
     expect(all.state()).toBeNull();
   });
 
+  test('one whose end overtook it is not told of, and an end that belongs to none is forgotten', () => {
+    const all = installation();
+    all.back('a', 0, 38);
+    all.silent('a', 0, 40);
+    expect(all.state()).toBeNull();
+    all.back('a', 7, 50);
+    all.silent('a', 60, 100);
+    all.tick(110);
+    expect(all.headlines()).toEqual(['a is silent']);
+    all.back('a', 60, 115);
+    expect(all.state()).toBeNull();
+  });
+
   test('a thousand at once are one alert, which ends with the last that is heard again', () => {
     const all = installation();
     for (const [i, name] of names(1000).entries()) all.silent(name, i % 15, 40 + 10 * (i % 2));

@@ -84,6 +84,12 @@ export interface Metrics {
   readonly busMessage: HistogramMetric<never>;
   /** Records that no worker has processed yet. */
   readonly logBacklog: GaugeMetric<'partition'>;
+  /** Messages for destinations of notifications, by kind of destination and what came of them. */
+  readonly notifications: CounterMetric<'destination' | 'result'>;
+  /** Messages of the channel that wait for destinations that this process delivers to. */
+  readonly notificationLag: GaugeMetric<'destination'>;
+  /** Destinations of this process whose next post is put off. */
+  readonly notificationsDelayed: GaugeMetric<'destination'>;
   /** Requests refused because of load, by its reason. */
   readonly shed: CounterMetric<'reason'>;
   /** When the certificate of a listener ends, Unix seconds; no series without TLS. */
@@ -141,6 +147,22 @@ export function createMetrics(version: string): Metrics {
     liveDevices: gauge('tocsin_live_devices', 'Hosts that were heard within the pruning window'),
     liveDropped: counter('tocsin_live_dropped_total', 'Live frames of other processes or the store that were none'),
     draining: gauge('tocsin_draining', '1 while the process ends'),
+    notifications: counter(
+      'tocsin_notifications_total',
+      'Messages to Slack, webhooks and e-mail: `sent`, `retry`, `dead`, `lost`, `summary`, `summary-dropped`',
+      'destination',
+      'result',
+    ),
+    notificationLag: gauge(
+      'tocsin_notifications_lag',
+      'Messages that wait for the destinations held here',
+      'destination',
+    ),
+    notificationsDelayed: gauge(
+      'tocsin_notifications_delayed',
+      'Destinations held here that are being retried',
+      'destination',
+    ),
     shed: counter('tocsin_shed_total', 'Requests refused because of load', 'reason'),
     certificateExpiry: gauge(
       'tocsin_tls_certificate_expiry_seconds',

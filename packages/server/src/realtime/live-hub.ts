@@ -15,7 +15,7 @@ import { LIMITS } from '@tocsin/protocol/limits';
 import type { Clock } from '../lib/clock.ts';
 import { FANOUT_SLICE_MS, VIEWERS_PER_LOOK } from './fanout.ts';
 import { textFrame } from './frame.ts';
-import type { ResumePoint, ViewerHandle, WelcomePart } from './hub.ts';
+import { type HubStanding, type ResumePoint, type ViewerHandle, waitingFor, type WelcomePart } from './hub.ts';
 import { JOIN_BYTES } from './chunk.ts';
 import { type LiveBatch, type LiveForm, LiveFrames, type LiveWalk } from './live-frames.ts';
 import type { LiveState } from './live-state.ts';
@@ -63,8 +63,8 @@ export interface LiveDoor {
 export interface LiveHub {
   door(form: LiveForm): LiveDoor;
   viewers(): number;
-  /** Viewers that are behind, and the age of the newest watermark in ms (null before the first). */
-  standing(): { readonly waiting: number; readonly checkedMs: number | null };
+  /** Looks at every viewer: how many are behind, what else waits for them, and how long ago the board was fed, ms. */
+  standing(): HubStanding;
   start(): void;
   /** Ends its timer; closes who is left with 1001. */
   stop(): void;
@@ -302,6 +302,7 @@ export function createLiveHub(options: LiveHubOptions): LiveHub {
     }),
     viewers: () => viewers.size,
     standing: () => ({
+      ...waitingFor(viewers),
       waiting: [...viewers].filter(({ waiting }) => waiting).length,
       checkedMs: checkedAt === null ? null : clock.monotonic() - checkedAt,
     }),

@@ -88,8 +88,8 @@ describe('the live state', () => {
         }
         for (const [id, { heardAt }] of model) if (heardAt + WINDOW <= one.at.now) model.delete(id);
         const shown = (state: LiveState): unknown =>
-          [...state.active()].map(([id, { frame, heardAt }]) => [id, heardAt, frameText(frame)]).toSorted();
-        const expected = [...model].map(([id, { frame, heardAt }]) => [id, heardAt, frameText(frame)]).toSorted();
+          new Map([...state.active()].map(([id, { frame, heardAt }]) => [id, `${heardAt} ${frameText(frame)}`]));
+        const expected = new Map([...model].map(([id, { frame, heardAt }]) => [id, `${heardAt} ${frameText(frame)}`]));
         expect(shown(one.state)).toEqual(expected);
         expect(shown(other.state)).toEqual(expected);
         expect(one.state.size()).toBe(model.size);
