@@ -60,6 +60,8 @@ export interface ConnectionOptions {
   readonly times: LinkTimes;
   readonly room: Room;
   readonly take: TakeMqttMessage;
+  /** See `link-window.ts`. */
+  readonly laneOf: (topic: string) => string;
   readonly monotonic: () => number;
   /** Ends the attempt; after CONNACK it says nothing any more. */
   readonly signal: AbortSignal;
@@ -129,10 +131,11 @@ class BrokerConnection implements Connection {
     this.ended = new Promise((resolve) => {
       this.#tellEnd = resolve;
     });
-    const { room, take, monotonic, arrived, acknowledged } = options;
+    const { room, take, laneOf, monotonic, arrived, acknowledged } = options;
     this.#window = createWindow({
       room,
       take,
+      laneOf,
       monotonic,
       acknowledge: (packetId, waitedMs) => {
         acknowledged(waitedMs);

@@ -11,7 +11,7 @@
  * Guarantees: a message of QoS 1 that the broker has accepted for us is taken at least once, whatever dies: PUBACK
  * follows `take`, in the order of arrival. At most {@link WINDOW_MESSAGES} messages and {@link WINDOW_BYTES} are in memory,
  * however slow `take` is; the broker keeps the rest.
- * Order: messages of a topic are tried in the order in which a connection brings them (`link-window.ts`).
+ * Order: messages of a device are tried in the order in which a connection brings them (`link-window.ts`).
  * Failure: never rejects. A connection that fails is tried again with a growing wait; `state` says why.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,10 +28,11 @@ import { createRoom } from './link-room.ts';
 import type { LinkTarget } from './link-stream.ts';
 import { createVersionChoice, type VersionOutcome } from './link-version.ts';
 import type { TakeMqttMessage } from './message.ts';
+import { deviceTopic } from './topic.ts';
 
 /** Where to connect and what to take. */
 export interface BrokerLinkSettings extends LinkTarget {
-  /** Topic filters, e.g. `devices/+/metrics`. */
+  /** Topic filters that say where the device is (`topic.ts`), e.g. `devices/+/metrics`. */
   readonly filters: readonly string[];
   /** Several processes share subscriptions where the broker does; false: one is connected, the others stand by. */
   readonly sharing: boolean;
@@ -100,7 +101,10 @@ export const LINK_TIMES: BrokerLinkTimes = {
 const STOP_MS = 10_000;
 const LOG_EVERY_MS = 30_000;
 
-/** Builds a link; nothing happens before `start`. */
+/**
+ * Builds a link; nothing happens before `start`.
+ * @throws RangeError for a filter that names no device.
+ */
 export function createBrokerLink(options: BrokerLinkOptions): BrokerLink {
   const link = new SlottedLink(options);
   let run: Promise<void> | undefined;
@@ -122,6 +126,7 @@ class SlottedLink {
   readonly #times: BrokerLinkTimes;
   readonly #room = createRoom({ messages: WINDOW_MESSAGES, bytes: WINDOW_BYTES });
   readonly #version = createVersionChoice();
+  readonly #laneOf: (topic: string) => string;
   readonly #stopping = new AbortController();
   readonly #lines: ReturnType<typeof throttled>;
   /** Connections that are there, to be closed in good order. */
@@ -134,6 +139,14 @@ class SlottedLink {
     this.#options = options;
     this.#times = { ...LINK_TIMES, ...options.times };
     this.#lines = throttled(options.log, LOG_EVERY_MS, options.clock);
+    const topics = options.settings.filters.map(deviceTopic);
+    this.#laneOf = (topic) => {
+      for (const { deviceOf } of topics) {
+        const device = deviceOf(topic);
+        if (device !== null) return device;
+      }
+      return topic;
+    };
     const { mqttLinkConnected, mqttLinkInFlight, beforeText } = options.metrics;
     beforeText(() => {
       mqttLinkConnected.set({}, this.#state.kind === 'connected' ? 1 : 0);
@@ -244,8 +257,7 @@ class SlottedLink {
   /** Subscribes to what is wanted now, and to nothing that was wanted before. */
   async #subscribe(lease: Lease, connection: Connection, several: boolean): Promise<void> {
     const plain = [...new Set(this.#options.settings.filters)];
-    const share = (filter: string): string =>
-      filter.startsWith('$share/') ? filter : `$share/tocsin-${this.#installation}/${filter}`;
+    const share = (filter: string): string => `$share/tocsin-${this.#installation}/${filter}`;
     const shared = this.#shares(connection);
     const wanted = shared && several ? plain.map(share) : plain;
     const stale = lease.filters().filter((filter) => !wanted.includes(filter));
@@ -337,6 +349,7 @@ class SlottedLink {
         times: this.#times,
         room: this.#room,
         take,
+        laneOf: this.#laneOf,
         monotonic: clock.monotonic,
         signal: until,
         arrived: (kind) => metrics.mqttLinkMessages.add({ kind }),
