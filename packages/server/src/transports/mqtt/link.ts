@@ -248,9 +248,9 @@ class SlottedLink {
     return connection.shares && this.#options.settings.sharing;
   }
 
-  #about(lease: Lease, { version, sessionPresent }: Connection): object {
+  #about(lease: Lease, { version, sessionPresent: resumed, keepsSeconds }: Connection): object {
     const { host, port } = this.#options.settings;
-    const session = { client: this.#clientId(lease), resumed: sessionPresent, filters: lease.filters() };
+    const session = { client: this.#clientId(lease), resumed, keepsSeconds, filters: lease.filters() };
     return { host, port, version: version === 5 ? '5' : '3.1.1', ...session };
   }
 
