@@ -57,6 +57,7 @@ export interface Settings {
   readonly mqttCaCertFile: string | null;
   readonly mqttClientCertFile: string | null;
   readonly mqttClientKeyFile: string | null;
+  readonly mqttSharedSubscriptions: boolean;
   readonly mqttBackoffMinSeconds: number;
   readonly mqttBackoffMaxSeconds: number;
   /** null: no gRPC. */

@@ -229,6 +229,12 @@ export const SETTINGS: SettingsTable = {
     'Our certificate for the outside broker. Comes with `CLIENT_KEY`.',
   ),
   mqttClientKeyFile: optional('CLIENT_KEY', pemFile, 'absent', 'Its private key.'),
+  mqttSharedSubscriptions: row(
+    'MQTT_SHARED_SUBSCRIPTIONS',
+    trueOrFalse,
+    'true',
+    'Several processes share the messages of an outside broker that can do so. `false`: one takes them all.',
+  ),
   mqttBackoffMinSeconds: row(
     'MQTT_BACKOFF_MIN',
     seconds,
