@@ -10,7 +10,14 @@ import { createMeaning } from '@tocsin/server/app/meaning';
 export function createWorkOnly(db: Database, detect = true): Worker {
   const settings = {
     ...{ swarmSensors: 50, swarmWindowSeconds: 10, swarmCooldownSeconds: 60, liveReadingSeconds: 60 },
-    ...{ cpuAlertPercent: 90, alertCooldownSeconds: 60 },
+    ...{
+      cpuAlertPercent: 90,
+      memoryAlertPercent: null,
+      diskAlertPercent: null,
+      gpuAlertPercent: null,
+      pruneSeconds: 30,
+      alertCooldownSeconds: 60,
+    },
   };
   const { watchers: _watchers, ...blind } = createMeaning(settings).meaning;
   return startWorker({

@@ -105,6 +105,7 @@ const BY_CODE: Readonly<Record<ErrorCode, Action | 'wait-own'>> = {
   schema: 'set-aside',
   'device-blocked': 'hold',
   'upgrade-required': 'hold',
+  'device-cap': 'wait',
   'rate-limited': 'wait',
   'headers-too-large': 'hold',
   internal: 'wait-own',

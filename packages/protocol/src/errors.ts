@@ -53,6 +53,7 @@ export const ERRORS = {
   schema: { status: 422, title: 'The content breaks the schema' },
   'device-blocked': { status: 423, title: 'The device is blocked' },
   'upgrade-required': { status: 426, title: 'This path speaks WebSocket only' },
+  'device-cap': { status: 429, title: 'As many devices report as may at once' },
   'rate-limited': { status: 429, title: 'Too many requests' },
   'headers-too-large': { status: 431, title: 'The request headers are too large' },
   internal: { status: 500, title: 'Something failed here; it was logged' },

@@ -20,6 +20,11 @@ export const LIMITS = {
   readingAheadMs: { value: 30_000, unit: 'ms', prose: 'how far ahead of the server a reading may lie' },
   readingBehindMs: { value: 604_800_000, unit: 'ms', prose: 'how far back a reading may lie' },
   envelopeIdKeptMs: { value: 604_800_000, unit: 'ms', prose: 'how long an envelope id is remembered' },
+  frameIdKeptMs: {
+    value: 3_600_000,
+    unit: 'ms',
+    prose: 'how long a frame of MQTT is remembered at least, so that its second delivery changes nothing',
+  },
   listDefault: { value: 50, unit: 'items', prose: 'a page of a list when `limit` is absent' },
   listMost: { value: 500, unit: 'items', prose: 'a page of a list' },
   statisticsBuckets: { value: 3000, unit: 'buckets', prose: 'the buckets of an answer of statistics' },

@@ -7,7 +7,7 @@ import { LIMITS } from './limits.ts';
 import { WIRE_VERSIONS } from './version.ts';
 
 /** Shapes of the wire live in these files. */
-const SHAPES = ['alert.ts', 'envelope.ts', 'identifiers.ts', 'messages.ts'] as const;
+const SHAPES = ['alert.ts', 'envelope.ts', 'frame.ts', 'identifiers.ts', 'messages.ts'] as const;
 
 /** A source without what does not change its meaning: comments, imports, white space, optional commas and bars. */
 function essence(source: string): string {

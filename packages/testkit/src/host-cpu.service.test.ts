@@ -15,7 +15,11 @@ describe('a host whose processor is busy', () => {
   let serial = 0;
   beforeAll(async () => {
     database = await openTestDatabase();
-    app = await startAppOn(database.url, { RATE_LIMIT_PER_DEVICE: '1000', ALERT_COOLDOWN: '3600' });
+    app = await startAppOn(database.url, {
+      RATE_LIMIT_PER_DEVICE: '1000',
+      ALERT_COOLDOWN: '3600',
+      GPU_ALERT_TH: '97.5',
+    });
     await app.ready;
     token = await signIn(app.address);
   });
@@ -32,9 +36,12 @@ describe('a host whose processor is busy', () => {
   }
   async function send(
     device: ScriptedDevice,
-    readings: readonly (readonly [at: number, cpu: number])[],
+    readings: readonly (readonly [at: number, cpu: number, more?: object])[],
   ): Promise<string> {
-    const frames = readings.map(([at, cpu]) => ({ at, cpu_percent: cpu, mem_percent: 41.5, disk_percent: 12 }));
+    const frames = readings.map(([at, cpu, more]) => ({
+      ...{ at, cpu_percent: cpu, mem_percent: 41.5, disk_percent: 12 },
+      ...more,
+    }));
     serial += 1;
     const id = `e${serial}`;
     const answer = await post(app.address, CREDENTIALS.apiKey, device.seal(id, { profile: 'host', readings: frames }));
@@ -48,7 +55,7 @@ describe('a host whose processor is busy', () => {
     return body?.['items'] as Record<string, unknown>[];
   }
   const statesOf = (device: ScriptedDevice): Promise<unknown[]> =>
-    database.db.query('SELECT detector FROM detector_states WHERE key = $1', [device.id]);
+    database.db.query('SELECT detector FROM detector_states WHERE key = $1 ORDER BY detector', [device.id]);
 
   test('is one alert on the list and the channel, and none again within the cool-down', async () => {
     await postJson(`${app.address}/v1/zones`, { id: 'rack', name: 'Rack' }, { token });
@@ -67,31 +74,53 @@ describe('a host whose processor is busy', () => {
       ...{ zoneId: 'rack', deviceId: 'web-1', latitude: 45, longitude: 9 },
       headline: 'CPU alert at web-1: CPU 95.0 %, RAM 41.5 %',
       evidence: {
-        ...{ cpu_percent: 95, mem_percent: 41.5, disk_percent: 12, threshold: 90 },
+        ...{ cpu_percent: 95, mem_percent: 41.5, disk_percent: 12, gpu_percent: null, threshold: 90 },
         envelopes: [{ deviceId: 'web-1', envelopeId }],
       },
     });
     const message = await viewer.until(({ type }) => type === 'alert');
     expect(message.data).toEqual(alert);
     await send(host, [[Date.now(), 100]]);
-    await send(host, [[Date.now(), 20]]);
-    await send(host, [[Date.now(), 100]]);
+    await send(host, [[Date.now(), 86]]);
     expect(await alertsOf(host)).toEqual([alert]);
-    expect(viewer.channel()).toHaveLength(1);
+    const fallen = Date.now();
+    await send(host, [[fallen, 20]]);
+    await send(host, [[Date.now(), 100]]);
+    const ended = await viewer.until(({ type }) => type === 'alert-update');
+    expect(ended.data).toMatchObject({
+      ...{ id: alert['id'], state: 'resolved', revision: 2, severity: 'moderate', headline: alert['headline'] },
+      description: `${String(alert['description'])} Over: 20.0 %.`,
+      evidence: { cpu_percent: 95, ended: { at: fallen, reason: 'below', percent: 20 } },
+    });
+    expect(await alertsOf(host)).toEqual([ended.data]);
+    expect(viewer.channel()).toHaveLength(2);
     await viewer.close();
     const metrics = await fetch(`${app.address}/metrics`).then((response) => response.text());
     expect(metrics).toMatch(/^tocsin_alerts_total\{kind="host.cpu",severity="moderate"\} 1$/m);
   });
 
-  test('is none below the threshold or with readings that are old, and leaves no state', async () => {
+  test('is none below the threshold or with readings that are old, and leaves no state but the note that it was heard', async () => {
     const host = await register('web-2');
     await send(host, [[Date.now(), 89.99]]);
     await send(host, [[Date.now() - 61_000, 100]]);
     expect(await alertsOf(host)).toEqual([]);
-    expect(await statesOf(host)).toEqual([]);
+    expect(await statesOf(host)).toEqual([{ detector: 'silence' }]);
     await send(host, [[Date.now(), 90]]);
     expect((await alertsOf(host)).map(({ zoneId, latitude }) => [zoneId, latitude])).toEqual([[null, null]]);
-    expect(await statesOf(host)).toEqual([{ detector: 'cpu' }]);
+    expect(await statesOf(host)).toEqual([{ detector: 'cpu' }, { detector: 'silence' }]);
+  });
+
+  test('memory, disk and graphics have rules of their own, each with its own cool-down and end', async () => {
+    const host = await register('web-3');
+    const now = Date.now() - 10;
+    await send(host, [[now, 10, { mem_percent: 95, disk_percent: 99.5, gpu_percent: 100 }]]);
+    await send(host, [[now + 1, 10, { mem_percent: 90, disk_percent: 80, gpu_percent: null }]]);
+    const alerts = await alertsOf(host);
+    expect(alerts.map(({ kind, state, severity }) => [kind, state, severity]).sort()).toEqual([
+      ['host.disk', 'resolved', 'severe'],
+      ['host.gpu', 'open', 'minor'],
+      ['host.memory', 'open', 'moderate'],
+    ]);
   });
 
   test('is an exercise when the host is a simulated one', async () => {

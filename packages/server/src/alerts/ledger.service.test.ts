@@ -192,6 +192,44 @@ describe.each(engines)('the ledger on %s', (engine) => {
     });
   });
 
+  test('an end resolves the open alert and the acknowledged one, once; a resolved or unknown one it leaves alone', async () => {
+    const ledger = open();
+    const end = (onset: number): AlertFinding =>
+      finding(onset, { ends: true, headline: '', description: 'Over.', evidence: { ended: { at: 9 } } });
+    const [a, b, c] = await raise(ledger, [finding(1), finding(2), finding(3)], 2000);
+    await ledger.act(b?.alert.id ?? '', 'acknowledge', 'u1', 2500);
+    await ledger.act(c?.alert.id ?? '', 'resolve', 'u1', 2600);
+    const ended = await raise(ledger, [end(1), end(2), end(3), end(4), end(1)], 3000);
+    expect(ended.map(({ type, alert }) => [type, alert.id, alert.state, alert.revision])).toEqual([
+      ['alert-update', a?.alert.id, 'resolved', 2],
+      ['alert-update', b?.alert.id, 'resolved', 3],
+    ]);
+    expect(ended[0]?.alert).toMatchObject({
+      ...{ headline: 'Seismic alarm', description: 'Many sensors at once. Over.', severity: 'severe', updatedAt: 3000 },
+      evidence: { sensors: 50, ended: { at: 9 } },
+    });
+    expect(ended[0] !== undefined && verifyAlert(ended[0].alert, jwk)).toBe(true);
+    expect(await raise(ledger, [end(1), finding(1, { evidence: { sensors: 90 } })], 4000)).toEqual([]);
+    expect(await database.db.query('SELECT id FROM alerts')).toHaveLength(3);
+    expect(acts).toHaveLength(2);
+  });
+
+  test('what begins, grows and ends in one batch is told in that order, each with an offset', async () => {
+    const end = finding(1000, { ends: true, description: 'Over.' });
+    const batch = [finding(1000), finding(500), end, finding(2000), finding(1000, { severity: 'extreme' })];
+    const raised = await raise(open(), batch, 2000);
+    expect(raised.map(({ offset, alert }) => [offset, alert.onset, alert.revision, alert.state])).toEqual([
+      [1, 1000, 1, 'open'],
+      [2, 500, 1, 'open'],
+      [3, 1000, 2, 'resolved'],
+      [4, 2000, 1, 'open'],
+    ]);
+    expect((await history()).map(({ type }) => type)).toEqual(['alert', 'alert', 'alert-update', 'alert']);
+    const record = await alerts.get(raised[0]?.alert.id ?? '');
+    expect(record?.alert).toEqual(raised[2]?.alert);
+    expect(record?.revisedAt).toEqual([2000, 2000]);
+  });
+
   test('eight workers at once with one fingerprint make one alert and one message', async () => {
     const workers = Array.from({ length: 8 }, open);
     const answers = await Promise.all(workers.map((ledger, index) => raise(ledger, [finding(1000)], 2000 + index)));

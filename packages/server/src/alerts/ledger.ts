@@ -13,7 +13,15 @@ import type { AlertDraft, AlertStore } from '../store/ports/alerts.ts';
 import type { ChannelMessage, ChannelWriter } from '../store/ports/channels.ts';
 import type { Database, Sql, Transaction } from '../store/ports/database.ts';
 import { fingerprint } from './fingerprint.ts';
-import { cleanFinding, decideRevision, firstRevision, foldFindings, laterOf, nextRevision } from './revision.ts';
+import {
+  cleanFinding,
+  decideRevision,
+  endRevision,
+  firstRevision,
+  foldFindings,
+  laterOf,
+  nextRevision,
+} from './revision.ts';
 import { signAlert, type Signer } from './sign.ts';
 import { type AlertAction, transition } from './transitions.ts';
 import type { IdFactory } from '../lib/ulid.ts';
@@ -143,26 +151,45 @@ async function revisionsOf(
   sql: Sql,
   alerts: AlertStore,
   ids: IdFactory,
-  findings: ReadonlyMap<string, AlertFinding>,
+  findings: readonly AlertFinding[],
   now: number,
 ): Promise<AlertDraft[]> {
-  if (findings.size === 0) return [];
-  const firsts = new Map([...findings].map(([print, finding]) => [print, firstRevision(ids(now), finding, now)]));
-  const inserted = new Set(await alerts.insertNew(sql, [...firsts.values()]));
-  const others = [...findings.keys()].filter((print) => !inserted.has(print));
+  if (findings.length === 0) return [];
+  const firsts = new Map<string, AlertDraft>();
+  for (const finding of findings) {
+    const { fingerprint: print, ends = false } = finding;
+    if (!ends && !firsts.has(print)) firsts.set(print, firstRevision(ids(now), finding, now));
+  }
+  const inserted = new Set(firsts.size === 0 ? [] : await alerts.insertNew(sql, [...firsts.values()]));
+  const others = [...new Set(findings.map((finding) => finding.fingerprint))].filter((print) => !inserted.has(print));
   const known = others.length === 0 ? [] : await alerts.lockByFingerprint(sql, others);
-  const standing = new Map(known.map((alert) => [alert.fingerprint, alert]));
+  const standing = new Map<string, AlertDraft>();
+  for (const { offset: _offset, signature: _signature, ...content } of known)
+    standing.set(content.fingerprint, content);
   const drafts: AlertDraft[] = [];
-  for (const [print, finding] of findings) {
-    const first = firsts.get(print);
-    const alert = standing.get(print);
-    if (inserted.has(print) && first !== undefined) drafts.push(first);
-    else if (alert !== undefined && decideRevision(alert, finding) === 'grown') {
-      const { offset: _offset, signature: _signature, ...content } = alert;
-      drafts.push(nextRevision(content, finding, now));
-    }
+  for (const finding of findings) {
+    const { fingerprint: print } = finding;
+    const draft = draftOf(standing.get(print), inserted.has(print) ? firsts.get(print) : undefined, finding, now);
+    if (draft === null) continue;
+    standing.set(print, draft);
+    drafts.push(draft);
   }
   return drafts;
+}
+
+/** What a finding makes of the alert as it stands, undefined where there is none yet; null: nothing. */
+function draftOf(
+  alert: AlertDraft | undefined,
+  first: AlertDraft | undefined,
+  finding: AlertFinding,
+  now: number,
+): AlertDraft | null {
+  if (finding.ends === true)
+    return alert !== undefined && transition(alert.state, 'resolve').outcome === 'changed'
+      ? endRevision(alert, finding, now)
+      : null;
+  if (alert === undefined) return first ?? null;
+  return decideRevision(alert, finding) === 'grown' ? nextRevision(alert, finding, now) : null;
 }
 
 /** Gives revisions their place in the channel, signs them and writes them. From `take` on every other writer waits. */
@@ -175,11 +202,28 @@ async function enter(
   const signer = options.signer();
   const first = await options.channels.take(sql, ALERT_CHANNEL, drafts.length);
   const messages = drafts.map((draft, index) => messageOf(signAlert(placed(draft, first + index), signer)));
-  await options.alerts.enter(
-    sql,
-    messages.map((message) => ({ alert: message.alert, message })),
-  );
+  for (const wave of wavesOf(messages)) {
+    await options.alerts.enter(
+      sql,
+      wave.map((message) => ({ alert: message.alert, message })),
+    );
+  }
   return messages;
+}
+
+/** Cut where an alert comes again (it began and ended in one batch): a statement changes each row once. */
+function wavesOf(messages: readonly RaisedMessage[]): RaisedMessage[][] {
+  const waves: RaisedMessage[][] = [];
+  const seen = new Set<string>();
+  for (const message of messages) {
+    if (waves.length === 0 || seen.has(message.alert.id)) {
+      seen.clear();
+      waves.push([]);
+    }
+    seen.add(message.alert.id);
+    waves.at(-1)?.push(message);
+  }
+  return waves;
 }
 
 /** With its offset, members in the order of the wire. */

@@ -1,6 +1,6 @@
 import type { AlertFinding } from '@tocsin/protocol/finding';
 import { expect, test } from 'vitest';
-import { cleanFinding, decideRevision, firstRevision, foldFindings, nextRevision } from './revision.ts';
+import { cleanFinding, decideRevision, endRevision, firstRevision, foldFindings, nextRevision } from './revision.ts';
 
 const envelopes = (count: number): object[] =>
   Array.from({ length: count }, (_, index) => ({ deviceId: `d${index}`, envelopeId: 'e' }));
@@ -60,8 +60,44 @@ test('of several findings of one event in a batch the last that says more counts
     finding({ headline: 'more', evidence: { sensors: 4, envelopes: envelopes(4) } }),
     finding({ headline: 'late', evidence: { sensors: 2, envelopes: envelopes(2) } }),
   ]);
-  expect([...folded.keys()]).toEqual(['f', 'g']);
-  expect(folded.get('f')).toMatchObject({ severity: 'extreme', headline: 'more', evidence: { sensors: 4 } });
+  expect(folded.map(({ fingerprint }) => fingerprint)).toEqual(['f', 'g']);
+  expect(folded[0]).toMatchObject({ severity: 'extreme', headline: 'more', evidence: { sensors: 4 } });
+});
+
+test('an end stays in its place: what was found before it and after it is not made one', () => {
+  const folded = foldFindings([
+    finding({ headline: 'a' }),
+    finding({ headline: 'b', evidence: { sensors: 4, envelopes: envelopes(4) } }),
+    finding({ ends: true, headline: 'end' }),
+    finding({ fingerprint: 'g' }),
+    finding({ headline: 'c' }),
+  ]);
+  expect(folded.map(({ fingerprint, headline }) => [fingerprint, headline])).toEqual([
+    ...[
+      ['f', 'b'],
+      ['f', 'end'],
+      ['g', 'h'],
+      ['f', 'c'],
+    ],
+  ]);
+});
+
+test('an end resolves the alert, keeps what it said and adds what ended it', () => {
+  const end = finding({
+    ends: true,
+    severity: 'extreme',
+    headline: '',
+    description: 'Over.',
+    evidence: { ended: { at: 5 } },
+  });
+  expect(endRevision({ ...first, state: 'acknowledged' }, end, 3000)).toEqual({
+    ...first,
+    state: 'resolved',
+    revision: 2,
+    description: 'd Over.',
+    updatedAt: 3000,
+    evidence: { ...first.evidence, ended: { at: 5 } },
+  });
 });
 
 test('a finding with numbers that are none is made fit to be signed', () => {

@@ -1,7 +1,7 @@
 /**
  * What a finding does to the alert of its fingerprint: the first revision, a further one, or nothing. Pure.
  *
- * Guarantees: severity never sinks; an acknowledged alert stays acknowledged, a resolved one stays as it is; the same
+ * Guarantees: severity never sinks; an acknowledged alert stays acknowledged until it ends, a resolved one stays as it is; the same
  * content, or less of it than is known, changes nothing. What makes the alert itself (id, kind, status, place in the
  * registry, onset, fingerprint, first time) never changes.
  */
@@ -78,22 +78,42 @@ export function nextRevision(alert: AlertDraft, finding: AlertFinding, now: numb
   };
 }
 
+/** The revision that ends an alert which is not resolved: what it was about is over. The actor is the system. */
+export function endRevision(alert: AlertDraft, finding: AlertFinding, now: number): AlertDraft {
+  return {
+    ...alert,
+    state: 'resolved',
+    revision: alert.revision + 1,
+    description: cleanDescription(`${alert.description} ${finding.description}`),
+    updatedAt: laterOf(alert, now),
+    evidence: cleanEvidence({ ...alert.evidence, ...finding.evidence }),
+  };
+}
+
 /** Clocks of processes differ; a later revision never looks earlier. */
 export function laterOf(alert: Pick<Alert, 'updatedAt'>, now: number): number {
   return Math.max(alert.updatedAt, now);
 }
 
-/** Of several findings of one fingerprint in one batch, the last that says more; with the worst severity. */
-export function foldFindings(findings: readonly AlertFinding[]): Map<string, AlertFinding> {
-  const folded = new Map<string, AlertFinding>();
+/**
+ * Of several findings of one fingerprint in one batch, the last that says more; with the worst severity, in the place of the
+ * first. An end is never folded: what comes before it and after it are findings of their own.
+ */
+export function foldFindings(findings: readonly AlertFinding[]): AlertFinding[] {
+  const folded: AlertFinding[] = [];
+  const places = new Map<string, number>();
   for (const finding of findings) {
-    const before = folded.get(finding.fingerprint);
-    if (before === undefined) folded.set(finding.fingerprint, finding);
+    const { fingerprint, severity } = finding;
+    const place = places.get(fingerprint);
+    const before = place === undefined ? undefined : folded[place];
+    if (finding.ends === true) places.delete(fingerprint);
+    else if (place === undefined) places.set(fingerprint, folded.length);
+    if (finding.ends === true || place === undefined || before === undefined) folded.push(finding);
     else if (
       !isPart(envelopesOf(finding), envelopesOf(before)) ||
-      severityRank(finding.severity) > severityRank(before.severity)
+      severityRank(severity) > severityRank(before.severity)
     ) {
-      folded.set(finding.fingerprint, { ...finding, severity: worse(before.severity, finding.severity) });
+      folded[place] = { ...finding, severity: worse(before.severity, severity) };
     }
   }
   return folded;

@@ -1,4 +1,4 @@
-/** What people may do to an alert: one table, every state by every action. Pure. */
+/** What people may do to an alert: one table, every state by every action. A finding that ends one resolves it by the same. Pure. */
 import type { AlertState } from '@tocsin/protocol/alert';
 
 /** What an operator does. */

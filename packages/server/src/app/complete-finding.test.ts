@@ -1,3 +1,4 @@
+import type { AlertFinding } from '@tocsin/protocol/finding';
 import { describe, expect, test } from 'vitest';
 import type { Finding } from '../detectors/detector.ts';
 import { completeFinding, type FindingRegistry } from './complete-finding.ts';
@@ -23,8 +24,11 @@ function finding(change: Partial<Finding>): Finding {
 }
 
 const picksOf = (...ids: string[]): Finding['evidence'] => ({ picks: ids.map((deviceId) => ({ deviceId })) });
-const complete = (change: Partial<Finding>, key = 'network:seismic'): ReturnType<typeof completeFinding> =>
-  completeFinding(registry, { finding: finding(change), key, traceparent: null, now: 0 });
+async function complete(change: Partial<Finding>, key = 'network:seismic'): Promise<AlertFinding> {
+  const whole = await completeFinding(registry, { finding: finding(change), key, traceparent: null, now: 0 });
+  if (whole === null) throw new Error('nothing to tell');
+  return whole;
+}
 
 describe('a finding made whole', () => {
   test('an earthquake belongs to the zone of the station nearest to it and keeps its own place', async () => {
@@ -71,5 +75,58 @@ describe('a finding made whole', () => {
   test('the zone it got changes no fingerprint', async () => {
     const [a, b] = [await complete({ evidence: picksOf('near') }), await complete({ evidence: picksOf('far') })];
     expect(a.fingerprint).toBe(b.fingerprint);
+  });
+
+  test('an end keeps its fingerprint, that of an exercise too, and asks nobody', async () => {
+    const known = {
+      ...registry,
+      directory: { lookup: () => ({ ...stations['near'], standing: 'active' }) },
+    } as unknown as FindingRegistry;
+    const asking = { directory: { lookup: () => expect.unreachable() }, zoneFacts: () => expect.unreachable() };
+    for (const key of ['hosts:silence', 'exercise:hosts:silence']) {
+      const silent = finding({ kind: 'host.silent', deviceId: 'near', subject: 'device:near' });
+      const begin = await completeFinding(known, { finding: silent, key, traceparent: null, now: 0 });
+      const end = await completeFinding(asking as unknown as FindingRegistry, {
+        ...{ finding: { ...silent, ends: true }, key, traceparent: 't', now: 0 },
+      });
+      expect(end).toMatchObject({ ends: true, fingerprint: begin?.fingerprint });
+      expect(begin).not.toHaveProperty('subject');
+    }
+  });
+});
+
+describe('hosts that are silent', () => {
+  const standings: Readonly<Record<string, object>> = {
+    a: { id: 'a', standing: 'active', zoneId: 'rack', latitude: 3, longitude: 4 },
+    b: { id: 'b', standing: 'active', zoneId: 'rack', latitude: null, longitude: null },
+    c: { id: 'c', standing: 'active', zoneId: null, latitude: null, longitude: null },
+    off: { id: 'off', standing: 'inactive', zoneId: 'other', latitude: 3, longitude: 4 },
+    gone: { id: 'gone', standing: 'revoked', zoneId: 'other', latitude: 3, longitude: 4 },
+  };
+  const known = {
+    ...registry,
+    directory: { lookup: (id: string) => standings[id] ?? null },
+  } as unknown as FindingRegistry;
+  const silent = (change: Partial<Finding>): ReturnType<typeof completeFinding> =>
+    completeFinding(known, {
+      finding: finding({ kind: 'host.silent', latitude: null, longitude: null, ...change }),
+      ...{ key: 'hosts:silence', traceparent: null, now: 0 },
+    });
+
+  test('one has the zone and the place that the registry knows', async () => {
+    expect(await silent({ deviceId: 'a' })).toMatchObject({ zoneId: 'rack', latitude: 3, longitude: 4 });
+    expect(await silent({ deviceId: 'b' })).toMatchObject({ zoneId: 'rack', latitude: null });
+  });
+
+  test('one that an operator switched off, or that is no more, is not told of', async () => {
+    for (const deviceId of ['off', 'gone', 'unknown']) expect(await silent({ deviceId })).toBeNull();
+  });
+
+  test('many have the zone that they share, without those that are switched off; none left: nothing is told', async () => {
+    const many = (...devices: string[]): ReturnType<typeof completeFinding> =>
+      silent({ deviceId: null, evidence: { devices } });
+    expect(await many('a', 'off', 'b')).toMatchObject({ zoneId: 'rack', evidence: { devices: ['a', 'b'] } });
+    expect(await many('a', 'c')).toMatchObject({ zoneId: null });
+    expect(await many('off', 'gone')).toBeNull();
   });
 });

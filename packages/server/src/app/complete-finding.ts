@@ -5,6 +5,9 @@
  * registered now; to none when that station has none. Its place is its own, not the zone's. So is that of a single device:
  * one whose place nobody knows is not where its zone's devices are on average.
  *
+ * Of hosts that are silent it finds zone and place, and leaves out those that an operator has switched off (or quarantined, or
+ * removed): that these are not heard is as it should be. When none is left there is nothing to tell.
+ *
  * What was found under the key of exercise devices is an exercise. This is the only place that says so.
  */
 import type { AlertFinding } from '@tocsin/protocol/finding';
@@ -13,18 +16,27 @@ import type { Finding } from '../detectors/detector.ts';
 import { distanceKm, type Place } from '../detectors/travel.ts';
 import type { Registry } from '../registry/registry.ts';
 import type { Outcome } from '../workers/batch.ts';
-import { isExerciseKey } from '../workers/exercise.ts';
+import { exerciseKey, isExerciseKey } from '../workers/exercise.ts';
 
 /** What of the registry is asked, only when something was found. */
 export type FindingRegistry = Pick<Registry, 'zoneFacts'> & {
   readonly directory: Pick<Registry['directory'], 'lookup'>;
 };
 
-/** See above. */
+/** See above. Null: it is not to be told. */
 export async function completeFinding(
   registry: FindingRegistry,
-  { finding, key, traceparent }: Outcome['findings'][number],
-): Promise<AlertFinding> {
+  { finding: found, key, traceparent }: Outcome['findings'][number],
+): Promise<AlertFinding | null> {
+  const { subject = key, ...rest } = found;
+  const print = fingerprint(
+    found.kind,
+    isExerciseKey(key) && !isExerciseKey(subject) ? exerciseKey(subject) : subject,
+    found.onset,
+  );
+  if (rest.ends === true) return { ...rest, fingerprint: print };
+  const finding = rest.kind === 'host.silent' ? await silentHosts(registry, rest) : rest;
+  if (finding === null) return null;
   const zoneId = finding.zoneId ?? (await zoneOfNearest(registry, finding));
   const zone = zoneId === null ? null : await registry.zoneFacts(zoneId);
   const name = zone?.name ?? zoneId ?? '';
@@ -40,8 +52,21 @@ export async function completeFinding(
     description: named(finding.description),
     latitude,
     longitude,
-    fingerprint: fingerprint(finding.kind, key, finding.onset),
+    fingerprint: print,
   };
+}
+
+/** With the hosts that are to be missed: their zone when they have one in common, and the place of a single one. */
+async function silentHosts({ directory }: FindingRegistry, finding: Finding): Promise<Finding | null> {
+  const { deviceId, evidence } = finding;
+  const named = Array.isArray(evidence['devices']) ? evidence['devices'].map(String) : [];
+  const devices = await Promise.all((deviceId === null ? named : [deviceId]).map(async (id) => directory.lookup(id)));
+  const missed = devices.filter((device) => device !== null).filter(({ standing }) => standing === 'active');
+  const [first] = missed;
+  if (first === undefined) return null;
+  const zoneId = missed.every((device) => device.zoneId === first.zoneId) ? first.zoneId : null;
+  if (deviceId === null) return { ...finding, zoneId, evidence: { ...evidence, devices: missed.map(({ id }) => id) } };
+  return { ...finding, zoneId, latitude: first.latitude, longitude: first.longitude };
 }
 
 function placeOf({ latitude, longitude }: Pick<Finding, 'latitude' | 'longitude'>): Place | null {

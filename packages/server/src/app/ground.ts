@@ -18,6 +18,7 @@ import { createRegistry, type Registry } from '../registry/registry.ts';
 import { openStore, type Store } from '../store/open.ts';
 import type { Log } from '../store/ports/log.ts';
 import { createDeviceStore } from '../store/postgres/devices.ts';
+import { createHostStore } from '../store/postgres/hosts.ts';
 import { createZoneStore } from '../store/postgres/zones.ts';
 import { join, type Membership } from './membership.ts';
 import { openBus } from './open-bus.ts';
@@ -32,6 +33,9 @@ import { VERSION } from './version.ts';
  * has no built thread to start and uses the thread pool.
  */
 const VERIFY_THREADS = import.meta.url.endsWith('.ts') ? 0 : Math.max(1, availableParallelism() - 1);
+
+/** Rows of hosts that nobody registered, for each device that may be live at once: hosts come and go. */
+const HOSTS_FOR_EACH_LIVE_ONE = 10;
 
 /** Everything that stands. */
 export interface Ground {
@@ -103,8 +107,10 @@ export async function openGround(settings: Settings, options: GroundOptions): Pr
       onEvent: createTeller(log, metrics),
     });
     open.add(() => identity.close());
-    const stores = { zones: createZoneStore(store.db), devices: createDeviceStore(store.db) };
-    const registry = await createRegistry({ stores, bus, clock, log });
+    const { db } = store;
+    const stores = { zones: createZoneStore(db), devices: createDeviceStore(db), hosts: createHostStore(db) };
+    const mostHosts = HOSTS_FOR_EACH_LIVE_ONE * settings.maxDevices;
+    const registry = await createRegistry({ stores, bus, clock, log, mostHosts });
     open.add(() => registry.close());
     return {
       instance,

@@ -5,7 +5,9 @@
 import { LIMITS } from '@tocsin/protocol/limits';
 import type { Logger } from '../ops/logging.ts';
 import { type Repeated, repeat } from '../lib/repeat.ts';
+import { createForgetting } from '../registry/forgetting.ts';
 import { createRollup } from '../registry/rollup.ts';
+import { createHostStore } from '../store/postgres/hosts.ts';
 import { dropReadingPartitions, ensureReadingPartitions } from '../store/postgres/partitions.ts';
 import { createRollupStore } from '../store/postgres/rollups.ts';
 import type { Ground } from './ground.ts';
@@ -35,18 +37,26 @@ export async function startMaintenance(
   const retention = async (): Promise<void> => {
     await dropReadingPartitions(upkeep, await rollups.release(clock.now() - retentionDays * DAY));
   };
+  const forgetHosts = createForgetting({
+    hosts: createHostStore(upkeep),
+    now: () => clock.now(),
+    completeUntil: () => pipeline.log.completeUntil(),
+    keptMs: retentionDays * DAY,
+  });
   await partitions();
   if (!works) return () => Promise.resolve();
   const leader = await standForLeader(db, 'maintenance', ground.instance, () => clock.monotonic());
   const pieces: Repeated[] = [
     { name: 'reading partitions', everyMs: HOUR, work: partitions },
     { name: 'retention', everyMs: HOUR, work: retention },
+    { name: 'forget hosts', everyMs: MINUTE, work: forgetHosts },
     { name: 'trim log', everyMs: SECOND, work: () => untilDone(() => pipeline.log.trim(), clock.monotonic) },
     {
       name: 'forget envelope ids',
       everyMs: MINUTE,
       work: () => untilDone(() => pipeline.log.forget(clock.now() - LIMITS.envelopeIdKeptMs.value), clock.monotonic),
     },
+    { name: 'forget frames', everyMs: 5 * MINUTE, work: () => pipeline.log.forgetFrames(clock.now()) },
     {
       name: 'trim channels',
       everyMs: MINUTE,

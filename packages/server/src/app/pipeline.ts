@@ -3,26 +3,36 @@
  * the row knows another; each is handed its neighbours here, as functions.
  */
 import type { Alert } from '@tocsin/protocol/alert';
+import type { HostReading } from '@tocsin/protocol/envelope';
 import type { ErrorCode } from '@tocsin/protocol/errors';
-import { createAppender } from '../ingest/append.ts';
+import { frameOf } from '@tocsin/protocol/frame';
+import { LIMITS } from '@tocsin/protocol/limits';
+import { type Appender, createAppender } from '../ingest/append.ts';
 import { authenticate } from '../ingest/authenticate.ts';
 import { findDevice } from '../ingest/device.ts';
+import { createDeviceCap } from '../ingest/device-cap.ts';
+import { checkFrame, readFrame } from '../ingest/frame.ts';
 import { checkFreshness } from '../ingest/freshness.ts';
-import { createIngest, type Ingest } from '../ingest/ingest.ts';
+import { type EnrolDevice, enrolHost, findHost } from '../ingest/host-device.ts';
+import { createIngest, type Ingest, type IngestMetrics } from '../ingest/ingest.ts';
 import { parseJws } from '../ingest/jws.ts';
 import { limitDevice, limitKey } from '../ingest/limit.ts';
 import { originalEnvelope, parseOriginal } from '../ingest/original.ts';
 import { checkSchema } from '../ingest/schema.ts';
-import { createShedder } from '../ingest/shed.ts';
+import { createShedder, type Shedder } from '../ingest/shed.ts';
 import { checkSignature } from '../ingest/signature.ts';
-import type { TransportName } from '../ingest/stage.ts';
+import { limitSize } from '../ingest/size.ts';
+import { type Draft, newDraft, type Stage, type TransportName } from '../ingest/stage.ts';
+import { ownTopic } from '../ingest/topic.ts';
 import { type DeliveryReport, reportDelivery } from '../alerts/delivery.ts';
 import { ALERT_CHANNEL, createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
 import { createIdFactory } from '../lib/ulid.ts';
 import { throttled } from '../ops/throttled-log.ts';
+import { parseFrame } from '../profiles/host/frame.ts';
 import { createChannelPublisher } from '../realtime/channel.ts';
 import type { DeliveryAccount } from '../realtime/delivery.ts';
 import { createHub, type Hub } from '../realtime/hub.ts';
+import type { LiveBoard } from '../realtime/live-board.ts';
 import { createAlertStore } from '../store/postgres/alerts.ts';
 import { createChannelStore } from '../store/postgres/channels.ts';
 import { createDeliveryStore } from '../store/postgres/deliveries.ts';
@@ -37,6 +47,8 @@ import { completeFinding } from './complete-finding.ts';
 import { createAccount, writeDeliveries } from './deliveries.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
+import { createMqttIntake } from '../transports/mqtt/intake.ts';
+import type { TakeMqttMessage } from '../transports/mqtt/message.ts';
 import { ALERTS_PATH } from '../transports/websocket/request.ts';
 
 /** Envelopes of one commit, and what may wait for commits: at 500 bytes each the count rules, at 256 KiB the bytes. */
@@ -88,6 +100,8 @@ export interface Pipeline {
   readonly envelopes: Ingest;
   /** Measurements of the original client. */
   readonly originals: Ingest;
+  /** Frames and envelopes of MQTT. */
+  readonly mqtt: TakeMqttMessage;
   /** How far workers are behind. */
   readonly backlog: Backlog;
   /** Counts a refusal that a transport made before the stages. */
@@ -96,8 +110,16 @@ export interface Pipeline {
   startWorker(): Worker | null;
 }
 
+/** Where hosts are at home. */
+export interface HostParts {
+  /** Hears of every host reading that has become durable; says how many hosts report. Absent: all may report, nobody hears. */
+  readonly board?: Pick<LiveBoard, 'heard' | 'has' | 'size'>;
+  /** Takes in hosts that nobody registered. Absent: frames of such are refused. */
+  readonly enrol?: EnrolDevice;
+}
+
 /** Joins the row over what {@link Ground} holds. */
-export function createPipeline(settings: Settings, ground: Ground): Pipeline {
+export function createPipeline(settings: Settings, ground: Ground, hosts: HostParts = {}): Pipeline {
   const { clock, bus, store, identity, metrics, log: logger, records: log } = ground;
   const backlog = watchBacklog(log);
   const alerts = createAlertStore(store.db);
@@ -154,7 +176,7 @@ export function createPipeline(settings: Settings, ground: Ground): Pipeline {
     ledger,
     hub: createAlertHub(settings, ground, channels, account),
     deliveries: joinDeliveries(ground, account),
-    ...createEnvelopeIngest(settings, ground, { log, meaning, rejected, backlog: backlog.records }),
+    ...createIngests(settings, ground, { log, meaning, rejected, hosts, backlog: backlog.records }),
     rejected,
     startWorker: () =>
       settings.roles.includes('worker') ? startRowWorker(ground, { log, meaning, ledger, publish }) : null,
@@ -210,21 +232,48 @@ interface IngestParts {
   readonly backlog: () => number;
   readonly meaning: MeaningOfReadings;
   readonly rejected: (transport: TransportName, reason: ErrorCode) => void;
+  readonly hosts: HostParts;
 }
 
-function createEnvelopeIngest(
+function createIngests(
   settings: Settings,
   ground: Ground,
   parts: IngestParts,
-): Pick<Pipeline, 'envelopes' | 'originals'> {
-  const { bus, identity, registry, metrics, load, clock, log: logger } = ground;
-  const failures = throttled(logger, 1000, clock);
+): Pick<Pipeline, 'envelopes' | 'originals' | 'mqtt'> {
+  const { bus, identity, registry } = ground;
   const limits = {
     perKey: settings.rateLimitPerKey,
     keyBurst: () => settings.rateLimitBurst ?? Math.max(2 * settings.rateLimitPerKey, registry.registeredCount()),
     perDevice: settings.rateLimitPerDevice,
     global: settings.rateLimitGlobal,
   };
+  const shared = createShared(settings, ground, parts);
+  const { device, last, counts, finished } = shared;
+  const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
+  const limited = [limitDevice(bus.limiter, limits), ...device];
+  const schema = checkSchema(parts.meaning.parsers);
+  return {
+    envelopes: createIngest([...key, parseJws(), ...limited, schema, ...last], counts, finished),
+    originals: createIngest([...key, parseOriginal, ...limited, originalEnvelope, ...last], counts, finished),
+    mqtt: createMqtt(settings, ground, parts, shared),
+  };
+}
+
+/** What the ways in have in common: a line before the log, a measure of overload. */
+interface SharedIngest {
+  readonly appender: Appender;
+  readonly shedder: Shedder;
+  /** From the device's name to its signature. */
+  readonly device: readonly Stage[];
+  /** From what is well-formed to what is durable. */
+  readonly last: readonly Stage[];
+  readonly counts: IngestMetrics;
+  readonly finished: (draft: Draft, through: boolean) => void;
+}
+
+function createShared(settings: Settings, ground: Ground, parts: IngestParts): SharedIngest {
+  const { registry, metrics, load, clock, log: logger } = ground;
+  const failures = throttled(logger, 1000, clock);
   const appender = createAppender({
     ...COMMIT,
     append: (envelopes) => parts.log.append(envelopes),
@@ -243,29 +292,77 @@ function createEnvelopeIngest(
     later: setTimeout,
     shed: () => metrics.shed.add({ reason: 'queue' }),
   });
-  const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
-  const device = [
-    limitDevice(bus.limiter, limits),
-    findDevice((id) => registry.directory.lookup(id)),
-    shedder.stage,
-    checkSignature(ground.verifier.check),
-  ];
-  const last = [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage];
-  const counts = {
-    accepted: (transport: TransportName, profile: 'seismic' | 'host' | 'mobile', readings: number): void => {
-      metrics.accepted.add({ transport, profile });
-      metrics.readings.add({ transport, profile }, readings);
-    },
-    rejected: parts.rejected,
-  };
+  const { board } = parts.hosts;
   return {
-    envelopes: createIngest(
-      [...key, parseJws(), ...device, checkSchema(parts.meaning.parsers), ...last],
-      counts,
-      shedder.finished,
-    ),
-    originals: createIngest([...key, parseOriginal, ...device, originalEnvelope, ...last], counts, shedder.finished),
+    appender,
+    shedder,
+    device: [findDevice((id) => registry.directory.lookup(id)), shedder.stage, checkSignature(ground.verifier.check)],
+    last: [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage],
+    counts: {
+      accepted: (transport, profile, readings) => {
+        metrics.accepted.add({ transport, profile });
+        metrics.readings.add({ transport, profile }, readings);
+      },
+      rejected: parts.rejected,
+    },
+    finished: (draft, through) => {
+      shedder.finished(draft, through);
+      if (through && board !== undefined) showHost(board, draft);
+    },
   };
+}
+
+/** Tells the board the newest of a host's readings that have become durable. */
+function showHost(board: Pick<LiveBoard, 'heard'>, { envelope, deviceId, receivedAt }: Draft): void {
+  if (envelope?.profile !== 'host' || deviceId === null) return;
+  const readings = envelope.readings as readonly HostReading[];
+  const newest = readings.reduce((last, reading) => (reading.at >= last.at ? reading : last));
+  board.heard({ frame: frameOf(deviceId, newest), heardAt: receivedAt });
+}
+
+/** Frames and envelopes of MQTT: the stages of HTTP without API keys and rates, which are HTTP's; refusals are told by the intake. */
+function createMqtt(
+  settings: Settings,
+  { registry, clock, metrics, log }: Ground,
+  { hosts, meaning }: IngestParts,
+  { device, last, appender, shedder, finished, counts: { accepted } }: SharedIngest,
+): TakeMqttMessage {
+  const refused = (reason: ErrorCode): void => metrics.rejected.add({ transport: 'mqtt', reason });
+  const counts: IngestMetrics = { accepted, rejected: (_transport, reason) => refused(reason) };
+  const cap = hosts.board === undefined ? null : createDeviceCap(hosts.board, settings.maxDevices);
+  const unknown: Stage = (draft) =>
+    draft.device === null ? { code: 'device-unknown', detail: 'The device is not registered' } : null;
+  const frames = createIngest(
+    [
+      limitSize(settings.maxPayloadBytes),
+      readFrame(parseFrame),
+      findHost((id) => registry.directory.lookup(id)),
+      checkFrame,
+      ...(cap === null ? [] : [cap.stage]),
+      shedder.stage,
+      hosts.enrol === undefined ? unknown : enrolHost(hosts.enrol),
+      appender.stage,
+    ],
+    counts,
+    (draft, through) => {
+      finished(draft, through);
+      cap?.finished(draft);
+    },
+  );
+  const envelopes = createIngest(
+    [limitSize(LIMITS.bodyBytes.value), parseJws(), ownTopic, ...device, checkSchema(meaning.parsers), ...last],
+    counts,
+    finished,
+  );
+  return createMqttIntake({
+    frameTopic: settings.mqttTopic,
+    envelopeTopic: settings.mqttReadingsTopic,
+    takeFrame: (arrived) => frames(newDraft('mqtt', 'frame', arrived, clock.now())),
+    takeEnvelope: (arrived) => envelopes(newDraft('mqtt', 'envelope', arrived, clock.now())),
+    refused,
+    log,
+    clock,
+  });
 }
 
 /** Tells workers of every process that these partitions have grown, and by whom; whoever misses it looks twice a second. */

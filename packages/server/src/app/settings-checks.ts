@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { FIRST_EMAIL } from '../identity/first-start.ts';
 import { passwordProblem } from '../identity/password-rules.ts';
+import { overlap, topicMistake } from '../transports/mqtt/topic.ts';
 import type { Settings } from './settings-shape.ts';
 
 /** A rule over several settings; answers what is wrong. */
@@ -57,6 +58,18 @@ const CHECKS: readonly Check[] = [
     mistake: (settings) =>
       keyMistake('CLIENT_CERT', settings.mqttClientCertFile, 'CLIENT_KEY', settings.mqttClientKeyFile),
   },
+  { about: ['mqttTopic'], mistake: ({ mqttTopic }) => wrongTopic('MQTT_TOPIC', mqttTopic) },
+  {
+    about: ['mqttReadingsTopic'],
+    mistake: ({ mqttReadingsTopic }) => wrongTopic('MQTT_READINGS_TOPIC', mqttReadingsTopic),
+  },
+  {
+    about: ['mqttTopic', 'mqttReadingsTopic'],
+    mistake: ({ mqttTopic, mqttReadingsTopic }) =>
+      overlap(mqttTopic, mqttReadingsTopic)
+        ? `MQTT_TOPIC and MQTT_READINGS_TOPIC must not fit the same topic; ${mqttTopic} and ${mqttReadingsTopic} do`
+        : null,
+  },
   {
     about: ['mqttBackoffMinSeconds', 'mqttBackoffMaxSeconds'],
     mistake: ({ mqttBackoffMinSeconds: least, mqttBackoffMaxSeconds: most }) =>
@@ -85,6 +98,11 @@ const CHECKS: readonly Check[] = [
   },
   { about: ['port', 'wsPort', 'grpcPort', 'mqttEmbeddedPort', 'mqttBroker'], mistake: portClash },
 ];
+
+function wrongTopic(name: string, filter: string): string | null {
+  const mistake = topicMistake(filter);
+  return mistake === null ? null : `${name} ${mistake}`;
+}
 
 function keyMistake(certName: string, certFile: string | null, keyName: string, keyFile: string | null): string | null {
   if (certFile === null || keyFile === null) return null;

@@ -82,6 +82,10 @@ export interface Settings {
   readonly wsAuthToken: string | null;
   readonly pruneSeconds: number;
   readonly cpuAlertPercent: number;
+  /** null: no such alerts; these three. */
+  readonly memoryAlertPercent: number | null;
+  readonly diskAlertPercent: number | null;
+  readonly gpuAlertPercent: number | null;
   readonly alertCooldownSeconds: number;
   readonly maxPayloadBytes: number;
   readonly maxDevices: number;

@@ -39,6 +39,10 @@ const { parsers } = createMeaning({
   swarmCooldownSeconds: 60,
   liveReadingSeconds: 60,
   cpuAlertPercent: 90,
+  memoryAlertPercent: null,
+  diskAlertPercent: null,
+  gpuAlertPercent: null,
+  pruneSeconds: 30,
   alertCooldownSeconds: 60,
 });
 const known = new Map(devices.map((device) => [device.id, registered(device)]));

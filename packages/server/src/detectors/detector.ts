@@ -6,9 +6,11 @@ import type { AlertFinding } from '@tocsin/protocol/finding';
 
 /**
  * A finding as a detector makes it. `{zone}` in its texts stands for the zone's name; the fingerprint follows from kind,
- * key and onset.
+ * key and onset. `subject`: the key that it is about, where that is another than the detector's.
  */
-export type Finding = Omit<AlertFinding, 'fingerprint'>;
+export interface Finding extends Omit<AlertFinding, 'fingerprint'> {
+  readonly subject?: string;
+}
 
 /** What a step leaves behind. A state of null needs no row in the store. */
 export interface Step<State> {

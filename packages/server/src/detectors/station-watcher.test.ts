@@ -99,7 +99,7 @@ describe('the watcher of a station', () => {
     const { state } = watch();
     if (state === null) throw new Error('no state');
     const heard = state.clock.heardAt;
-    expect(watcher.tick(state, 's1', heard + 3_600_000).state).toBe(state);
-    expect(watcher.tick(state, 's1', heard + 3_600_001).state).toBeNull();
+    expect(watcher.tick(state, 's1', heard + 3_600_000, 0).state).toBe(state);
+    expect(watcher.tick(state, 's1', heard + 3_600_001, 0).state).toBeNull();
   });
 });

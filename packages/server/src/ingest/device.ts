@@ -13,13 +13,19 @@ const REFUSED: Readonly<Record<Exclude<Standing, 'active'>, { code: ErrorCode; d
   blocked: { code: 'device-blocked', detail: 'The device is blocked' },
 };
 
-/** 403 for a device that is unknown, inactive, quarantined or revoked; 423 for a blocked one. */
+/** 403 for a device that is inactive, quarantined or revoked; 423 for a blocked one. */
+export function mayNotSpeak({ standing }: IngestDevice): Refusal | null {
+  return standing === 'active' ? null : REFUSED[standing];
+}
+
+/** As {@link mayNotSpeak}; 403 also for a device that is unknown, or that nobody registered, so that it has no key. */
 export function findDevice(lookUp: LookUpDevice): Stage {
   return (draft) => {
     const decide = (device: IngestDevice | null): Refusal | null => {
-      if (device === null) return { code: 'device-unknown', detail: 'The device is not registered' };
+      if (device === null || device.key === null)
+        return { code: 'device-unknown', detail: 'The device is not registered' };
       draft.device = device;
-      return device.standing === 'active' ? null : REFUSED[device.standing];
+      return mayNotSpeak(device);
     };
     const device = lookUp(draft.deviceId ?? '');
     return device instanceof Promise ? device.then(decide) : decide(device);

@@ -41,7 +41,7 @@ function bench(): Bench {
   const appended: EnvelopeAppend[] = [];
   const rejected: string[] = [];
   const device = (id: string): IngestDevice | null =>
-    id === 'd1'
+    id === 'd1' || id === 'keyless'
       ? {
           id,
           number: 1,
@@ -52,7 +52,7 @@ function bench(): Bench {
           longitude: 11.25,
           standing: self.standing,
           exercise: self.exercise,
-          key: good.publicKey,
+          key: id === 'keyless' ? null : good.publicKey,
         }
       : null;
   const seismic = seismicProfile({ windowMs: 10_000, liveMs: 60_000 });
@@ -136,6 +136,16 @@ async function codeOf(self: Bench, body: string, apiKey?: string): Promise<Error
 }
 
 describe('ingest', () => {
+  test('an envelope of a host that nobody registered is one of an unknown device, whatever its standing', async () => {
+    const self = bench();
+    for (const standing of ['active', 'inactive', 'revoked', 'blocked'] as const) {
+      self.standing = standing;
+      const body = jws(envelope(), { alg: 'ES256', kid: 'keyless' });
+      expect(await codeOf(self, body)).toBe('device-unknown');
+    }
+    expect(self.appended).toEqual([]);
+  });
+
   test('a good envelope is appended as it arrived and answered with its id and count', async () => {
     const self = bench();
     const body = jws(

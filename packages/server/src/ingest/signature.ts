@@ -54,8 +54,8 @@ export type CheckSignature = (text: string, key: KeyObject, signature: Buffer) =
 /** Stage: 401 unless the device's registered key made the signature. */
 export function checkSignature(check: CheckSignature): Stage {
   return async ({ signed, signature, device }) => {
-    const good =
-      signed !== null && signature !== null && device !== null && (await check(signed, device.key, signature));
+    const key = device?.key ?? null;
+    const good = signed !== null && signature !== null && key !== null && (await check(signed, key, signature));
     return good
       ? null
       : { code: 'signature-invalid', detail: 'The signature does not check against the key of the device' };

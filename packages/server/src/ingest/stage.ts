@@ -11,13 +11,13 @@ import type { DeviceRow } from '../store/ports/registry.ts';
 /** The transports that envelopes come by (a metric label). */
 export type TransportName = 'http' | 'original' | 'mqtt' | 'grpc' | 'websocket';
 
-/** What ingest knows of a device; `key` is its parsed public key. */
+/** What ingest knows of a device; `key` is its parsed public key, null for a host that nobody registered. */
 export interface IngestDevice
   extends Pick<
     DeviceRow,
     'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'latitude' | 'longitude' | 'standing' | 'exercise'
   > {
-  readonly key: KeyObject;
+  readonly key: KeyObject | null;
 }
 
 /** An envelope on its way in. Fields are null until the stage that finds them has run. */
@@ -29,7 +29,9 @@ export interface Draft {
   readonly traceparent: string | null;
   /** The text of `X-API-Key`. */
   readonly apiKey: string | undefined;
-  /** As it arrived. */
+  /** The device that an MQTT topic names; null on other transports. */
+  readonly topicDevice: string | null;
+  /** As it arrived; of MQTT with a character for each byte (latin1). */
   readonly body: string;
   keyId: string | null;
   deviceId: string | null;
@@ -40,7 +42,7 @@ export interface Draft {
   payload: unknown;
   device: IngestDevice | null;
   envelope: Envelope | null;
-  /** What tells envelopes of the device apart; the envelope's id, or made up for the original client. */
+  /** What tells envelopes of the device apart; the envelope's id, or made up for frames and the original client. */
   identity: string | null;
   /** What the log keeps, when it is not the body as it arrived. */
   record: string | null;
@@ -52,7 +54,7 @@ export interface Draft {
 export type Stage = (draft: Draft) => Refusal | null | Promise<Refusal | null>;
 
 /** What a transport knows of an envelope. */
-type Arrived = Pick<Draft, 'traceparent' | 'apiKey' | 'body'>;
+type Arrived = Pick<Draft, 'traceparent' | 'apiKey' | 'body'> & { readonly topicDevice?: string };
 
 /** A draft of which nothing is known yet. Members one by one: spreading them costs a microsecond an envelope. */
 export function newDraft(transport: TransportName, kind: LogKind, arrived: Arrived, receivedAt: number): Draft {
@@ -62,6 +64,7 @@ export function newDraft(transport: TransportName, kind: LogKind, arrived: Arriv
     receivedAt,
     traceparent: arrived.traceparent,
     apiKey: arrived.apiKey,
+    topicDevice: arrived.topicDevice ?? null,
     body: arrived.body,
     keyId: null,
     deviceId: null,

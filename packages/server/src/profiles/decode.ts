@@ -3,13 +3,15 @@ import type { ErrorDetail } from '@tocsin/protocol/errors';
 import type { Envelope, ProfileName, Reading } from '@tocsin/protocol/envelope';
 import type { Profile } from './profile.ts';
 
-/** The payload of a compact JWS, or the JSON that stands for an original measurement. Throws on anything else. */
+/**
+ * The payload of a compact JWS, or the JSON that stands for an original measurement or a frame. Throws on anything else.
+ */
 export function decodeEnvelope(
   profiles: Readonly<Record<ProfileName, Profile>>,
-  kind: 'envelope' | 'original',
+  kind: 'envelope' | 'original' | 'frame',
   body: string,
 ): Envelope {
-  const json = kind === 'original' ? body : Buffer.from(body.split('.')[1] ?? '', 'base64url').toString('utf8');
+  const json = kind === 'envelope' ? Buffer.from(body.split('.')[1] ?? '', 'base64url').toString('utf8') : body;
   const { id, at, profile, readings } = JSON.parse(json) as Envelope;
   const { parse } = profiles[profile];
   const errors: ErrorDetail[] = [];

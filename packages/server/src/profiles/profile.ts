@@ -24,12 +24,19 @@ export interface Origin {
   readonly byArrival: boolean;
   /** Where the device is, degrees; null when nobody has said so. */
   readonly place: { readonly latitude: number; readonly longitude: number } | null;
+  /** True of a simulated device; only for watchers that tell at ticks, see {@link TimedNotice}. */
+  readonly exercise?: true;
 }
 
 /** Something noticed that the detectors of another key must hear of. */
 export interface Notice {
   readonly key: string;
   readonly item: unknown;
+}
+
+/** A notice that no reading made, but time: the watcher's state must know whether its device is a simulated one. */
+export interface TimedNotice extends Notice {
+  readonly exercise?: true;
 }
 
 /**
@@ -41,12 +48,18 @@ export interface Watcher<State> {
   readonly name: string;
   /** The same state again (the same object) says that nothing changed. */
   readonly step: (state: State | null, origin: Origin, reading: Reading) => WatcherStep<State>;
-  /** Time has passed: a state of null is forgotten. */
-  readonly tick: (
-    state: State,
-    deviceId: string,
-    now: number,
-  ) => { readonly state: State | null; readonly findings: readonly [] };
+  /**
+   * Time has passed: a state of null is forgotten. `now`: everything that arrived before has been worked off.
+   * `listeningSince`: from then on, without a break, there was a worker that saw time pass.
+   */
+  readonly tick: (state: State, deviceId: string, now: number, listeningSince: number) => WatcherTick<State>;
+}
+
+/** What a tick leaves behind. */
+export interface WatcherTick<State> {
+  readonly state: State | null;
+  readonly findings: readonly [];
+  readonly notices?: readonly TimedNotice[];
 }
 
 /** What a reading leaves behind. */

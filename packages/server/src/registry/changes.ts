@@ -1,6 +1,6 @@
 /**
- * News of the registry between processes, on the bus topic `registry`: which zone or device changed, never how. Sent
- * after the commit, heard by every process; the sender hears it at once, without the bus.
+ * News of the registry between processes, on the bus topic `registry`: which zone or device changed, never how, or which
+ * hosts there are now (many in one message: they appear by thousands and belong to no zone yet). Sent after the commit, heard by every process; the sender hears it at once, without the bus.
  * A message that is lost costs the 5 s (devices) or 10 s (zones) after which everybody reads anew anyway.
  */
 import type { PublishSubscribe } from '../bus/ports/bus.ts';
@@ -10,12 +10,13 @@ import { throttled } from '../ops/throttled-log.ts';
 /** The topic. */
 export const REGISTRY_TOPIC = 'registry';
 
-/** What changed. `counts`: the number of registered devices too. */
-export interface RegistryChange {
-  readonly noun: 'zone' | 'device';
-  readonly id: string;
-  readonly counts: boolean;
-}
+/** What changed. `counts`: the number of registered devices too. `hosts`: self-reported ones that were not there before. */
+export type RegistryChange =
+  | { readonly noun: 'zone' | 'device'; readonly id: string; readonly counts: boolean }
+  | { readonly noun: 'hosts'; readonly ids: readonly string[] };
+
+/** The most ids of one message. */
+export const ANNOUNCED_MOST = 1000;
 
 /** The log's part that is written to. */
 export interface RegistryLog {
@@ -40,7 +41,11 @@ export function parseChange(payload: string): RegistryChange | null {
     return null;
   }
   if (typeof value !== 'object' || value === null) return null;
-  const { noun, id, counts } = value as Record<string, unknown>;
+  const { noun, id, ids, counts } = value as Record<string, unknown>;
+  if (noun === 'hosts') {
+    const good = Array.isArray(ids) && ids.length <= ANNOUNCED_MOST && ids.every(isIdentifier);
+    return good ? { noun, ids } : null;
+  }
   if ((noun !== 'zone' && noun !== 'device') || !isIdentifier(id)) return null;
   return { noun, id, counts: counts === true };
 }
@@ -61,8 +66,9 @@ export async function openChanges(
     announce(change) {
       heard(change);
       pubsub.publish(REGISTRY_TOPIC, JSON.stringify(change)).catch((error: unknown) => {
-        const { noun, id } = change;
-        failures.warn('unpublished', { err: error, noun, id }, 'a change of the registry was not published');
+        const what = change.noun === 'hosts' ? { hosts: change.ids.length } : { id: change.id };
+        const fields = { err: error, noun: change.noun, ...what };
+        failures.warn('unpublished', fields, 'a change of the registry was not published');
       });
     },
     close: unsubscribe,

@@ -155,6 +155,34 @@ describe('the directory', () => {
     await again;
   });
 
+  test('a host that nobody registered has no key, until it is registered', async () => {
+    rows.set('h', row('h', { profile: 'host', publicKey: null }));
+    expect((await directory.lookup('h'))?.key).toBeNull();
+    rows.set('h', row('h', { profile: 'host' }));
+    directory.invalidate('h');
+    expect((await directory.lookup('h'))?.key?.asymmetricKeyType).toBe('ec');
+    rows.set('h', row('h', { profile: 'host', publicKey: null }));
+    directory.invalidate('h');
+    expect((await directory.lookup('h'))?.key).toBeNull();
+  });
+
+  test('who appeared is looked for again, also while its absence is being read; who is known stays known', async () => {
+    expect(await directory.lookup('h')).toBeNull();
+    rows.set('h', row('h'));
+    expect(await directory.lookup('h')).toBeNull();
+    directory.appeared('h');
+    expect(await directory.lookup('h')).toMatchObject({ id: 'h' });
+    directory.appeared('h');
+    expect(directory.lookup('h')).not.toBeInstanceOf(Promise);
+    during = () => {
+      rows.set('i', row('i'));
+      directory.appeared('i');
+    };
+    expect(await directory.lookup('i')).toBeNull();
+    during = () => {};
+    expect(await directory.lookup('i')).toMatchObject({ id: 'i' });
+  });
+
   test('forgets everything on demand', async () => {
     await directory.lookup('a');
     directory.invalidateAll();

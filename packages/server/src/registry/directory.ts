@@ -21,8 +21,8 @@ export interface DeviceForIngest
     DeviceRow,
     'id' | 'number' | 'profile' | 'zoneId' | 'zoneNumber' | 'latitude' | 'longitude' | 'standing' | 'exercise'
   > {
-  /** Parsed once for as long as the device keeps it. */
-  readonly key: KeyObject;
+  /** Parsed once for as long as the device keeps it; null: nobody registered it, it cannot sign. */
+  readonly key: KeyObject | null;
 }
 
 /** How long an entry may be used, ms. */
@@ -38,7 +38,7 @@ export const BATCH = 1000;
 
 interface Entry {
   readonly device: DeviceForIngest;
-  readonly publicKey: Buffer;
+  readonly publicKey: Buffer | null;
   readonly readAt: number;
 }
 
@@ -59,10 +59,18 @@ export interface DirectoryOptions {
 export interface Directory {
   /** The device, at once when it is known; null when there is none. Rejects `store-unavailable`. */
   lookup(id: string): DeviceForIngest | null | Promise<DeviceForIngest | null>;
+  /** Forgets that there was no such device; what is known of it otherwise stays. */
+  appeared(id: string): void;
   /** Forgets what is known of an id. */
   invalidate(id: string): void;
   /** Forgets everything (keys of devices stay parsed). */
   invalidateAll(): void;
+}
+
+/** The key, parsed unless it is the one that was known before. */
+function keyOf(publicKey: Buffer | null, before: Entry | undefined): KeyObject | null {
+  if (publicKey === null) return null;
+  return before?.publicKey?.equals(publicKey) === true ? before.device.key : keyObject(publicKey);
 }
 
 /** Builds the directory. */
@@ -87,7 +95,7 @@ export function createDirectory(options: DirectoryOptions): Directory {
       return null;
     }
     const { number, profile, zoneId, zoneNumber, latitude, longitude, standing, exercise, publicKey } = row;
-    const key = before?.publicKey.equals(publicKey) === true ? before.device.key : keyObject(publicKey);
+    const key = keyOf(publicKey, before);
     const device = { id, number, profile, zoneId, zoneNumber, latitude, longitude, standing, exercise, key };
     // A change during the reading: these callers asked before it, but whoever asks next must read anew.
     const stale = changedAll || changed.has(id);
@@ -163,6 +171,11 @@ export function createDirectory(options: DirectoryOptions): Directory {
       const missedAt = unknown.get(id);
       if (missedAt !== undefined && now - missedAt < UNKNOWN_MS) return null;
       return new Promise((resolve, reject) => enqueue(id, { resolve, reject }));
+    },
+    appeared(id) {
+      if (known.has(id)) return;
+      if (reading !== null) changed.add(id);
+      unknown.delete(id);
     },
     invalidate(id) {
       if (reading !== null) changed.add(id);

@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { PublishSubscribe, TopicListener } from '../bus/ports/bus.ts';
 import { createDeviceStore } from '../store/postgres/devices.ts';
+import { createHostStore } from '../store/postgres/hosts.ts';
 import { createZoneStore } from '../store/postgres/zones.ts';
 import { deviceRoutes } from '../transports/http/devices.ts';
 import { createHttpServer } from '../transports/http/server.ts';
@@ -43,8 +44,9 @@ describe.each(engines)('the registry on %s', (engine) => {
 
   beforeAll(async () => {
     database = await openTestDatabase(engine);
-    const stores = { zones: createZoneStore(database.db), devices: createDeviceStore(database.db) };
-    const options = { stores, bus: { pubsub: createPubsub() }, clock: systemClock, log };
+    const { db } = database;
+    const stores = { zones: createZoneStore(db), devices: createDeviceStore(db), hosts: createHostStore(db) };
+    const options = { stores, bus: { pubsub: createPubsub() }, clock: systemClock, log, mostHosts: 100 };
     [registry, other] = await Promise.all([createRegistry(options), createRegistry(options)]);
     const authenticators = {
       apiKey: async () => ({ kind: 'api-key', id: 'k', scopes: [] }) as const,

@@ -15,6 +15,7 @@ import type {
   DeviceQuery,
   DeviceRow,
   DeviceStore,
+  HostStore,
   Standing,
   ZoneFacts,
   ZoneQuery,
@@ -24,6 +25,7 @@ import type {
 import { openChanges, type RegistryChange, type RegistryLog } from './changes.ts';
 import { createDeviceCounter } from './counter.ts';
 import { createDirectory, type Directory } from './directory.ts';
+import { createHostRegistry, type HostRegistry } from './hosts.ts';
 import { createOriginalRegistry, type OriginalRegistry } from './original.ts';
 import { KEY_FAULTS, parsePublicKey, toPem } from './public-key.ts';
 import { createZoneFacts } from './zone-facts.ts';
@@ -70,7 +72,10 @@ export interface ZoneRegistry {
 
 /** Devices. */
 export interface DeviceRegistry {
-  /** Refuses `already-exists` (also for the id of a revoked device) and `schema` with a pointer. */
+  /**
+   * Refuses `already-exists` (also for the id of a revoked device) and `schema` with a pointer. A self-reported host of this
+   * id becomes the device; its standing stays.
+   */
   create(device: DeviceRequest): Promise<DeviceRow>;
   /** Refuses `not-found`. */
   get(id: string): Promise<DeviceRow>;
@@ -86,7 +91,8 @@ export interface Registry extends OriginalRegistry {
   readonly zones: ZoneRegistry;
   readonly devices: DeviceRegistry;
   readonly directory: Directory;
-  /** Devices that are not revoked, as counted at most 10 s ago. */
+  readonly hosts: HostRegistry;
+  /** Devices that somebody registered and that are not revoked, as counted at most 10 s ago. */
   registeredCount(): number;
   /** A zone's short number; null when there is no such zone. */
   zoneNumberOf(id: string): Promise<number | null>;
@@ -101,10 +107,12 @@ export interface Registry extends OriginalRegistry {
 
 /** What {@link createRegistry} needs. */
 export interface RegistryOptions {
-  readonly stores: { readonly zones: ZoneStore; readonly devices: DeviceStore };
+  readonly stores: { readonly zones: ZoneStore; readonly devices: DeviceStore; readonly hosts: HostStore };
   readonly bus: Pick<Bus, 'pubsub'>;
   readonly clock: Clock;
   readonly log: RegistryLog;
+  /** The most self-reported hosts of the installation. */
+  readonly mostHosts: number;
   /** The most devices that the directory remembers. Default 100,000. */
   readonly maxDevices?: number;
 }
@@ -196,7 +204,8 @@ function createDeviceRegistry(devices: DeviceStore, clock: Clock, announce: Anno
       if (written.outcome === 'zone-unknown') throw noZone();
       if (written.outcome === 'revoked') throw refuse('device-revoked', 'The device is revoked, for good');
       if (written.outcome !== 'written') throw noDevice();
-      announce({ noun: 'device', id, counts: false });
+      // A key makes a registered device of a host that nobody registered.
+      announce({ noun: 'device', id, counts: patch.publicKey !== undefined });
       return written.row;
     },
     async revoke(id) {
@@ -217,6 +226,10 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
   const facts = createZoneFacts(stores.zones, clock);
   const counter = createDeviceCounter(() => stores.devices.countRegistered(), clock);
   const heard = (change: RegistryChange): void => {
+    if (change.noun === 'hosts') {
+      for (const id of change.ids) directory.appeared(id);
+      return;
+    }
     // A device may have left a zone that the message does not name: its mean place is read anew everywhere.
     if (change.noun === 'device') {
       directory.invalidate(change.id);
@@ -233,6 +246,13 @@ export async function createRegistry(options: RegistryOptions): Promise<Registry
     zones: createZoneRegistry(stores.zones, clock, changes.announce),
     devices: createDeviceRegistry(stores.devices, clock, changes.announce),
     directory,
+    hosts: createHostRegistry({
+      hosts: stores.hosts,
+      directory,
+      clock,
+      most: options.mostHosts,
+      announce: (ids) => changes.announce({ noun: 'hosts', ids }),
+    }),
     ...createOriginalRegistry({ ...stores, clock, announce: changes.announce }),
     registeredCount: counter.read,
     zoneNumberOf: async (id) => (await facts.facts(id))?.number ?? null,

@@ -106,7 +106,7 @@ describeWith(['postgres15-postgis'], 'a database of an operator', () => {
       `INSERT INTO devices (id, profile, latitude, longitude, public_key, created_at, updated_at)
        VALUES ('here', 'seismic', 45, 9, '\\x00', 0, 0), ('there', 'seismic', -45, 9, '\\x00', 0, 0)`,
     );
-    const query = { zoneId: null, profile: null, standing: null, before: null, limit: 10 };
+    const query = { zoneId: null, profile: null, standing: null, registered: null, before: null, limit: 10 };
     const devices = createDeviceStore(store.db);
     const near = { kind: 'near', latitude: 45.001, longitude: 9, radius: 1_000 } as const;
     const box = { kind: 'box', west: 8, south: 44, east: 10, north: 46 } as const;
@@ -130,7 +130,15 @@ describeWith(['postgres15-postgis'], 'a database of an operator', () => {
     );
     const near = { kind: 'near', latitude: 45, longitude: 9, radius: 1_000_000 } as const;
     const list = (): Promise<unknown> =>
-      createDeviceStore(db).list({ zoneId: null, profile: null, standing: null, before: null, limit: 100, area: near });
+      createDeviceStore(db).list({
+        zoneId: null,
+        profile: null,
+        standing: null,
+        registered: null,
+        before: null,
+        limit: 100,
+        area: near,
+      });
     const noteOf = async (): Promise<string | undefined> => {
       const store = await openAt(url).store;
       await store.close();

@@ -93,4 +93,43 @@ describe('watchers of devices in a batch', () => {
     expect(statesAfter(new Map([known('a', 7)]), [tick(50)])).toEqual([]);
     expect(statesAfter(new Map([known('a', 7)]), [tick(101)])).toEqual([['counter a', null]]);
   });
+
+  describe('that tell at ticks', () => {
+    /** Remembers who it is about; at a tick it tells since when somebody listened. */
+    const missing: Watcher<{ readonly exercise?: true }> = {
+      name: 'missing',
+      step: (state, { exercise }) => ({ state: state ?? (exercise === true ? { exercise } : {}), notices: [] }),
+      tick: (state, deviceId, now, listeningSince) => {
+        const item = { deviceId, now, listeningSince };
+        return { state: null, findings: [], notices: [{ key: 'hosts:test', item, ...state }] };
+      },
+    };
+    const watched: Meaning = { ...meaning, watchers: () => [missing as Watcher<unknown>] };
+    const simulated = { device: 2, zone: null, zoneId: null, exercise: true } as const;
+    const records = [
+      record('a', 1, [1, 1]),
+      { ...record('b', 2, [1, 1]), context: simulated },
+      { ...tick(9), body: '{"listeningSince":5}' },
+    ];
+
+    test('tell under their key, simulated devices under that of exercises, with the arrival of the tick', () => {
+      const { notices } = workOff(watched, new Map(), records);
+      expect(notices).toEqual([
+        {
+          ...{ key: 'hosts:test', receivedAt: 9, traceparent: null },
+          items: [{ deviceId: 'a', now: 9, listeningSince: 5 }],
+        },
+        {
+          ...{ key: 'exercise:hosts:test', receivedAt: 9, traceparent: null },
+          items: [{ deviceId: 'b', now: 9, listeningSince: 5 }],
+        },
+      ]);
+    });
+
+    test('hear of a tick in the batch that made their state as in the next one', () => {
+      const { states } = workOff(watched, new Map(), records.slice(0, 2));
+      const { notices } = workOff(watched, states, records.slice(2));
+      expect(notices).toEqual(workOff(watched, new Map(), records).notices);
+    });
+  });
 });

@@ -7,10 +7,11 @@
  */
 import type { Envelope, ProfileName, Reading } from '@tocsin/protocol/envelope';
 import type { Finding, Detector } from '../detectors/detector.ts';
-import type { Measured, Notice, Origin, Watcher } from '../profiles/profile.ts';
+import type { Measured, Notice, Origin, TimedNotice, Watcher } from '../profiles/profile.ts';
 import type { LogRecord } from '../store/ports/log.ts';
 import type { FailedRecord, ReadingRow } from '../store/ports/readings.ts';
 import { exerciseKey, plainKey } from './exercise.ts';
+import { listeningSince } from './listening.ts';
 
 /** What the batch needs to know of profiles and detectors. */
 export interface Meaning {
@@ -31,7 +32,13 @@ export interface Keeper {
     state: unknown,
     key: string,
     now: number,
-  ) => { readonly state: unknown; readonly findings: readonly Finding[] };
+    listeningSince: number,
+  ) => {
+    readonly state: unknown;
+    readonly findings: readonly Finding[];
+    /** Of watchers. */
+    readonly notices?: readonly TimedNotice[];
+  };
 }
 
 /** A detector's states by key. */
@@ -124,6 +131,7 @@ function envelope(meaning: Meaning, states: States, record: LogRecord, outcome: 
     now: receivedAt,
     byArrival: record.kind === 'frame',
     place,
+    ...(exercise ? { exercise } : {}),
   };
   const notices = meaning.notice(profile, origin, readings);
   const watched: Watched[] = [];
@@ -201,12 +209,17 @@ function finding(meaning: Meaning, states: States, record: LogRecord, outcome: O
 }
 
 function tick(states: States, record: LogRecord, outcome: Outcome): void {
-  for (const [name, { detector, key }] of [...states]) {
+  const { receivedAt, traceparent } = record;
+  const since = listeningSince(record);
+  // States that this batch made are no different: where a batch ends changes nothing.
+  for (const [name, { detector, key }] of new Map([...states, ...outcome.states])) {
     const state = current(states, outcome, name);
     if (state === null) continue;
-    const step = detector.tick(state, plainKey(key), record.receivedAt);
+    const step = detector.tick(state, plainKey(key), receivedAt, since);
     if (step.state !== state) outcome.states.set(name, { detector, key, state: step.state });
     tell(outcome, record, key, step.findings);
+    for (const { key: to, item, exercise = false } of step.notices ?? [])
+      collect(outcome.notices, { key: exercise ? exerciseKey(to) : to, receivedAt, traceparent }, item, true);
   }
 }
 

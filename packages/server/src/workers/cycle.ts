@@ -194,7 +194,8 @@ async function commit<Message>(
 ): Promise<{ messages: readonly Message[]; appended: number[] } | null> {
   const { db, log, store } = options;
   const outcomes = shares.map(({ outcome }) => outcome);
-  const findings = await Promise.all(outcomes.flatMap((outcome) => outcome.findings).map(options.complete));
+  const found = outcomes.flatMap((outcome) => outcome.findings);
+  const findings = (await Promise.all(found.map(options.complete))).filter((finding) => finding !== null);
   const appended = toAppend(log, outcomes);
   const rows = outcomes.length === 1 ? (outcomes[0]?.rows ?? []) : outcomes.flatMap((outcome) => outcome.rows);
   const states = statesOf(shares);

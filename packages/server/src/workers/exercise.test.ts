@@ -115,9 +115,9 @@ describe('simulated devices in a zone with real ones', () => {
     const { states } = detected([...triggers(1, 0, false), ...triggers(1, 0, true)]);
     const watched = new Map(
       [...states].map(([name, entry]) => {
-        const tick: StateEntry['detector']['tick'] = (state, key, now) => {
+        const tick: StateEntry['detector']['tick'] = (state, key, now, listeningSince) => {
           keys.push(key);
-          return entry.detector.tick(state, key, now);
+          return entry.detector.tick(state, key, now, listeningSince);
         };
         return [name, { ...entry, detector: { ...entry.detector, tick } }];
       }),

@@ -71,6 +71,10 @@ function playing(event: string): void {
       swarmCooldownSeconds: 60,
       liveReadingSeconds: LIVE_SECONDS,
       cpuAlertPercent: 90,
+      memoryAlertPercent: null,
+      diskAlertPercent: null,
+      gpuAlertPercent: null,
+      pruneSeconds: 30,
       alertCooldownSeconds: 60,
     };
     const worker = startWorker<never>({

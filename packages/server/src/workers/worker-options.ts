@@ -13,8 +13,8 @@ export interface WorkerOptions<Message> {
   readonly log: Log;
   readonly store: WorkStore;
   readonly meaning: Meaning;
-  /** Makes a finding whole: names, place, fingerprint. */
-  readonly complete: (finding: Outcome['findings'][number]) => Promise<AlertFinding>;
+  /** Makes a finding whole: names, place, fingerprint. Null: it is not to be told. */
+  readonly complete: (finding: Outcome['findings'][number]) => Promise<AlertFinding | null>;
   /** Turns findings into alerts inside the transaction; answers the messages to publish after it. */
   readonly raise: (sql: Transaction, findings: readonly AlertFinding[], now: number) => Promise<readonly Message[]>;
   readonly publish: (messages: readonly Message[]) => void;

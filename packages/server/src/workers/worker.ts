@@ -12,6 +12,7 @@ import { devicePartitions } from '../lib/partition.ts';
 import { repeat } from '../lib/repeat.ts';
 import type { PartitionState } from '../store/ports/log.ts';
 import { type CycleLoop, cycle, reread } from './cycle.ts';
+import { heardTick, type Listening, tickBody } from './listening.ts';
 import { createOwnership } from './ownership.ts';
 import { isDataError, isTooSlow, type Owned } from './partition-state.ts';
 import { createSignal, type Signal } from './signal.ts';
@@ -69,11 +70,21 @@ export function startWorker<Message>(options: WorkerOptions<Message>): Worker {
     const behind = (await log.state()).filter(({ head, position }) => head > position);
     if (behind.length > 0) wake(behind.map(({ partition }) => partition));
   };
+  const tickMs = options.tickMs ?? TICK_MS;
+  let listening: Listening | null = null;
+  const tick = async (): Promise<void> => {
+    const due = withStates(owned);
+    if (due.length === 0) return;
+    const now = await log.completeUntil(TICK_MARGIN_MS);
+    listening = heardTick(listening, now, tickMs);
+    await appendTicks(options, due, now, listening);
+    wake(due);
+  };
   const endTimers = repeat(
     [
       { name: 'poll', everyMs: POLL_MS, work: poll },
       { name: 'renew', everyMs: RENEW_MS, work: ownership.renew },
-      { name: 'tick', everyMs: options.tickMs ?? TICK_MS, work: async () => wake(await appendTicks(options, owned)) },
+      { name: 'tick', everyMs: tickMs, work: tick },
     ],
     (_name, error) => events.retry(error),
   );
@@ -156,25 +167,28 @@ function failedFor(chosen: readonly Owned[], owned: number, alone: number): numb
   return Math.max(alone, 1);
 }
 
+/** Partitions that have something to forget, or to miss. */
+function withStates(owned: ReadonlyMap<number, Owned>): number[] {
+  return [...owned.values()]
+    .filter((own) => own.states !== null && own.states.size > 0)
+    .map((own) => own.lease.partition);
+}
+
 /**
- * Time passes for partitions that have something to forget. Answers which. For detectors it passes no faster than the log
- * is worked off: a tick by the wall clock would make them forget what a backlog still has to say.
+ * Time passes for these partitions. For detectors it passes no faster than the log is worked off: a tick by the wall clock
+ * would make them forget what a backlog still has to say, or miss who is only not worked off yet.
  */
 async function appendTicks(
   { log, db }: Pick<WorkerOptions<unknown>, 'log' | 'db'>,
-  owned: ReadonlyMap<number, Owned>,
-): Promise<number[]> {
-  const due = [...owned.values()]
-    .filter((own) => own.states !== null && own.states.size > 0)
-    .map((own) => own.lease.partition);
-  if (due.length === 0) return [];
-  const receivedAt = await log.completeUntil(TICK_MARGIN_MS);
-  const tick = { kind: 'tick', receivedAt, key: '', traceparent: null, body: '' } as const;
+  due: readonly number[],
+  receivedAt: number,
+  listening: Listening,
+): Promise<void> {
+  const tick = { kind: 'tick', receivedAt, key: '', traceparent: null, body: tickBody(listening) } as const;
   await log.appendKeyed(
     db,
     due.map((partition) => ({ ...tick, partition })),
   );
-  return due;
 }
 
 async function retrying(

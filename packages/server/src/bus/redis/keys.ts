@@ -35,6 +35,9 @@ export const BOARD_KEPT_MS = 3_600_000;
 /** How long the ids of a day are kept from its first: that day, the seven that count, one for clocks that differ. */
 export const LOG_IDS_KEPT_SECONDS = 777_600;
 
+/** How long the ids of frames of half an hour are kept from its first: that half hour, the hour that counts, some more for clocks that differ. */
+export const LOG_FRAMES_KEPT_SECONDS = 5700;
+
 /** Names of the rows. */
 export type KeyName =
   | 'bucket'
@@ -45,6 +48,7 @@ export type KeyName =
   | 'logRecords'
   | 'logHead'
   | 'logIds'
+  | 'logFrames'
   | 'topic';
 
 /** Every key and channel there is. */
@@ -114,6 +118,14 @@ export const KEYS: Readonly<Record<KeyName, KeyRow>> = {
     expiry: `${LOG_IDS_KEPT_SECONDS / 86_400} d after the first; sooner by the daily upkeep, never before 7 d`,
     tag: 'the partition',
   },
+  logFrames: {
+    namespace: 'sig',
+    pattern: 'sig:{<partition>}:frames:<half hour>',
+    type: 'hash',
+    holds: 'ids of the frames of MQTT that arrived in half an hour (UTC), each with an empty value',
+    expiry: `${LOG_FRAMES_KEPT_SECONDS / 60} min after the first`,
+    tag: 'the partition',
+  },
   topic: {
     namespace: 'bus',
     pattern: 'bus:{<topic>}',
@@ -174,11 +186,27 @@ export const INSTANCES_KEY: string = KEYS.instances.pattern;
 /** The channel of the topic `topic`. */
 export const topicChannel: (topic: string) => string = keyBuilder(KEYS.topic);
 
-/** The names of the keys of a partition of the log; `day` as `2026-11-20`. */
-export function logKeys(partition: number): { head: string; records: string; ids: (day: string) => string } {
+/** Builders of the keys of a partition of the log. */
+export interface LogKeys {
+  readonly head: string;
+  readonly records: string;
+  /** `day` as `2026-11-20`. */
+  readonly ids: (day: string) => string;
+  /** `halfHour` as `2026-11-20T14:30`. */
+  readonly frames: (halfHour: string) => string;
+}
+
+/** The names of the keys of a partition of the log. */
+export function logKeys(partition: number): LogKeys {
   const of = ({ pattern }: KeyRow): string => pattern.replace('<partition>', String(partition));
   const ids = of(KEYS.logIds);
-  return { head: of(KEYS.logHead), records: of(KEYS.logRecords), ids: (day) => ids.replace('<day>', day) };
+  const frames = of(KEYS.logFrames);
+  return {
+    head: of(KEYS.logHead),
+    records: of(KEYS.logRecords),
+    ids: (day) => ids.replace('<day>', day),
+    frames: (halfHour) => frames.replace('<half hour>', halfHour),
+  };
 }
 
 const cellBuilders = CELL_PREFIXES.map(([prefix, row]) => ({ prefix, build: keyBuilder(row) }));

@@ -14,15 +14,27 @@ import { CodedError } from '../../lib/coded-error.ts';
 import { devicePartitions, partitionOf } from '../../lib/partition.ts';
 import {
   installationOf,
+  type KnownFrame,
   type KnownId,
   type LogBackend,
   type LogBackendChoice,
   type LogBackendStore,
 } from '../../store/ports/log-backend.ts';
 import type { Log, PartitionState } from '../../store/ports/log.ts';
-import { LOG_IDS_KEPT_SECONDS } from './keys.ts';
+import { LOG_FRAMES_KEPT_SECONDS, LOG_IDS_KEPT_SECONDS } from './keys.ts';
 import type { RedisLink } from './link.ts';
-import { dayOf, digestText, endOfDay, idOf, keysOf, parseDigest, parseId, parseRecord } from './log-record.ts';
+import {
+  dayOf,
+  digestText,
+  endOfDay,
+  halfHourOf,
+  halfHoursToLook,
+  idOf,
+  keysOf,
+  parseDigest,
+  parseId,
+  parseRecord,
+} from './log-record.ts';
 import { READ, REMEMBER } from './log-scripts.ts';
 
 /** What adopting needs. */
@@ -154,8 +166,13 @@ async function carryOver(
       `that Redis holds readings of a log that this database does not know (sig:{${state.partition}}:records); use an empty one`,
     );
   }
-  if (wanted === 'redis') await idsToRedis(link, backends, store.partitions, now() - IDS_DAYS * DAY_MS);
-  else await idsToStore(link, backends, partitions, dayOf(now()));
+  if (wanted === 'redis') {
+    await idsToRedis(link, backends, store.partitions, now() - IDS_DAYS * DAY_MS);
+    await framesToRedis(link, backends, store.partitions, halfHourOf(now()));
+  } else {
+    await idsToStore(link, backends, partitions, dayOf(now()));
+    await framesToStore(link, backends, partitions, now());
+  }
 }
 
 /** Records, ticks apart, that no worker has worked off; the first ones. */
@@ -204,13 +221,67 @@ async function idsToStore(
 }
 
 async function hashToStore(link: RedisLink, backends: LogBackendStore, key: string, seenAt: number): Promise<void> {
+  await eachPage(link, key, async (pairs) => {
+    const ids = pairs.map(([id, digest]): KnownId => ({ ...parseId(id), digest: parseDigest(digest), seenAt }));
+    await backends.rememberIds(ids);
+  });
+}
+
+/** All of them as of the current half hour: kept longer than they need be, never shorter. */
+async function framesToRedis(
+  link: RedisLink,
+  backends: LogBackendStore,
+  partitions: number,
+  halfHour: number,
+): Promise<void> {
+  let after: KnownFrame | null = null;
+  for (;;) {
+    const page: KnownFrame[] = await backends.knownFrames(after, PAGE);
+    const byKey = new Map<string, string[]>();
+    for (const frame of page) {
+      const key = keysOf(partitionOf(frame.deviceId, partitions)).frames(halfHour);
+      const values = byKey.get(key) ?? [];
+      values.push(idOf(frame), '');
+      byKey.set(key, values);
+    }
+    await link.run('log-adopt', (client) =>
+      Promise.all([...byKey].map(([key, values]) => REMEMBER(client, [key], [LOG_FRAMES_KEPT_SECONDS, ...values]))),
+    );
+    after = page.at(-1) ?? null;
+    if (after === null || page.length < PAGE) return;
+  }
+}
+
+async function framesToStore(
+  link: RedisLink,
+  backends: LogBackendStore,
+  partitions: readonly number[],
+  now: number,
+): Promise<void> {
+  for (const partition of partitions) {
+    for (const halfHour of halfHoursToLook(halfHourOf(now))) {
+      await eachPage(link, keysOf(partition).frames(halfHour), (pairs) =>
+        backends.rememberFrames(
+          pairs.map(([id]) => parseId(id)),
+          now,
+        ),
+      );
+    }
+  }
+}
+
+/** Fields and values of a hash, page by page. */
+async function eachPage(
+  link: RedisLink,
+  key: string,
+  work: (pairs: readonly (readonly [string, string])[]) => Promise<void>,
+): Promise<void> {
   let cursor = '0';
   do {
-    const [next, pairs] = await link.run('log-adopt', (client) => client.hscan(key, cursor, 'COUNT', SCAN));
-    const ids: KnownId[] = [];
-    for (let i = 0; i + 1 < pairs.length; i += 2)
-      ids.push({ ...parseId(pairs[i] ?? ''), digest: parseDigest(pairs[i + 1] ?? ''), seenAt });
-    if (ids.length > 0) await backends.rememberIds(ids);
+    const [next, texts] = await link.run('log-adopt', (client) => client.hscan(key, cursor, 'COUNT', SCAN));
+    const pairs: [string, string][] = [];
+    for (let i = 0; i + 1 < texts.length; i += 2) pairs.push([texts[i] ?? '', texts[i + 1] ?? '']);
+    if (pairs.length > 0) await work(pairs);
     cursor = next;
   } while (cursor !== '0');
 }

@@ -1,6 +1,6 @@
 /**
- * How records enter the log on Redis Streams: one script for each partition (and day of arrival) of a batch, all under way
- * at once.
+ * How records enter the log on Redis Streams: one script for each partition (and day of arrival; of frames, half hour) of a
+ * batch, all under way at once.
  *
  * Guarantees: ids and records of a partition in one step. A record whose first try landed unseen (the answer was lost)
  * comes back as `replay` when it is sent again, by its device or, on a Cluster, by ioredis. A script that reaches a server
@@ -15,9 +15,19 @@ import { Cluster } from 'ioredis';
 import { CodedError } from '../../lib/coded-error.ts';
 import { installationOf, type LogBackendStore } from '../../store/ports/log-backend.ts';
 import type { AppendOutcome, EnvelopeAppend, KeyedAppend } from '../../store/ports/log.ts';
-import { LOG_IDS_KEPT_SECONDS } from './keys.ts';
+import { LOG_FRAMES_KEPT_SECONDS, LOG_IDS_KEPT_SECONDS } from './keys.ts';
 import type { RedisClient, RedisLink } from './link.ts';
-import { dayOf, daysToLook, digestText, envelopeMeta, idOf, keysOf, tickMeta } from './log-record.ts';
+import {
+  dayOf,
+  daysToLook,
+  digestText,
+  envelopeMeta,
+  halfHourOf,
+  halfHoursToLook,
+  idOf,
+  keysOf,
+  tickMeta,
+} from './log-record.ts';
 import { APPEND, RAISE } from './log-scripts.ts';
 
 /** What appending needs. */
@@ -39,6 +49,8 @@ export interface StreamAppender {
 interface Group {
   readonly partition: number;
   readonly keys: readonly string[];
+  /** How long its ids are kept, seconds. */
+  readonly kept: number;
   /** Id, digest, meta, body of each record. */
   readonly values: string[];
   /** Where its outcomes belong in the batch. */
@@ -118,11 +130,11 @@ async function sendAll(
     return await link.run('log-append', async (client) => {
       const now = monotonic();
       const sent = inOnePiece(client, () =>
-        groups.map(({ partition, keys, values }) => {
+        groups.map(({ partition, keys, kept, values }) => {
           const clock = clocks.get(partition);
           // With an unknown clock it comes late by any, and brings the clock back.
           const until = clock === undefined ? 0 : Math.round(now + clock + link.timeoutMs * APPLY_SHARE);
-          return APPEND(client, keys, [generation, until, LOG_IDS_KEPT_SECONDS, ...values]) as Promise<Answer>;
+          return APPEND(client, keys, [generation, until, kept, ...values]) as Promise<Answer>;
         }),
       );
       const settled = await Promise.allSettled(sent);
@@ -184,7 +196,7 @@ export function unavailable(detail: string, cause?: unknown): CodedError {
 function groupEnvelopes(envelopes: readonly EnvelopeAppend[]): Group[] {
   const groups = createGroups();
   for (const [place, envelope] of envelopes.entries()) {
-    const group = groups.of(envelope.partition, dayOf(envelope.receivedAt));
+    const group = groups.of(envelope);
     group.values.push(idOf(envelope), digestText(envelope.digest), envelopeMeta(envelope), envelope.body);
     group.places.push(place);
   }
@@ -194,27 +206,41 @@ function groupEnvelopes(envelopes: readonly EnvelopeAppend[]): Group[] {
 function groupTicks(records: readonly KeyedAppend[]): Group[] {
   const groups = createGroups();
   for (const [place, record] of records.entries()) {
-    const group = groups.of(record.partition, dayOf(record.receivedAt));
+    const group = groups.of(record);
     group.values.push('', '', tickMeta(record), record.body);
     group.places.push(place);
   }
   return groups.all;
 }
 
-function createGroups(): { readonly all: Group[]; of(partition: number, day: number): Group } {
+/** What decides in which script a record goes. */
+type Placed = Pick<EnvelopeAppend, 'partition' | 'kind' | 'receivedAt'>;
+
+/** Frames and envelopes of a partition have scripts of their own, as their ids have. */
+function createGroups(): { readonly all: Group[]; of(record: Placed): Group } {
   const all: Group[] = [];
   const open = new Map<string, Group>();
   return {
     all,
-    of: (partition, day) => {
-      const name = `${partition} ${day}`;
+    of: (record) => {
+      const { partition, kind, receivedAt } = record;
+      const frames = kind === 'frame';
+      const name = `${partition} ${frames ? `f${halfHourOf(receivedAt)}` : dayOf(receivedAt)}`;
       const known = open.get(name);
       if (known !== undefined && known.places.length < MOST_RECORDS) return known;
-      const { head, records, ids } = keysOf(partition);
-      const group = { partition, keys: [head, records, ...daysToLook(day).map(ids)], values: [], places: [] };
+      const group = emptyGroup(record, frames);
       open.set(name, group);
       all.push(group);
       return group;
     },
   };
+}
+
+function emptyGroup({ partition, receivedAt }: Placed, frames: boolean): Group {
+  const keys = keysOf(partition);
+  const ids = frames
+    ? halfHoursToLook(halfHourOf(receivedAt)).map(keys.frames)
+    : daysToLook(dayOf(receivedAt)).map(keys.ids);
+  const kept = frames ? LOG_FRAMES_KEPT_SECONDS : LOG_IDS_KEPT_SECONDS;
+  return { partition, keys: [keys.head, keys.records, ...ids], kept, values: [], places: [] };
 }

@@ -14,13 +14,38 @@ const DAY_MS = 86_400_000;
 const LOOK_BACK_DAYS = 7;
 /** Days whose ids are dropped when their time has come; what is older has expired. */
 const FORGET_DAYS = 3;
+const HALF_HOUR_MS = 1_800_000;
+/** Half hours before that of an arrival in which the id of a frame is looked for: an hour at least. */
+const LOOK_BACK_HALF_HOURS = 2;
 /** No id holds it. */
 const NONE = '~';
 
-/** The keys of a partition, days by number. */
-export function keysOf(partition: number): { head: string; records: string; ids: (day: number) => string } {
+/** The keys of a partition, days and half hours by number. */
+export interface NumberedKeys {
+  readonly head: string;
+  readonly records: string;
+  readonly ids: (day: number) => string;
+  readonly frames: (halfHour: number) => string;
+}
+
+/** The keys of a partition. */
+export function keysOf(partition: number): NumberedKeys {
   const keys = logKeys(partition);
-  return { ...keys, ids: (day) => keys.ids(dayName(day)) };
+  return {
+    ...keys,
+    ids: (day) => keys.ids(dayName(day)),
+    frames: (halfHour) => keys.frames(new Date(halfHour * HALF_HOUR_MS).toISOString().slice(0, 16)),
+  };
+}
+
+/** Number of the half hour of an arrival. */
+export function halfHourOf(receivedAt: number): number {
+  return Math.floor(receivedAt / HALF_HOUR_MS);
+}
+
+/** Half hours in which the frame of an arrival may stand, that one first; the next one by a clock that is ahead. */
+export function halfHoursToLook(halfHour: number): number[] {
+  return [halfHour, halfHour + 1, ...Array.from({ length: LOOK_BACK_HALF_HOURS }, (_, i) => halfHour - 1 - i)];
 }
 
 /** Number of the UTC day of an arrival. */

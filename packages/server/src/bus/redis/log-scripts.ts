@@ -4,7 +4,8 @@
  *
  * The keys (`keys.ts`): the stream's entries are `<offset>-0` with the fields `meta` and `body` (`log-record.ts`). The head
  * has the fields `head` (newest offset given), `floor` (no offset is given at or below it), `stamp` (whose they are) and
- * `trimmed` (the position of the last trim). The ids lead from `<device> <envelope>` to the digest.
+ * `trimmed` (the position of the last trim). The ids lead from `<device> <envelope>` to the digest; those of frames to nothing,
+ * as they tell the content themselves.
  *
  * The stamp is the log's generation and the server's replication id. Redis takes a new one of these at every start and
  * every promotion (https://redis.io/docs/latest/operate/oss_and_stack/management/replication/), so it differs whenever
@@ -24,7 +25,7 @@ local function text(number) return string.format('%.0f', number) end
 `;
 
 /**
- * Appends. KEYS: head, records, ids of the day, ids of the other days. ARGV: generation, the last ms by the server's clock
+ * Appends. KEYS: head, records, ids of the day, ids of the other days (of frames: half hours). ARGV: generation, the last ms by the server's clock
  * at which it may take effect, seconds that ids are kept, then id (or ''), digest, meta, body of each record.
  * Answers {'done', now, one letter for each record: a(ccepted) r(eplay) c(onflict)}, {'late', now} or
  * {'resync', now, stamp, top}; in the last two nothing has happened.

@@ -32,7 +32,14 @@ function envelope(device: number, id: string): EnvelopeAppend {
 function start({ db }: TestLog, log: Log, rank: number, raised: string[]): Worker {
   const settings = {
     ...{ swarmSensors: 50, swarmWindowSeconds: 10, swarmCooldownSeconds: 60, liveReadingSeconds: 60 },
-    ...{ cpuAlertPercent: 90, alertCooldownSeconds: 60 },
+    ...{
+      cpuAlertPercent: 90,
+      memoryAlertPercent: null,
+      diskAlertPercent: null,
+      gpuAlertPercent: null,
+      pruneSeconds: 30,
+      alertCooldownSeconds: 60,
+    },
   };
   return startWorker<string>({
     owner: `w${rank}`,

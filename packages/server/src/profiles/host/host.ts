@@ -5,8 +5,8 @@ import { checkObject, numberOrNull, numberWithin, optional, required, time, type
 import type { Measured, Profile, Watcher } from '../profile.ts';
 
 const percent = numberWithin(0, 100);
-const FRAME: Fields = {
-  at: required(time),
+/** What both forms of a reading have: that of an envelope, and the frame (`frame.ts`). */
+export const NUMBERS: Fields = {
   cpu_percent: required(percent),
   mem_percent: required(percent),
   disk_percent: required(percent),
@@ -14,13 +14,16 @@ const FRAME: Fields = {
   agent_cpu_percent: optional(numberOrNull(0, 1000)),
   agent_mem_mb: optional(numberOrNull(0, Infinity)),
 };
+const READING: Fields = { at: required(time), ...NUMBERS };
 
-function parse(raw: unknown, _signedAt: number, pointer: string, errors: ErrorDetail[]): Reading | null {
-  if (!checkObject(raw, FRAME, pointer, errors)) return null;
-  const number = (name: string): number => raw[name] as number;
-  const orNull = (name: string): number | null => (raw[name] as number | null | undefined) ?? null;
+/** The numbers of an object that keeps {@link NUMBERS}, in a fixed order; absent ones are null. 0 for -0: equal content, equal text. */
+export function numbersOf(raw: Readonly<Record<string, unknown>>): Omit<HostReading, 'at'> {
+  const number = (name: string): number => (raw[name] as number) + 0;
+  const orNull = (name: string): number | null => {
+    const value = raw[name] as number | null | undefined;
+    return value === undefined || value === null ? null : value + 0;
+  };
   return {
-    at: number('at'),
     cpu_percent: number('cpu_percent'),
     mem_percent: number('mem_percent'),
     disk_percent: number('disk_percent'),
@@ -28,6 +31,11 @@ function parse(raw: unknown, _signedAt: number, pointer: string, errors: ErrorDe
     agent_cpu_percent: orNull('agent_cpu_percent'),
     agent_mem_mb: orNull('agent_mem_mb'),
   };
+}
+
+function parse(raw: unknown, _signedAt: number, pointer: string, errors: ErrorDetail[]): Reading | null {
+  if (!checkObject(raw, READING, pointer, errors)) return null;
+  return { at: raw['at'] as number, ...numbersOf(raw) };
 }
 
 function measure(reading: Reading): Measured {

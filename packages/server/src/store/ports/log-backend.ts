@@ -43,6 +43,9 @@ export interface KnownId {
   readonly seenAt: number;
 }
 
+/** A frame that the log remembers. */
+export type KnownFrame = Pick<KnownId, 'deviceId' | 'envelopeId'>;
+
 /** The port. */
 export interface LogBackendStore {
   /** Null before the first choice. */
@@ -66,4 +69,8 @@ export interface LogBackendStore {
   knownIds(since: number, after: Pick<KnownId, 'deviceId' | 'envelopeId'> | null, limit: number): Promise<KnownId[]>;
   /** Remembers ids; those that are known already stay as they are. */
   rememberIds(ids: readonly KnownId[]): Promise<void>;
+  /** Frames of the last hour at least, after one in the order of id and device; at most `limit`. */
+  knownFrames(after: KnownFrame | null, limit: number): Promise<KnownFrame[]>;
+  /** Remembers frames as if they had arrived at `at` (Unix ms). */
+  rememberFrames(frames: readonly KnownFrame[], at: number): Promise<void>;
 }

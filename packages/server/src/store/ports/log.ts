@@ -24,11 +24,11 @@ export interface DeviceContext {
   readonly exercise?: true;
 }
 
-/** An envelope to append, with the identity that makes it unique. */
+/** An envelope to append, with the identity that makes it unique among the envelopes, or the frames, of its device. */
 export interface EnvelopeAppend {
   readonly deviceId: string;
   readonly envelopeId: string;
-  /** SHA-256 over profile and readings: tells a replay from a conflict. 32 bytes. */
+  /** SHA-256 over profile and readings: tells a replay from a conflict. 32 bytes; empty for frames, whose id tells the content. */
   readonly digest: Buffer;
   readonly partition: number;
   readonly kind: LogKind;
@@ -154,4 +154,9 @@ export interface Log {
   trim(): Promise<number>;
   /** Forgets envelope ids seen before `before`, at most a bounded number. Answers how many. */
   forget(before: number): Promise<number>;
+  /**
+   * Forgets ids of frames, none of the last hour before `now` (Unix ms). To be called every few minutes; answers whether it
+   * forgot any.
+   */
+  forgetFrames(now: number): Promise<boolean>;
 }

@@ -1,4 +1,7 @@
-/** Holders of client certificates in PostgreSQL (tables `users` and `devices`). */
+/**
+ * Holders of client certificates in PostgreSQL (tables `users` and `devices`). A host that nobody registered is none: else
+ * whoever may publish could take the name of a user, and one certificate would name two.
+ */
 import type { Database } from '../ports/database.ts';
 import type { CertificateHolder, CertificateStore } from '../ports/identity.ts';
 
@@ -27,7 +30,7 @@ export function createCertificateStore(db: Database): CertificateStore {
          FROM users u WHERE u.id = ANY ($1::text[]) OR u.email = ANY ($2::text[])
          UNION ALL
          SELECT 'device', d.id, ${DEVICE_VERSION}, NULL, NULL, d.owner_id, d.standing
-         FROM devices d WHERE d.id = ANY ($3::text[])`,
+         FROM devices d WHERE d.id = ANY ($3::text[]) AND d.public_key IS NOT NULL`,
         [userIds, emails, deviceIds],
       );
       return rows as readonly object[] as CertificateHolder[];
@@ -45,7 +48,7 @@ export function createCertificateStore(db: Database): CertificateStore {
          WHERE NOT EXISTS (SELECT 1 FROM users u
              WHERE c.kind = 'user' AND u.id = c.id AND u.disabled_at IS NULL AND ${USER_VERSION} = c.version)
            AND NOT EXISTS (SELECT 1 FROM devices d
-             WHERE c.kind = 'device' AND d.id = c.id AND d.standing IN ('active', 'blocked') AND ${DEVICE_VERSION} = c.version)`,
+             WHERE c.kind = 'device' AND d.id = c.id AND d.public_key IS NOT NULL AND d.standing IN ('active', 'blocked') AND ${DEVICE_VERSION} = c.version)`,
         [
           claims.map(({ name }) => name),
           claims.map(({ kind }) => kind),

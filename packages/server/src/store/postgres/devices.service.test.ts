@@ -23,6 +23,7 @@ const everything: DeviceQuery = {
   zoneId: null,
   profile: null,
   standing: null,
+  registered: null,
   area: null,
   before: null,
   limit: 100_000,

@@ -28,9 +28,26 @@ const INSERT = `
   )
   SELECT ${COLUMNS} FROM d LEFT JOIN zones z ON z.id = d.zone_id`;
 
+/** Registers a self-reported host; its standing, which may be an operator's word, stays. */
+const ADOPT = `
+    UPDATE devices SET profile = $2, zone_id = $3, latitude = $4, longitude = $5, public_key = $6, owner_id = $7,
+      exercise = $8, leaving_at = NULL, updated_at = greatest(updated_at, $9::bigint)`;
+const ADOPTABLE = `WHERE id = $1 AND public_key IS NULL AND standing <> 'revoked'`;
+const ADOPT_HOST = `
+  WITH d AS (${ADOPT} ${ADOPTABLE} RETURNING *)
+  SELECT ${COLUMNS} FROM d LEFT JOIN zones z ON z.id = d.zone_id`;
+// As a device of another profile it begins anew: a percentage must not turn up among accelerations, so the number, by which
+// readings are found, is another one.
+const ADOPT_OTHER = `
+  WITH before AS (SELECT number FROM devices ${ADOPTABLE} FOR UPDATE),
+  forgotten AS (INSERT INTO forgotten_numbers (number, forgotten_at) SELECT number, $9::bigint FROM before),
+  d AS (${ADOPT}, number = DEFAULT, created_at = $9::bigint ${ADOPTABLE} RETURNING *)
+  SELECT ${COLUMNS} FROM d LEFT JOIN zones z ON z.id = d.zone_id`;
+
 const UPDATE = `
   WITH d AS (
     UPDATE devices SET
+      leaving_at = NULL,
       zone_id = CASE WHEN $2::boolean THEN $3::text ELSE zone_id END,
       latitude = CASE WHEN $4::boolean THEN $5::double precision ELSE latitude END,
       longitude = CASE WHEN $4::boolean THEN $6::double precision ELSE longitude END,
@@ -55,6 +72,12 @@ async function insert(sql: Sql, device: DeviceInsert): Promise<DeviceRow | null>
   const { id, profile, zoneId, latitude, longitude, publicKey, ownerId, standing, exercise, createdAt } = device;
   const values = [id, profile, zoneId, latitude, longitude, publicKey, ownerId, standing, exercise, createdAt];
   return (await sql.query<DeviceRow>(INSERT, values))[0] ?? null;
+}
+
+async function adopt(sql: Sql, device: DeviceInsert): Promise<DeviceRow | null> {
+  const { id, profile, zoneId, latitude, longitude, publicKey, ownerId, exercise, createdAt } = device;
+  const values = [id, profile, zoneId, latitude, longitude, publicKey, ownerId, exercise, createdAt];
+  return (await sql.query<DeviceRow>(profile === 'host' ? ADOPT_HOST : ADOPT_OTHER, values))[0] ?? null;
 }
 
 /** Runs a write; a zone that does not exist is an outcome, not an error. */
@@ -117,14 +140,15 @@ function areaClause(
  * between its index and the order by number.
  */
 export function deviceList(query: DeviceQuery): { readonly text: string; readonly values: readonly unknown[] } {
-  const area = areaClause(query.area, 6);
+  const area = areaClause(query.area, 7);
   return {
     text: `SELECT ${COLUMNS} ${FROM}
      WHERE ($1::text IS NULL OR d.zone_id = $1) AND ($2::text IS NULL OR d.profile = $2)
        AND (CASE WHEN $3::text IS NULL THEN d.standing <> 'revoked' ELSE d.standing = $3 END)
-       AND ($4::integer IS NULL OR d.number < $4) ${area.text}
+       AND ($4::integer IS NULL OR d.number < $4)
+       AND ($6::boolean IS NULL OR (d.public_key IS NOT NULL) = $6) ${area.text}
      ORDER BY d.number DESC LIMIT $5`,
-    values: [query.zoneId, query.profile, query.standing, query.before, query.limit, ...area.values],
+    values: [query.zoneId, query.profile, query.standing, query.before, query.limit, query.registered, ...area.values],
   };
 }
 
@@ -153,27 +177,35 @@ export function createDeviceStore(db: Database): DeviceStore {
   return {
     insert: (device) =>
       zoneChecked<DeviceWrite>(async () => {
-        const row = await insert(db, device);
+        const row = (await insert(db, device)) ?? (await adopt(db, device));
         return row === null ? { outcome: 'exists' } : { outcome: 'written', row };
       }),
     find: (id) => find(db, id),
     findMany: (ids) =>
-      db.query<DeviceRow>(`SELECT ${COLUMNS} ${FROM} WHERE d.id = ANY($1::text[])`, [ids], 'devices_find_many'),
+      db.query<DeviceRow>(
+        `SELECT ${COLUMNS} ${FROM} WHERE d.id = ANY($1::text[]) AND d.leaving_at IS NULL`,
+        [ids],
+        'devices_find_many',
+      ),
     list: (query) => list(db, query),
     update: (id, change, updatedAt) => zoneChecked<DeviceWrite>(() => update(db, id, change, updatedAt)),
     revoke: async (id, updatedAt) =>
       (await db.execute(
-        `UPDATE devices SET standing = 'revoked',
+        `UPDATE devices SET standing = 'revoked', leaving_at = NULL,
            updated_at = CASE WHEN standing = 'revoked' THEN updated_at ELSE greatest(updated_at, $2) END WHERE id = $1`,
         [id, updatedAt],
       )) === 1,
     countRegistered: async () =>
-      (await db.query<{ n: number }>(`SELECT count(*) AS n FROM devices WHERE standing <> 'revoked'`))[0]?.n ?? 0,
+      (
+        await db.query<{ n: number }>(
+          `SELECT count(*) AS n FROM devices WHERE standing <> 'revoked' AND public_key IS NOT NULL`,
+        )
+      )[0]?.n ?? 0,
     findOrInsertOriginal: (device) =>
       zoneChecked<OriginalDeviceWrite>(() => db.transaction((sql) => findOrInsertOriginal(sql, device))),
     listOriginal: (limit) =>
       db.query<DeviceRow>(
-        `SELECT ${COLUMNS} ${FROM} WHERE d.id ~ ${ORIGINAL} AND d.standing <> 'revoked'
+        `SELECT ${COLUMNS} ${FROM} WHERE d.id ~ ${ORIGINAL} AND d.standing <> 'revoked' AND d.public_key IS NOT NULL
          ORDER BY length(d.id), d.id COLLATE "C" LIMIT $1`,
         [limit],
       ),

@@ -5,7 +5,14 @@
  * floors. A change takes the lock under which instances enter, so none can enter beside it unseen.
  */
 import type { Database, Sql } from '../ports/database.ts';
-import type { KnownId, LogBackend, LogBackendChange, LogBackendChoice, LogBackendStore } from '../ports/log-backend.ts';
+import type {
+  KnownFrame,
+  KnownId,
+  LogBackend,
+  LogBackendChange,
+  LogBackendChoice,
+  LogBackendStore,
+} from '../ports/log-backend.ts';
 import { CLAIM_LOCK } from './instances.ts';
 
 const CHOSEN = `SELECT value FROM installation WHERE name = 'log_backend'`;
@@ -47,6 +54,15 @@ SELECT device_id, envelope_id, decode(digest, 'hex'), seen_at
 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS t (device_id, envelope_id, digest, seen_at)
 ON CONFLICT DO NOTHING`;
 
+const KNOWN_FRAMES = `
+SELECT device_id AS "deviceId", frame_id AS "envelopeId" FROM frame_ids
+WHERE (frame_id, device_id) > ($1, $2) GROUP BY frame_id, device_id ORDER BY frame_id, device_id LIMIT $3`;
+
+const REMEMBER_FRAMES = `
+INSERT INTO frame_ids (frame_id, device_id, slot)
+SELECT frame_id, device_id, frame_slot($3) FROM unnest($1::text[], $2::text[]) AS t (frame_id, device_id)
+ON CONFLICT DO NOTHING`;
+
 /** The store's side over `db`. */
 export function createLogBackendStore(db: Database): LogBackendStore {
   return {
@@ -64,6 +80,12 @@ export function createLogBackendStore(db: Database): LogBackendStore {
       const digests = ids.map(({ digest }) => digest.toString('hex'));
       const names = [ids.map(({ deviceId }) => deviceId), ids.map(({ envelopeId }) => envelopeId)];
       await db.execute(REMEMBER_IDS, [...names, digests, ids.map(({ seenAt }) => seenAt)]);
+    },
+    knownFrames: (after, limit) =>
+      db.query<KnownFrame>(KNOWN_FRAMES, [after?.envelopeId ?? '', after?.deviceId ?? '', limit]),
+    rememberFrames: async (frames, at) => {
+      const names = [frames.map(({ envelopeId }) => envelopeId), frames.map(({ deviceId }) => deviceId)];
+      await db.execute(REMEMBER_FRAMES, [...names, at]);
     },
   };
 }

@@ -8,7 +8,7 @@ import { migrate } from '../migrate.ts';
 import { openDatabase } from '../pool.ts';
 import { createLog } from './log.ts';
 import { createWorkStore } from './readings.ts';
-import { logContract, sample } from './log.suite.ts';
+import { frame, logContract, sample } from './log.suite.ts';
 
 describe.each(engines)('the log in PostgreSQL (%s)', (engine) => {
   let database: TestDatabase | undefined;
@@ -60,6 +60,41 @@ describe('the log in PostgreSQL, stricter than the port', () => {
     ]);
     expect(await log.forget(2000)).toBe(1);
     expect(await log.append([sample('a', 'old'), sample('a', 'new')])).toEqual(['accepted', 'replay']);
+  });
+
+  test('frames are forgotten by whole half hours: none before an hour, all after two', async () => {
+    const log = createLog(database.db);
+    const minute = 60_000;
+    const start = 1_700_000_000_000 - (1_700_000_000_000 % (120 * minute));
+    const count = async (): Promise<number> =>
+      (await database.db.query<{ n: number }>('SELECT count(*) AS n FROM frame_ids'))[0]?.n ?? -1;
+    // Two a half hour for a day, upkeep every five minutes.
+    for (let at = start, i = 0; at < start + 1440 * minute; at += 5 * minute) {
+      const forgot = await log.forgetFrames(at);
+      const kept = await count();
+      if (i >= 8) expect(forgot).toBe(at % (30 * minute) === 5 * minute);
+      if (at % (15 * minute) === 0) {
+        await log.append([{ ...frame('a', `${i}`), receivedAt: at }]);
+        i += 1;
+      }
+      expect(kept).toBeGreaterThanOrEqual(Math.min(i - 1, 4));
+      expect(kept).toBeLessThanOrEqual(8);
+    }
+  });
+
+  test('frames are not forgotten near the ends of a half hour, nor while a statement holds them', async () => {
+    const log = createLog(database.db);
+    const halfHour = 1_800_000;
+    const start = 1_700_000_000_000 - (1_700_000_000_000 % halfHour);
+    await log.append([{ ...frame('a', '1'), receivedAt: start - 3 * halfHour }]);
+    expect(await log.forgetFrames(start + 60_000)).toBe(false);
+    expect(await log.forgetFrames(start + halfHour - 60_000)).toBe(false);
+    await database.db.transaction(async (sql) => {
+      await sql.execute('SELECT FROM frame_ids');
+      expect(await log.forgetFrames(start + 600_000)).toBe(false);
+    });
+    expect(await log.forgetFrames(start + 600_000)).toBe(true);
+    expect(await log.forgetFrames(start + 600_000)).toBe(false);
   });
 
   test('an id is accepted once for the whole log, not only in its partition', async () => {

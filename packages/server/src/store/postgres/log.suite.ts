@@ -29,6 +29,11 @@ export function sample(device: string, id: string, partition = 3, content = 'sam
   };
 }
 
+/** A frame for tests: its id tells its content. */
+export function frame(device: string, id: string, partition = 3): EnvelopeAppend {
+  return { ...sample(device, id, partition), digest: Buffer.alloc(0), kind: 'frame' };
+}
+
 /** Everything of a partition: an answer may end before what others appended. */
 async function readAll(log: Log, partition: number): Promise<LogRecord[]> {
   const records: LogRecord[] = [];
@@ -241,6 +246,71 @@ export function logContract(fresh: () => Promise<LogUnderTest>): void {
     await log.append([on(1, 'old'), on(3, 'new')]);
     expect(await log.forget(2 * DAY_MS)).toBe(1);
     expect(await log.append([on(4, 'old'), on(4, 'new')])).toEqual(['accepted', 'replay']);
+  });
+
+  test('a frame is accepted once, alone, in a batch and beside envelopes; a second one is a replay', async () => {
+    expect(await log.append([frame('a', '1'), frame('b', '1'), frame('a', '1')])).toEqual([
+      'accepted',
+      'accepted',
+      'replay',
+    ]);
+    expect(await log.append([frame('a', '1'), frame('a', '2')])).toEqual(['replay', 'accepted']);
+    expect(await log.append([sample('c', '1'), frame('b', '1'), frame('c', '2'), sample('c', '1')])).toEqual([
+      'accepted',
+      'replay',
+      'accepted',
+      'replay',
+    ]);
+    const records = await log.read([{ partition: 3, position: 0 }], 100, 1e6);
+    expect(records.map(({ offset }) => offset)).toEqual([1, 2, 3, 4, 5]);
+    expect(records.slice(0, 3).map(({ key, kind, body }) => [key, kind, body])).toEqual([
+      ['a', 'frame', sample('a', '1').body],
+      ['b', 'frame', sample('b', '1').body],
+      ['a', 'frame', sample('a', '2').body],
+    ]);
+    expect(
+      records
+        .slice(3)
+        .map(({ key, kind }) => `${key} ${kind}`)
+        .sort(),
+    ).toEqual(['c envelope', 'c frame']);
+  });
+
+  test('frames and envelopes of one device have ids of their own', async () => {
+    expect(await log.append([sample('a', '1'), frame('a', '1')])).toEqual(['accepted', 'accepted']);
+    expect(await log.append([frame('a', '1'), sample('a', '1', 3, 'other'), sample('a', '1')])).toEqual([
+      'replay',
+      'id-conflict',
+      'replay',
+    ]);
+  });
+
+  test('frames stand in the order given, whatever their ids', async () => {
+    const ids = ['9', '10', 'b', 'a', 'Z'];
+    await log.append(ids.map((id) => frame('e', id)));
+    const records = await log.read([{ partition: 3, position: 0 }], 100, 1e6);
+    expect(records.map(({ body }) => body.split(' ')[3])).toEqual(ids);
+  });
+
+  test('a frame is known for an hour, also by a clock that is behind, whatever is forgotten meanwhile', async () => {
+    const minute = 60_000;
+    const first = 1_700_000_000_000 - (1_700_000_000_000 % (30 * minute)) + 29 * minute;
+    const arrived = (id: string, after: number): EnvelopeAppend => ({ ...frame('a', id), receivedAt: first + after });
+    await log.append([arrived('1', 0)]);
+    for (let after = 0; after <= 60; after += 5) {
+      await log.forgetFrames(first + after * minute);
+      expect(await log.append([arrived('1', after * minute)])).toEqual(['replay']);
+    }
+    await log.append([arrived('2', 2 * minute)]);
+    expect(await log.append([arrived('2', -minute)])).toEqual(['replay']);
+  });
+
+  test('the same frames from many sides at once are accepted once each', async () => {
+    const side = (from: number): EnvelopeAppend[] =>
+      Array.from({ length: 40 }, (_, i) => (i * 7 + from) % 40).map((d) => frame(`d${d}`, 'x', d % 12));
+    const outcomes = (await Promise.all(Array.from({ length: 8 }, (_, i) => log.append(side(i))))).flat();
+    expect(outcomes.filter((outcome) => outcome === 'accepted')).toHaveLength(40);
+    expect(outcomes.filter((outcome) => outcome === 'replay')).toHaveLength(280);
   });
 
   test('ticks enter the log of a partition of devices between its envelopes', async () => {

@@ -31,18 +31,37 @@ const FORGET_ROWS = 20_000;
 /** Of each partition: a statement of all of them must end well within the timeout, also on a slow disk. */
 const TRIM_ROWS = 2000;
 
-const APPEND = `
+/**
+ * The statement of an append. Frames have ids of a kind of their own (`migrations/0015_frame_ids.sql`); a statement with none
+ * of them does not look there.
+ */
+function appendStatement(withFrames: boolean): string {
+  const envelopes = withFrames ? "WHERE kind <> 'frame'" : '';
+  const frames = `, known AS MATERIALIZED (
+  SELECT n FROM known_frames($1::text[], $2::text[]) AS n
+), fresh_frames AS (
+  INSERT INTO frame_ids (frame_id, device_id, slot)
+  SELECT envelope_id, device_id, frame_slot(received_at) FROM input WHERE kind = 'frame' AND n NOT IN (SELECT n FROM known)
+  ORDER BY device_id COLLATE "C", envelope_id COLLATE "C"
+  ON CONFLICT DO NOTHING
+  RETURNING device_id, frame_id AS envelope_id
+)`;
+  const both = `SELECT *, false AS frame FROM fresh UNION ALL SELECT *, true FROM fresh_frames`;
+  const kept = withFrames
+    ? `FROM input JOIN (${both}) AS new USING (device_id, envelope_id) WHERE new.frame = (input.kind = 'frame')`
+    : 'FROM input JOIN fresh USING (device_id, envelope_id)';
+  return `
 WITH input AS (
   SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::bigint[], $7::text[], $8::text[], $9::text[])
     WITH ORDINALITY AS t (device_id, envelope_id, digest, partition, kind, received_at, traceparent, context, body, n)
 ), fresh AS (
   INSERT INTO envelope_ids (device_id, envelope_id, digest, seen_at)
-  SELECT device_id, envelope_id, decode(digest, 'hex'), received_at FROM input
+  SELECT device_id, envelope_id, decode(digest, 'hex'), received_at FROM input ${envelopes}
   ORDER BY device_id COLLATE "C", envelope_id COLLATE "C"
   ON CONFLICT DO NOTHING
   RETURNING device_id, envelope_id
-), kept AS (
-  SELECT input.*, row_number() OVER (PARTITION BY partition ORDER BY n) AS rank FROM input JOIN fresh USING (device_id, envelope_id)
+)${withFrames ? frames : ''}, kept AS (
+  SELECT input.*, row_number() OVER (PARTITION BY partition ORDER BY n) AS rank ${kept}
 ), ${takeHeads('kept')}, written AS (
   INSERT INTO log_records (partition, "offset", received_at, kind, key, traceparent, context, body)
   SELECT k.partition, h.base + k.rank, k.received_at, k.kind, k.device_id, nullif(k.traceparent, ''), k.context, k.body
@@ -50,6 +69,10 @@ WITH input AS (
 )
 SELECT count(*)::integer AS kept, ${EPOCH} AS epoch, (SELECT string_agg(partition || ' ' || base, ',') FROM heads) AS bases,
   CASE WHEN count(*) < cardinality($1::text[]) THEN string_agg(n::text, ',') END AS numbers FROM kept`;
+}
+
+const APPEND = appendStatement(false);
+const APPEND_WITH_FRAMES = appendStatement(true);
 
 const APPEND_KEYED = `
 WITH input AS (
@@ -113,6 +136,8 @@ DELETE FROM log_records l USING (
 const FORGET = `
 DELETE FROM envelope_ids WHERE ctid = ANY (ARRAY(SELECT ctid FROM envelope_ids WHERE seen_at < $1 LIMIT $2))`;
 
+const EMPTY_FRAME_SLOT = `SELECT empty_next_frame_slot($1) AS held`;
+
 const DIGESTS = `
 SELECT e.device_id, e.envelope_id, encode(e.digest, 'hex') AS digest
 FROM unnest($1::text[], $2::text[]) AS t (device_id, envelope_id) JOIN envelope_ids e USING (device_id, envelope_id)`;
@@ -139,6 +164,7 @@ export function createLog(db: Database, { remember = false }: { readonly remembe
     advance,
     trim: () => db.execute(TRIM, [TRIM_ROWS], 'log-trim'),
     forget: (before) => db.execute(FORGET, [before, FORGET_ROWS]),
+    forgetFrames: async (now) => (await db.query<{ held: boolean }>(EMPTY_FRAME_SLOT, [now]))[0]?.held === true,
   };
 }
 
@@ -150,8 +176,9 @@ async function advance(sql: Sql, batches: readonly BatchCommit[]): Promise<numbe
 
 async function append(db: Database, tail: Tail | null, envelopes: readonly EnvelopeAppend[]): Promise<AppendOutcome[]> {
   const { unique, order } = distinct(envelopes);
+  const withFrames = unique.some(isFrame);
   const [row] = await db.query<AppendRow>(
-    APPEND,
+    withFrames ? APPEND_WITH_FRAMES : APPEND,
     [
       unique.map((e) => e.deviceId),
       unique.map((e) => e.envelopeId),
@@ -163,7 +190,7 @@ async function append(db: Database, tail: Tail | null, envelopes: readonly Envel
       unique.map((e) => formatContext(e.context)),
       unique.map((e) => e.body),
     ],
-    'log-append',
+    withFrames ? 'log-append-frames' : 'log-append',
   );
   if (row === undefined) throw new TypeError('an append has no answer');
   const kept = keptOf(unique, row);
@@ -172,11 +199,12 @@ async function append(db: Database, tail: Tail | null, envelopes: readonly Envel
   const accepted = new Set(kept);
   const stored = await storedDigests(
     db,
-    unique.filter((envelope) => !accepted.has(envelope)),
+    unique.filter((envelope) => !accepted.has(envelope) && !isFrame(envelope)),
   );
   return order.map((first, index) => {
     const envelope = envelopes[index];
     if (envelope === first && accepted.has(first)) return 'accepted';
+    if (isFrame(first)) return 'replay';
     const digest = accepted.has(first) ? first.digest.toString('hex') : stored.get(identity(first));
     return digest === envelope?.digest.toString('hex') ? 'replay' : 'id-conflict';
   });
@@ -213,13 +241,17 @@ function recordsOf(kept: readonly EnvelopeAppend[], { bases, epoch }: AppendRow)
 function distinct(envelopes: readonly EnvelopeAppend[]): { unique: EnvelopeAppend[]; order: EnvelopeAppend[] } {
   const first = new Map<string, EnvelopeAppend>();
   const order = envelopes.map((envelope) => {
-    const name = identity(envelope);
+    const name = isFrame(envelope) ? `frame ${identity(envelope)}` : identity(envelope);
     const known = first.get(name);
     if (known !== undefined) return known;
     first.set(name, envelope);
     return envelope;
   });
   return { unique: [...first.values()], order };
+}
+
+function isFrame({ kind }: EnvelopeAppend): boolean {
+  return kind === 'frame';
 }
 
 function identity(envelope: { readonly deviceId: string; readonly envelopeId: string }): string {

@@ -19,6 +19,7 @@ export interface DeviceQueryText extends PageQuery {
   readonly zone?: string;
   readonly profile?: string;
   readonly standing?: string;
+  readonly registered?: string;
   readonly near?: string;
   readonly radius?: string;
   readonly bbox?: string;
@@ -33,6 +34,7 @@ export const DeviceQuerySchema: TSchema = Type.Object(
     zone: text('zone id'),
     profile: text(PROFILES.join(', ')),
     standing: text(`${STANDINGS.join(', ')}; when absent, all but revoked`),
+    registered: text('true or false; false: only hosts that nobody registered; when absent, both'),
     near: text('<lat>,<lon> in degrees, with radius'),
     radius: text('metres, with near (great circle)'),
     bbox: text('<west>,<south>,<east>,<north> in degrees; west > east crosses the antimeridian'),
@@ -83,17 +85,20 @@ function parseArea(query: DeviceQueryText): DeviceArea | null {
 
 /** Parses the query; refuses `malformed-parameter`. `limit` is the page's, not one more. */
 export function parseDeviceQuery(query: DeviceQueryText): DeviceQuery {
-  const { zone, profile, standing } = query;
+  const { zone, profile, standing, registered } = query;
   if (zone !== undefined && !isIdentifier(zone)) throw refuse('malformed-parameter', 'zone must be an identifier');
   if (profile !== undefined && !isProfileName(profile))
     throw refuse('malformed-parameter', `profile must be one of ${PROFILES.join(', ')}`);
   const known = STANDINGS.find((name) => name === standing);
   if (standing !== undefined && known === undefined)
     throw refuse('malformed-parameter', `standing must be one of ${STANDINGS.join(', ')}`);
+  if (registered !== undefined && registered !== 'true' && registered !== 'false')
+    throw refuse('malformed-parameter', 'registered must be true or false');
   return {
     zoneId: zone ?? null,
     profile: profile ?? null,
     standing: known ?? null,
+    registered: registered === undefined ? null : registered === 'true',
     area: parseArea(query),
     before: readNumberCursor(query),
     limit: readLimit(query),

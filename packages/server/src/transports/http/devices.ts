@@ -1,6 +1,7 @@
 /**
  * `/v1/devices`: what reports. Viewers read, operators write. `DELETE` revokes for good: the id is never used again, the
  * readings stay, and the device can still be looked at (standing `revoked`; lists show it only when asked for).
+ * Hosts that nobody registered are devices like others, without a key (`publicKey` null); POST with their id registers them.
  * A device made with `"exercise": true` is a simulated one, for good, and says so; others do not carry the member.
  */
 import { PROFILES, type ProfileName } from '@tocsin/protocol/envelope';
@@ -52,8 +53,8 @@ export interface DeviceRoutesOptions {
 
 /** A device as clients see it. */
 export interface DeviceView extends Omit<DeviceRow, 'number' | 'zoneNumber' | 'publicKey' | 'exercise'> {
-  /** PEM. */
-  readonly publicKey: string;
+  /** PEM; null: nobody registered it. */
+  readonly publicKey: string | null;
   /** Only of simulated devices. */
   readonly exercise?: true;
 }
@@ -119,7 +120,7 @@ const DeviceSchema = Type.Object({
   zoneId: orNull(IdentifierSchema),
   latitude: orNull(Type.Number()),
   longitude: orNull(Type.Number()),
-  publicKey: Type.String(),
+  publicKey: Type.Union([Type.String(), Type.Null()], { description: 'PEM; null for a host that nobody registered' }),
   ownerId: orNull(IdentifierSchema),
   standing: oneOf(STANDINGS),
   createdAt: Type.Integer(),
@@ -164,7 +165,7 @@ function createViewer(pem: (der: Buffer) => string): (row: DeviceRow) => DeviceV
     zoneId,
     latitude,
     longitude,
-    publicKey: pem(publicKey),
+    publicKey: publicKey === null ? null : pem(publicKey),
     ownerId,
     standing,
     createdAt,

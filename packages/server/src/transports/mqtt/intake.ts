@@ -1,0 +1,177 @@
+/**
+ * Messages of MQTT into ingest: which kind they are by their topic, what became of them as a verdict.
+ *
+ * Guarantees: never rejects. What was refused is counted by its code, said in a line a second for each code (places and
+ * rules, never the payload) and acknowledged; what could not be decided now is to come again. Messages of one device are
+ * taken in one after the other, in the order of their arrival, whatever their topics; when one is to come again, so are those
+ * that already wait behind it, so that they do not overtake it.
+ * Bounds: {@link MOST_WAITING} messages and {@link MOST_WAITING_BYTES} wait for others of their device; above that they are to
+ * come again.
+ */
+import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
+import { isIdentifier } from '@tocsin/protocol/identifiers';
+import type { Clock } from '../../lib/clock.ts';
+import { throttled, type ThrottledInto, type ThrottledLog } from '../../ops/throttled-log.ts';
+import { continueTrace } from '../../ops/tracing.ts';
+import type { MqttMessage, MqttVerdict, TakeMqttMessage } from './message.ts';
+import { type DeviceTopic, deviceTopic } from './topic.ts';
+
+/** What ingest wants to know of a message. */
+export interface ArrivedMessage {
+  /** A character for each byte (latin1). */
+  readonly body: string;
+  /** The device that the topic names. */
+  readonly topicDevice: string;
+  readonly traceparent: string;
+  readonly apiKey: undefined;
+}
+
+/** Takes one message in (see `ingest/ingest.ts`). */
+export type TakeArrived = (
+  arrived: ArrivedMessage,
+) => Promise<{ readonly accepted: true } | { readonly accepted: false; readonly refusal: Refusal }>;
+
+/** What it needs. */
+export interface MqttIntakeOptions {
+  /** Topic filters, checked at the start (`topic.ts`); no topic fits both. */
+  readonly frameTopic: string;
+  readonly envelopeTopic: string;
+  readonly takeFrame: TakeArrived;
+  readonly takeEnvelope: TakeArrived;
+  /** Counts a refusal that was made here; ingest counts its own. */
+  readonly refused: (reason: ErrorCode) => void;
+  readonly log: ThrottledInto;
+  readonly clock: Clock;
+}
+
+/** Messages that wait for others of their device at most. */
+export const MOST_WAITING = 10_000;
+/** And their bytes. */
+export const MOST_WAITING_BYTES = 33_554_432;
+
+const LINE_EVERY_MS = 1000;
+const RETRY_AFTER_MS = 1000;
+/** After a failure that nobody foresaw. */
+const FAILED_RETRY_MS = 5000;
+const ACKNOWLEDGE: MqttVerdict = { kind: 'acknowledge' };
+/** Nothing was decided: the same message may be taken in later. */
+const LATER: ReadonlySet<ErrorCode> = new Set(['overloaded', 'store-unavailable', 'starting', 'draining', 'internal']);
+/** A member's name that may stand in the log; another one came from the payload as likely as not. */
+const PLAIN_NAME = /^[a-z][a-z0-9_]{0,31}$/;
+const MOST_VIOLATIONS = 20;
+
+type Kind = 'frame' | 'envelope';
+
+/** Builds the intake. */
+export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
+  const kinds: readonly (readonly [Kind, DeviceTopic, TakeArrived])[] = [
+    ['frame', deviceTopic(options.frameTopic), options.takeFrame],
+    ['envelope', deviceTopic(options.envelopeTopic), options.takeEnvelope],
+  ];
+  const lines = throttled(options.log, LINE_EVERY_MS, options.clock);
+  const inTurn = createTurns();
+  const here = (refusal: Refusal): MqttVerdict => {
+    options.refused(refusal.code);
+    tell(lines, refusal, {});
+    return verdictOf(refusal);
+  };
+  const take = async (kind: Kind, arrived: ArrivedMessage, work: TakeArrived): Promise<MqttVerdict> => {
+    try {
+      const answer = await work(arrived);
+      if (answer.accepted) return ACKNOWLEDGE;
+      // The second delivery of a frame is how MQTT works; that of an envelope may be somebody's doing.
+      if (kind === 'envelope' || answer.refusal.code !== 'replay')
+        tell(lines, answer.refusal, { kind, deviceId: arrived.topicDevice });
+      return verdictOf(answer.refusal);
+    } catch (error) {
+      options.refused('internal');
+      lines.error('internal', { err: error, kind, deviceId: arrived.topicDevice }, 'a message of MQTT failed');
+      return { kind: 'later', retryAfterMs: FAILED_RETRY_MS };
+    }
+  };
+  return async (message) => {
+    const found = kindOf(kinds, message.topic);
+    if (found === null) return here({ code: 'not-found', detail: 'The topic is none of those that are listened to' });
+    const { kind, topicDevice, work } = found;
+    if (!isIdentifier(topicDevice))
+      return here({
+        code: 'malformed-parameter',
+        detail: 'The device in the topic must be 1 to 64 of A-Z a-z 0-9 . _ -',
+      });
+    const turn = inTurn(topicDevice, message.payload.length, () => take(kind, arrivedOf(message, topicDevice), work));
+    return turn ?? here({ code: 'overloaded', detail: 'Too many messages wait', retryAfterMs: RETRY_AFTER_MS });
+  };
+}
+
+function kindOf(
+  kinds: readonly (readonly [Kind, DeviceTopic, TakeArrived])[],
+  topic: string,
+): { readonly kind: Kind; readonly topicDevice: string; readonly work: TakeArrived } | null {
+  for (const [kind, filter, work] of kinds) {
+    const topicDevice = filter.deviceOf(topic);
+    if (topicDevice !== null) return { kind, topicDevice, work };
+  }
+  return null;
+}
+
+function arrivedOf({ payload, traceparent }: MqttMessage, topicDevice: string): ArrivedMessage {
+  return {
+    body: payload.toString('latin1'),
+    topicDevice,
+    traceparent: continueTrace(traceparent ?? undefined),
+    apiKey: undefined,
+  };
+}
+
+function verdictOf({ code, retryAfterMs = RETRY_AFTER_MS }: Refusal): MqttVerdict {
+  return LATER.has(code) ? { kind: 'later', retryAfterMs } : ACKNOWLEDGE;
+}
+
+function tell(
+  lines: ThrottledLog,
+  { code, errors = [] }: Refusal,
+  about: { readonly kind?: Kind; readonly deviceId?: string },
+): void {
+  const violations = errors.slice(0, MOST_VIOLATIONS).map(({ pointer, detail }) => `${plain(pointer)} ${detail}`);
+  const fields = { transport: 'mqtt', ...about, ...(violations.length === 0 ? {} : { violations }) };
+  lines.warn(code, fields, 'message refused');
+}
+
+/** A pointer with whatever is no plain name, and so may be anybody's text, left out. */
+function plain(pointer: string): string {
+  return pointer
+    .split('/')
+    .map((part) => (part === '' || /^\d{1,4}$/.test(part) || PLAIN_NAME.test(part) ? part : '…'))
+    .join('/');
+}
+
+/** Work of one device after the other. */
+type InTurn = (deviceId: string, bytes: number, work: () => Promise<MqttVerdict>) => Promise<MqttVerdict> | null;
+
+/** Null: too much waits already. */
+function createTurns(): InTurn {
+  const last = new Map<string, Promise<MqttVerdict>>();
+  let waiting = 0;
+  let waitingBytes = 0;
+  return (deviceId, bytes, work) => {
+    const before = last.get(deviceId);
+    if (before !== undefined && (waiting >= MOST_WAITING || waitingBytes + bytes > MOST_WAITING_BYTES)) return null;
+    const mine = before === undefined ? work() : afterIt(before, bytes, work);
+    last.set(deviceId, mine);
+    void mine.then(() => last.get(deviceId) === mine && last.delete(deviceId));
+    return mine;
+  };
+
+  async function afterIt(
+    before: Promise<MqttVerdict>,
+    bytes: number,
+    work: () => Promise<MqttVerdict>,
+  ): Promise<MqttVerdict> {
+    waiting += 1;
+    waitingBytes += bytes;
+    const verdict = await before;
+    waiting -= 1;
+    waitingBytes -= bytes;
+    return verdict.kind === 'later' ? verdict : work();
+  }
+}
