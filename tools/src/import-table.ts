@@ -86,7 +86,7 @@ export const PUBLIC_MODULES: readonly string[] = [
 export const LIBRARIES: readonly LibraryRow[] = [
   { library: 'typebox', paths: ['packages/protocol/src', `${SERVER}/transports/http`] },
   { library: 'aedes', paths: [`${SERVER}/transports/mqtt`] },
-  { library: 'mqtt', paths: ['packages/device/src'] },
+  { library: 'mqtt', paths: ['packages/device/src', `${SERVER}/transports/mqtt`] },
   { library: 'fastify', paths: [`${SERVER}/transports/http`] },
   { library: '@fastify/*', paths: [`${SERVER}/transports/http`] },
   { library: 'ws', paths: [`${SERVER}/transports/websocket`, 'packages/client/src'] },

@@ -85,6 +85,16 @@ export interface Metrics {
   readonly shed: CounterMetric<'reason'>;
   /** When the certificate of a listener ends, Unix seconds; no series without TLS. */
   readonly certificateExpiry: GaugeMetric<'listener'>;
+  /** 1 while the link to an outside broker takes messages in this process. */
+  readonly mqttLinkConnected: GaugeMetric<never>;
+  /** Connections of the link that ended or did not come about, by the word for why (`LinkReason`). */
+  readonly mqttLinkEnds: CounterMetric<'reason'>;
+  /** Messages that the link got: `fresh`, `redelivered`, `retained`, `oversize`; and of those `dropped`. */
+  readonly mqttLinkMessages: CounterMetric<'kind'>;
+  /** Messages of the link in memory. */
+  readonly mqttLinkInFlight: GaugeMetric<never>;
+  /** From the arrival of a message to its PUBACK. */
+  readonly mqttLinkPuback: HistogramMetric<never>;
   readonly http: HistogramMetric<'method' | 'route' | 'status'>;
   /** Everything as text; `contentType` belongs to it. */
   text(): Promise<string>;
@@ -117,6 +127,7 @@ export function createMetrics(version: string): Metrics {
     rejected: counter('tocsin_rejected_total', 'Envelopes refused, by code', 'transport', 'reason'),
     alerts: counter('tocsin_alerts_total', 'Alerts raised', 'kind', 'severity'),
     ...websocketMetrics(makers),
+    ...mqttLinkMetrics(makers),
     scoring: histogram('tocsin_scoring_seconds', 'Scoring of a reading', BUCKETS, 'profile'),
     redis: histogram('tocsin_redis_seconds', 'Commands to Redis', BUCKETS, 'command'),
     refresh: counter('tocsin_refresh_total', 'Refreshes of tokens', 'result'),
@@ -228,6 +239,24 @@ function websocketMetrics({ counter, gauge, histogram }: Makers): WebSocketPart 
       'Since the store last said where the channel stands and all of it was delivered here',
       'path',
     ),
+  };
+}
+
+function mqttLinkMetrics({
+  counter,
+  gauge,
+  histogram,
+}: Makers): Pick<Metrics, Extract<keyof Metrics, `mqttLink${string}`>> {
+  return {
+    mqttLinkConnected: gauge('tocsin_mqtt_link_connected', '1 while messages of the outside broker come in here'),
+    mqttLinkEnds: counter('tocsin_mqtt_link_reconnects_total', 'Connections to the broker that failed, why', 'reason'),
+    mqttLinkMessages: counter(
+      'tocsin_mqtt_link_messages_total',
+      'Messages of the broker: `fresh`, `redelivered`, `retained` or `oversize` (both not taken); `dropped` (QoS 0)',
+      'kind',
+    ),
+    mqttLinkInFlight: gauge('tocsin_mqtt_link_in_flight', 'Messages of the broker in memory'),
+    mqttLinkPuback: histogram('tocsin_mqtt_link_puback_seconds', 'From arrival of a message to its PUBACK', BUCKETS),
   };
 }
 
