@@ -67,7 +67,8 @@ export const LIMITS = {
   mqttSkippedBytes: {
     value: 1_048_576,
     unit: 'bytes',
-    prose: 'MQTT: a PUBLISH that is too large to be taken is skipped and acknowledged up to here; over it the connection is cut',
+    prose:
+      'MQTT: a PUBLISH that is too large to be taken is skipped and acknowledged up to here; over it the connection is cut',
   },
   mqttTopicBytes: { value: 1024, unit: 'bytes', prose: 'MQTT: the topic of a message that is taken' },
   mqttClientIdCharacters: { value: 128, unit: 'characters', prose: 'MQTT: a client id' },
@@ -80,6 +81,10 @@ export const LIMITS = {
   },
   mqttConnections: { value: 20_000, unit: 'connections', prose: 'MQTT: connections of a process' },
   mqttConnectionsPerAddress: { value: 5000, unit: 'connections', prose: 'MQTT: connections of an address' },
-  mqttConnectsPerMinute: { value: 15, unit: 'connects', prose: 'MQTT: connects of a client a minute before it is banned' },
+  mqttConnectsPerMinute: {
+    value: 15,
+    unit: 'connects',
+    prose: 'MQTT: connects of a client a minute before it is banned',
+  },
   mqttBanMs: { value: 300_000, unit: 'ms', prose: 'MQTT: a ban' },
 } as const;

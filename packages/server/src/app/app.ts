@@ -1,8 +1,8 @@
 /**
  * The program as a value: started, addressed, drained, stopped; three of them may live in one process.
  *
- * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener; `ready` says 200 once the backlog is
- * worked off. End: `drain` takes no new work and lets viewers go, `stop` ends the parts in the opposite order.
+ * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener -> MQTT; `ready` says 200 once the backlog
+ * is worked off. End: `drain` takes no new work and lets viewers and devices go, `stop` ends the parts in the opposite order.
  */
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -19,8 +19,10 @@ import { startMaintenance } from './maintenance.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { registerRoutes } from './routes.ts';
 import type { Settings } from './settings.ts';
+import { nameTakenPort } from './taken-port.ts';
 import type { CredentialBook } from './temporary-access.ts';
-import { openCertificates } from './certificates.ts';
+import { startBridge } from './bridge.ts';
+import { type ListenerCertificates, openCertificates } from './certificates.ts';
 import type { CertificateWatch } from './certificate-watch.ts';
 import { createViewers, type Viewers } from './viewers.ts';
 
@@ -28,6 +30,8 @@ import { createViewers, type Viewers } from './viewers.ts';
 export interface App {
   /** `http://127.0.0.1:8080`, with the port that it really got. */
   readonly address: string;
+  /** `mqtt://127.0.0.1:1883` or `mqtts://…`, where the embedded broker listens; null: there is none. */
+  readonly mqttAddress: string | null;
   /** Resolves once the backlog is worked off and viewers may come. */
   readonly ready: Promise<void>;
   /** What the operator should know about the store, if anything. */
@@ -80,7 +84,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
   ending.add(() => ground.close());
   try {
     await firstStart(settings, ground, options);
-    const pipeline = createPipeline(settings, ground);
+    const pipeline = createPipeline(settings, ground, { enrol: (id) => ground.registry.hosts.enrol(id) });
     ending.add(() => pipeline.backlog.stop());
     const health = registerChecks(createHealth(), ground, pipeline);
     const endMaintenance = await startMaintenance(ground, pipeline, settings);
@@ -98,11 +102,14 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     }
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
-    const { server, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);
+    const certificates = await openCertificates(settings, ground);
+    const { server, viewers, watch } = await listen(settings, ground, { pipeline, health, publicUrl, certificates });
     ending.add(() => server.close());
-    ending.add(() => certificates?.stop());
+    ending.add(() => watch?.stop());
     await viewers?.start();
     ending.add(() => viewers?.stop());
+    const bridge = await startBridge(settings, ground, { take: pipeline.mqtt, health, certificates });
+    ending.add(() => bridge?.stop());
     // Nothing of the start can fail any more: only now do the others give it its share.
     if (worker !== null) await ground.membership.working(true);
     const abort = new AbortController();
@@ -121,7 +128,11 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       const until = performance.now() + allowed * DRAIN_SHARE;
       const left = (): number => Math.max(0, until - performance.now());
       // The listener stays a moment longer than the viewers, so that whoever asks `ready` is told.
-      await Promise.all([viewers?.drain(left()), pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE))]);
+      await Promise.all([
+        viewers?.drain(left()),
+        bridge?.drain(left()),
+        pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE)),
+      ]);
       await closeServer(server, left());
     });
     const stop = once(async () => {
@@ -134,10 +145,11 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     });
     return {
       address: addressOf(server, settings),
+      mqttAddress: bridge?.address ?? null,
       ready,
       note: ground.store.note,
       credentials: ground.identity,
-      ...(certificates === null ? {} : { reloadCertificates: () => certificates.check() }),
+      ...(watch === null ? {} : { reloadCertificates: () => watch.check() }),
       drain,
       stop,
     };
@@ -196,14 +208,18 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
   return health;
 }
 
+interface ListenerParts {
+  readonly pipeline: Pipeline;
+  readonly health: Health;
+  readonly publicUrl: string;
+  readonly certificates: ListenerCertificates | null;
+}
+
 async function listen(
   settings: Settings,
   ground: Ground,
-  pipeline: Pipeline,
-  health: Health,
-  publicUrl: string,
-): Promise<{ server: FastifyInstance; viewers: Viewers | null; certificates: CertificateWatch | null }> {
-  const certificates = await openCertificates(settings, ground);
+  { pipeline, health, publicUrl, certificates }: ListenerParts,
+): Promise<{ server: FastifyInstance; viewers: Viewers | null; watch: CertificateWatch | null }> {
   const gateway = settings.roles.includes('gateway');
   const server = await createHttpServer({
     log: ground.log,
@@ -221,8 +237,9 @@ async function listen(
   await registerRoutes(server, ground, { pipeline, health, publicUrl, gateway });
   const clients = watchClientCertificates(server.server);
   const viewers = gateway ? createViewers(server.server, settings, ground, pipeline, { publicUrl, clients }) : null;
-  await server.listen({ host: settings.host, port: settings.port, backlog: CONNECTION_BACKLOG });
-  return { server, viewers, certificates: certificates?.keepFresh(server.server, clients.caChanged) ?? null };
+  const { host, port } = settings;
+  await server.listen({ host, port, backlog: CONNECTION_BACKLOG }).catch(nameTakenPort('PORT', host, port));
+  return { server, viewers, watch: certificates?.keepFresh(server.server, clients.caChanged) ?? null };
 }
 
 /** Those of `allowed` (origins, or URLs of which the origin counts) that are not our own. */

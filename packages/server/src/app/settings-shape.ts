@@ -8,6 +8,12 @@ export type ProcessRole = 'gateway' | 'worker' | 'bridge';
 /** Levels of the log; `silent` writes nothing. */
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 
+/** Where the embedded broker listens. `port` 0: any free one. A port that was not `given` may be taken by somebody else. */
+export interface EmbeddedPort {
+  readonly port: number;
+  readonly given: boolean;
+}
+
 /** Everything that an operator may choose. */
 export interface Settings {
   readonly host: string;
@@ -49,7 +55,7 @@ export interface Settings {
   readonly mqttBroker: string | null;
   readonly mqttPort: number;
   /** null: no embedded broker. */
-  readonly mqttEmbeddedPort: number | null;
+  readonly mqttEmbeddedPort: EmbeddedPort | null;
   readonly mqttTopic: string;
   readonly mqttReadingsTopic: string;
   readonly mqttCaCertFile: string | null;

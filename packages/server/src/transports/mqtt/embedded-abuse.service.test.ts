@@ -60,7 +60,10 @@ describe('bytes that are sent to the embedded broker', () => {
     ['a PUBLISH before CONNECT', publishPacket('devices/h1/metrics', '{}')],
     ['a CONNECT that claims 256 MB', Buffer.from([0x10, 0xff, 0xff, 0xff, 0x7f])],
     ['a length without an end', Buffer.from([0x10, 0xff, 0xff, 0xff, 0xff])],
-    ['a CONNECT with flags that contradict', packet(0x10, Buffer.from([0, 4, 77, 81, 84, 84, 4, 0x42, 0, 9, 0, 1, 65]))],
+    [
+      'a CONNECT with flags that contradict',
+      packet(0x10, Buffer.from([0, 4, 77, 81, 84, 84, 4, 0x42, 0, 9, 0, 1, 65])),
+    ],
     ['a CONNECT with the reserved flag', packet(0x10, Buffer.from([0, 4, 77, 81, 84, 84, 4, 0x03, 0, 9, 0, 1, 65]))],
     ['a CONNECT that ends too soon', packet(0x10, Buffer.from([0, 4, 77, 81, 84, 84, 4, 2, 0, 9, 0, 9, 65]))],
     ['a CONNECT with bytes behind it', packet(0x10, Buffer.from([0, 4, 77, 81, 84, 84, 4, 2, 0, 9, 0, 1, 65, 1]))],
@@ -232,7 +235,8 @@ describe('a client that comes and goes', () => {
   });
 
   test('is banned by its address when its password is wrong, and bans nobody else’s name', async () => {
-    for (let round = 0; round < 16; round++) await come(`guess-${round}`, { username: `u${round}`, password: 'wrong-password' });
+    for (let round = 0; round < 16; round++)
+      await come(`guess-${round}`, { username: `u${round}`, password: 'wrong-password' });
     expect(await come('good')).toBe(255);
     expect(system.counts.get('banned address')).toBe(1);
     expect([...system.counts.keys()].filter((name) => name.startsWith('banned'))).toEqual(['banned address']);

@@ -18,7 +18,15 @@ export interface Connect {
 }
 
 const LEVEL = 4;
-const FLAG = { reserved: 0x01, clean: 0x02, will: 0x04, willQos: 0x18, willRetain: 0x20, password: 0x40, username: 0x80 };
+const FLAG = {
+  reserved: 0x01,
+  clean: 0x02,
+  will: 0x04,
+  willQos: 0x18,
+  willRetain: 0x20,
+  password: 0x40,
+  username: 0x80,
+};
 
 /** Reads it; a will is read and not kept. Answers the code to refuse it with where it is well-formed but not acceptable. Throws {@link PacketFault}. */
 export function readConnect(body: Buffer): Connect | ConnackCode {
@@ -68,6 +76,19 @@ export function refusingConnack(code: ConnackCode): Buffer {
  */
 export function libraryConnect(id: string): Buffer {
   const name = Buffer.from(id, 'latin1');
-  const head = Buffer.from([0, 4, 0x4d, 0x51, 0x54, 0x54, LEVEL, FLAG.clean, 0, 0, name.length >> 8, name.length & 0xff]);
+  const head = Buffer.from([
+    0,
+    4,
+    0x4d,
+    0x51,
+    0x54,
+    0x54,
+    LEVEL,
+    FLAG.clean,
+    0,
+    0,
+    name.length >> 8,
+    name.length & 0xff,
+  ]);
   return encodePacket(TYPE.connect, 0, Buffer.concat([head, name]));
 }

@@ -68,7 +68,10 @@ export interface ConnectionHome {
   /** Bodies that are not whole yet, of all connections. */
   readonly memory: { held: number };
   /** Decides about a CONNECT; never rejects. */
-  admit(connection: Connection, connect: Connect): Promise<MqttHolder | { readonly code: ConnackCode; readonly reason: RefusedConnect }>;
+  admit(
+    connection: Connection,
+    connect: Connect,
+  ): Promise<MqttHolder | { readonly code: ConnackCode; readonly reason: RefusedConnect }>;
   /** Gives the stream to the library. */
   open(connection: Connection, stream: PacketStream): void;
   /** The library has let it in. */

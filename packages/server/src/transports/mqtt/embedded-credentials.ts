@@ -11,7 +11,7 @@ import type { EmbeddedIdentity } from './embedded-options.ts';
 
 /** In whose name a connection speaks. */
 export type MqttHolder =
-  | { readonly kind: 'key'; readonly id: string; /** To look again whether it lives. */ readonly text: string }
+  | { readonly kind: 'key'; readonly id: string /** To look again whether it lives. */; readonly text: string }
   | {
       readonly kind: 'device';
       readonly deviceId: string;
@@ -35,7 +35,8 @@ export async function checkCredentials(
   identity: Pick<EmbeddedIdentity, 'apiKey' | 'accessToken' | 'deviceActive'>,
   { username, password }: { readonly username: string | null; readonly password: string | null },
 ): Promise<MqttHolder | ConnackCode> {
-  if (password === null || password === '' || password.length > LIMITS.tokenCharacters.value) return CONNACK.credentials;
+  if (password === null || password === '' || password.length > LIMITS.tokenCharacters.value)
+    return CONNACK.credentials;
   try {
     const key = await identity.apiKey(password);
     if (key !== null)

@@ -52,7 +52,11 @@ export function createListener(tls: TlsOptions | undefined, home: ListenerHome):
     else if (secure === null) home.ready(raw, peerName(raw));
   });
   secure?.on('secureConnection', (socket) => home.ready(socket, peerName(socket)));
-  secure?.on('tlsClientError', () => home.failed());
+  secure?.on('tlsClientError', (_error, socket) => {
+    home.failed();
+    // Node leaves it open after some of them, a handshake that takes too long for one.
+    socket.destroy();
+  });
   return {
     listen: (host, port) =>
       new Promise((resolve, reject) => {

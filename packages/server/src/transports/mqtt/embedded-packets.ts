@@ -193,7 +193,8 @@ const FLAGGED: ReadonlySet<number> = new Set([TYPE.pubrel, TYPE.subscribe, TYPE.
 function checkFirst(byte: number, connected: boolean): void {
   const type = byte >> 4;
   const flags = byte & 0x0f;
-  if ((type === TYPE.connect) === connected || !CLIENT_TYPES.has(type)) throw malformed('a packet that does not belong here');
+  if ((type === TYPE.connect) === connected || !CLIENT_TYPES.has(type))
+    throw malformed('a packet that does not belong here');
   if (type === TYPE.publish) {
     if ((flags & 0x06) === 0x06) throw malformed('QoS 3');
     if ((flags & 0x0e) === 0x08) throw malformed('a repetition with QoS 0');

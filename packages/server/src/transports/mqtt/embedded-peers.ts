@@ -37,6 +37,8 @@ export interface Peers {
   /** It has said who it is. */
   introduce(connection: Connection): void;
   connections(): Connection[];
+  /** Cuts those whose TLS handshake takes too long. */
+  expire(): void;
   /** Cuts whoever is left. */
   cut(): void;
 }
@@ -93,6 +95,10 @@ export function createPeers(now: () => number, isProxy: (address: string) => boo
       change(peer.key, 'strangers', -1);
     },
     connections: () => [...peers.values()].flatMap(({ connection }) => connection ?? []),
+    expire() {
+      const before = now() - LIMITS.mqttConnectMs.value;
+      for (const { connection, at, raw } of peers.values()) if (connection === null && at <= before) raw.destroy();
+    },
     cut() {
       for (const { raw } of peers.values()) raw.destroy();
     },

@@ -22,7 +22,11 @@ export function createStandingWatch(identity: EmbeddedIdentity, failed: (error: 
   let looking = false;
   let turn = 0;
 
-  function end(connections: readonly Connection[], ids: Iterable<string>, name: (connection: Connection) => string | null): void {
+  function end(
+    connections: readonly Connection[],
+    ids: Iterable<string>,
+    name: (connection: Connection) => string | null,
+  ): void {
     const ended = new Set(ids);
     if (ended.size === 0) return;
     for (const connection of connections) {
@@ -31,7 +35,10 @@ export function createStandingWatch(identity: EmbeddedIdentity, failed: (error: 
     }
   }
 
-  const dead = async <Value>(values: ReadonlyMap<string, Value>, lives: (value: Value) => Promise<boolean>): Promise<string[]> => {
+  const dead = async <Value>(
+    values: ReadonlyMap<string, Value>,
+    lives: (value: Value) => Promise<boolean>,
+  ): Promise<string[]> => {
     const found = await Promise.all([...values].map(async ([name, value]) => ((await lives(value)) ? [] : [name])));
     return found.flat();
   };

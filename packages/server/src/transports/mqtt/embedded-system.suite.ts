@@ -239,3 +239,10 @@ export function outcome(client: MqttClient): Promise<string> {
     client.once('close', () => resolve('close'));
   });
 }
+
+/** Resolves when the connection ends. */
+export function closing(client: MqttClient): Promise<void> {
+  return new Promise((resolve) => {
+    client.once('close', () => resolve());
+  });
+}

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   ACKNOWLEDGE,
   type BrokerUnderTest,
+  closing,
   KEY,
   outcome,
   READING_KEY,
@@ -47,7 +48,7 @@ describe('a connection to the embedded broker', () => {
   test('of a device that may not send is refused, and ends once it may not', async () => {
     const client = system.client({ username: 'h1', password: tokenOf('h1') });
     expect(await outcome(client)).toBe('connect');
-    const closed = new Promise((resolve) => client.once('close', resolve));
+    const closed = closing(client);
     system.gone.add('h1');
     await closed;
     expect(await outcome(system.client({ username: 'h1', password: tokenOf('h1') }))).toBe('code 5');
@@ -55,8 +56,6 @@ describe('a connection to the embedded broker', () => {
   });
 
   test('ends with its API key, its session and its token', async () => {
-    const close = (client: ReturnType<BrokerUnderTest['client']>): Promise<unknown> =>
-      new Promise((resolve) => client.once('close', resolve));
     const byKey = system.client();
     const bySession = system.client({ username: 'h1', password: tokenOf('h1') });
     const heard = system.client({ username: 'h2', password: tokenOf('h2') });
@@ -64,11 +63,11 @@ describe('a connection to the embedded broker', () => {
     await settled(() => expect(system.broker.connections()).toBe(3));
     system.gone.add(KEY).add('session-h1');
     system.endSession('session-h2');
-    await Promise.all([close(byKey), close(bySession), close(heard)]);
+    await Promise.all([closing(byKey), closing(bySession), closing(heard)]);
     system.tokenEndsAt = Date.now() + 300;
     const byTime = system.client({ username: 'h3', password: tokenOf('h3') });
     expect(await outcome(byTime)).toBe('connect');
-    await close(byTime);
+    await closing(byTime);
     expect(system.counts.get('ended credential')).toBe(4);
   });
 
@@ -76,7 +75,7 @@ describe('a connection to the embedded broker', () => {
     const old = system.client({ clientId: 'same' });
     const other = system.client({ clientId: 'same', username: 'h1', password: tokenOf('h1') });
     await Promise.all([outcome(old), outcome(other)]);
-    const closed = new Promise((resolve) => old.once('close', resolve));
+    const closed = closing(old);
     expect(await outcome(system.client({ clientId: 'same' }))).toBe('connect');
     await closed;
     expect(other.connected).toBe(true);
@@ -85,7 +84,9 @@ describe('a connection to the embedded broker', () => {
 
   test('has no session from before', async () => {
     const client = system.client({ clientId: 'kept', clean: false });
-    const present = await new Promise((resolve) => client.once('connect', ({ sessionPresent }) => resolve(sessionPresent)));
+    const present = await new Promise((resolve) =>
+      client.once('connect', ({ sessionPresent }) => resolve(sessionPresent)),
+    );
     expect(present).toBe(false);
   });
 });
@@ -182,7 +183,7 @@ describe('the end of the broker', () => {
     await outcome(client);
     const published = client.publishAsync(FRAMES, '1', { qos: 1 });
     await settled(() => expect(decide.length).toBe(1));
-    const closed = new Promise((resolve) => client.once('close', resolve));
+    const closed = closing(client);
     const drained = system.broker.drain(5000);
     expect(await outcome(system.client())).not.toBe('connect');
     decide(ACKNOWLEDGE);

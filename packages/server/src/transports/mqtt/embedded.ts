@@ -53,7 +53,9 @@ interface Takeover {
 function createTakeover({ bus }: EmbeddedOptions, failed: (error: unknown) => void): Takeover {
   const holders = new Map<string, Connection>();
   const nameOf = ({ connect, holder }: Speaker): string =>
-    createHash('sha256').update(`${holderName(holder)}\n${connect.clientId}`).digest('base64url');
+    createHash('sha256')
+      .update(`${holderName(holder)}\n${connect.clientId}`)
+      .digest('base64url');
   return {
     enter(connection, who) {
       if (who.connect.clientId === '') return;
@@ -117,7 +119,8 @@ function createHome(
 export function createEmbeddedBroker(options: EmbeddedOptions): EmbeddedBroker {
   const { clock, metrics, settings } = options;
   const lines = throttled(options.log, LINE_MS, clock);
-  const failed = (error: unknown): void => void lines.warn('mqtt-failed', { err: error }, 'the embedded broker could not reach a part');
+  const failed = (error: unknown): void =>
+    void lines.warn('mqtt-failed', { err: error }, 'the embedded broker could not reach a part');
   const refused = (reason: RefusedConnect, address: string): void => {
     metrics.refused(reason);
     // Who comes and says nothing is no news: balancers do so all the time.
@@ -160,6 +163,7 @@ export function createEmbeddedBroker(options: EmbeddedOptions): EmbeddedBroker {
   function sweep(): void {
     const now = clock.monotonic();
     const connections = peers.connections();
+    peers.expire();
     for (const connection of connections) connection.upkeep(now);
     void standing.look(connections, clock.now());
   }
@@ -171,7 +175,11 @@ export function createEmbeddedBroker(options: EmbeddedOptions): EmbeddedBroker {
       const port = await listener.listen(settings.host, settings.port);
       listening = true;
       const timer = setInterval(sweep, options.sweepMs ?? SWEEP_MS);
-      ends.push(() => clearInterval(timer), standing.listen(() => peers.connections()), await takeover.start());
+      ends.push(
+        () => clearInterval(timer),
+        standing.listen(() => peers.connections()),
+        await takeover.start(),
+      );
       return port;
     },
     listening: () => listening,
