@@ -9,7 +9,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
-import { createEnds } from '../lib/ends.ts';
+import { createEnds, type Ends } from '../lib/ends.ts';
 import { createHealth, type Health } from '../ops/health.ts';
 import type { Logger } from '../ops/logging.ts';
 import { continueTrace } from '../ops/tracing.ts';
@@ -100,19 +100,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     ending.add(endMaintenance);
     await pipeline.live.board.start();
     ending.add(() => pipeline.live.board.stop());
-    if (settings.roles.includes('gateway')) {
-      health.register({
-        name: 'channel',
-        required: true,
-        timeoutMs: PROBE_TIMEOUT_MS,
-        check: () => pipeline.hub.ready(),
-      });
-      ending.add(pipeline.deliveries.start());
-      await pipeline.hub.start();
-      ending.add(() => pipeline.hub.stop());
-      pipeline.live.hub.start();
-      ending.add(() => pipeline.live.hub.stop());
-    }
+    if (settings.roles.includes('gateway')) await startHubs(pipeline, health, ending);
     // It ends after the worker: what that raised last may still be told.
     ending.add(await startNotifications(settings, ground, pipeline, publicUrl));
     const worker = pipeline.startWorker();
@@ -175,6 +163,16 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     await ending.endAll().catch(() => undefined);
     throw error;
   }
+}
+
+/** What viewers of this process are served from. */
+async function startHubs({ deliveries, hub, live }: Pipeline, health: Health, ending: Ends): Promise<void> {
+  health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => hub.ready() });
+  ending.add(deliveries.start());
+  await hub.start();
+  ending.add(() => hub.stop());
+  live.hub.start();
+  ending.add(() => live.hub.stop());
 }
 
 /**

@@ -97,7 +97,6 @@ async function startEmbedded(
       host,
       port,
       filters: [settings.mqttTopic, settings.mqttReadingsTopic],
-      sharing: true,
       trustedProxies: settings.trustedProxies,
     },
     ...(certificates === null ? {} : { tls: certificates.tls }),
