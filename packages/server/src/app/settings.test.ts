@@ -179,7 +179,7 @@ describe('settings', () => {
   });
 
   it('are warned about when their part is not in this release', () => {
-    const outcome = readSettings({ MQTT_BROKER: 'broker.example', GRPC_PORT: '6000' }, cwd);
+    const outcome = readSettings({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318', GRPC_PORT: '6000' }, cwd);
     expect('warnings' in outcome ? outcome.warnings : []).toHaveLength(2);
     const quiet = readSettings({ GRPC_PORT: 'off' }, cwd);
     expect('warnings' in quiet ? quiet.warnings : ['?']).toEqual([]);
@@ -214,6 +214,14 @@ describe('settings', () => {
       publicUrl: 'https://tocsin.example.org',
       port: 0,
     });
+  });
+
+  it('know whether the port of the embedded broker was given', () => {
+    expect(good({}).mqttEmbeddedPort).toEqual({ port: 1883, given: false });
+    expect(good({ MQTT_EMBEDDED_PORT: '' }).mqttEmbeddedPort).toEqual({ port: 1883, given: false });
+    expect(good({ MQTT_EMBEDDED_PORT: '1883' }).mqttEmbeddedPort).toEqual({ port: 1883, given: true });
+    expect(good({ MQTT_EMBEDDED_PORT: '0' }).mqttEmbeddedPort).toEqual({ port: 0, given: true });
+    expect(good({ MQTT_EMBEDDED_PORT: 'off' }).mqttEmbeddedPort).toBeNull();
   });
 
   it.each([
