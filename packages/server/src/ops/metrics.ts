@@ -94,6 +94,14 @@ export interface Metrics {
   readonly shed: CounterMetric<'reason'>;
   /** When the certificate of a listener ends, Unix seconds; no series without TLS. */
   readonly certificateExpiry: GaugeMetric<'listener'>;
+  /** Open connections to the embedded broker. */
+  readonly mqttConnections: GaugeMetric<never>;
+  /** Connects that the embedded broker refused, by the word for why (`RefusedConnect`). */
+  readonly mqttRefused: CounterMetric<'reason'>;
+  /** Connections to it that ended, by the word for why. */
+  readonly mqttEnds: CounterMetric<'reason'>;
+  /** Clients that it banned: `id`, `user`, `address`. */
+  readonly mqttBans: CounterMetric<'by'>;
   /** 1 while the link to an outside broker takes messages in this process. */
   readonly mqttLinkConnected: GaugeMetric<never>;
   /** Connections of the link that ended or did not come about, by the word for why (`LinkReason`). */
@@ -136,7 +144,7 @@ export function createMetrics(version: string): Metrics {
     rejected: counter('tocsin_rejected_total', 'Envelopes refused, by code', 'transport', 'reason'),
     alerts: counter('tocsin_alerts_total', 'Alerts raised', 'kind', 'severity'),
     ...websocketMetrics(makers),
-    ...mqttLinkMetrics(makers),
+    ...mqttMetrics(makers),
     scoring: histogram('tocsin_scoring_seconds', 'Scoring of a reading', BUCKETS, 'profile'),
     redis: histogram('tocsin_redis_seconds', 'Commands to Redis', BUCKETS, 'command'),
     refresh: counter('tocsin_refresh_total', 'Refreshes of tokens', 'result'),
@@ -269,12 +277,12 @@ function websocketMetrics({ counter, gauge, histogram }: Makers): WebSocketPart 
   };
 }
 
-function mqttLinkMetrics({
-  counter,
-  gauge,
-  histogram,
-}: Makers): Pick<Metrics, Extract<keyof Metrics, `mqttLink${string}`>> {
+function mqttMetrics({ counter, gauge, histogram }: Makers): Pick<Metrics, Extract<keyof Metrics, `mqtt${string}`>> {
   return {
+    mqttConnections: gauge('tocsin_mqtt_connections', 'Open connections to the embedded broker'),
+    mqttRefused: counter('tocsin_mqtt_refused_total', 'Connects that the embedded broker refused', 'reason'),
+    mqttEnds: counter('tocsin_mqtt_ends_total', 'Connections to the embedded broker that ended', 'reason'),
+    mqttBans: counter('tocsin_mqtt_bans_total', 'Clients that it banned since they came and went', 'by'),
     mqttLinkConnected: gauge('tocsin_mqtt_link_connected', '1 while messages of the outside broker come in here'),
     mqttLinkEnds: counter('tocsin_mqtt_link_reconnects_total', 'Connections to the broker that failed, why', 'reason'),
     mqttLinkMessages: counter(
