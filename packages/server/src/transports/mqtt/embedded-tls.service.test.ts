@@ -3,7 +3,15 @@ import { readFileSync } from 'node:fs';
 import { createAuthority, LOCAL_NAMES, type TestAuthority } from '@tocsin/testkit/certificates';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { connect, type MqttClient } from 'mqtt';
-import { type BrokerUnderTest, closing, KEY, type MovedClock, movedClock, outcome, startBroker } from './embedded-system.suite.ts';
+import {
+  type BrokerUnderTest,
+  closing,
+  KEY,
+  type MovedClock,
+  movedClock,
+  outcome,
+  startBroker,
+} from './embedded-system.suite.ts';
 
 let authority: TestAuthority;
 let system: BrokerUnderTest;
