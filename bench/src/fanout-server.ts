@@ -126,12 +126,12 @@ async function startHub(): Promise<Started> {
   const refuse = (): never => {
     throw new Error('nobody signs in here');
   };
-  const viewers = attachWebSocket(server, {
+  const channels = new Map([['/ws/alerts', { hub, access: 'anyone', filters: true, raw: false } as const]]);
+  const viewers = attachWebSocket([{ server, channels }], {
     settings: {
       publicUrl: 'http://127.0.0.1',
       allowedOrigins: [],
       allowQueryToken: false,
-      publicAlerts: true,
       trustedProxies: [],
       maxConnectionsPerUser: 1,
       maxConnectionsPerAddress: 50_000,
@@ -144,7 +144,6 @@ async function startHub(): Promise<Started> {
     clock: systemClock,
     bus,
     door: createMemoryLimiter(systemClock),
-    alerts: hub,
     verifyAccessToken: refuse,
     redeemTicket: refuse,
     sessions: { dead: async () => [], onEnded: () => () => undefined },

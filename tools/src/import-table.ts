@@ -86,7 +86,7 @@ export const PUBLIC_MODULES: readonly string[] = [
 export const LIBRARIES: readonly LibraryRow[] = [
   { library: 'typebox', paths: ['packages/protocol/src', `${SERVER}/transports/http`] },
   { library: 'aedes', paths: [`${SERVER}/transports/mqtt`] },
-  { library: 'mqtt', paths: ['packages/device/src', `${SERVER}/transports/mqtt`] },
+  { library: 'mqtt', paths: [`${SERVER}/transports/mqtt`] },
   { library: 'fastify', paths: [`${SERVER}/transports/http`] },
   { library: '@fastify/*', paths: [`${SERVER}/transports/http`] },
   { library: 'ws', paths: [`${SERVER}/transports/websocket`, 'packages/client/src'] },
@@ -96,6 +96,8 @@ export const LIBRARIES: readonly LibraryRow[] = [
   { library: 'cockatiel', paths: [`${SERVER}/bus/redis`] },
   { library: 'jose', paths: [`${SERVER}/identity`] },
   { library: '@node-rs/argon2', paths: [`${SERVER}/identity`] },
+  { library: '@slack/webhook', paths: [`${SERVER}/notify/slack`] },
+  { library: 'nodemailer', paths: [`${SERVER}/notify/email`] },
   { library: 'pino', paths: [`${SERVER}/ops`] },
   { library: 'pino-pretty', paths: [`${SERVER}/ops`] },
   { library: 'prom-client', paths: [`${SERVER}/ops`] },

@@ -10,6 +10,7 @@ import { ROOT } from './modules.ts';
 export const SHIPPED: readonly string[] = [
   'Apache-2.0',
   'MIT',
+  'MIT-0',
   'ISC',
   '0BSD',
   'BSD-2-Clause',
@@ -21,7 +22,7 @@ export const SHIPPED: readonly string[] = [
 ];
 
 /** Licences that may be in our tools too: they are used, not shipped. */
-export const USED: readonly string[] = [...SHIPPED, 'MPL-2.0', 'CC-BY-3.0', 'CC-BY-4.0', 'MIT-0', 'Python-2.0'];
+export const USED: readonly string[] = [...SHIPPED, 'MPL-2.0', 'CC-BY-3.0', 'CC-BY-4.0', 'Python-2.0'];
 
 /** One package of the lock file. */
 export interface LockedPackage {

@@ -8,7 +8,7 @@ import { type Agent, type IncomingMessage, request as requestHttp } from 'node:h
 import { request as requestHttps } from 'node:https';
 import { systemCode } from './device-error.ts';
 import type { TimeSource } from './time-source.ts';
-import type { FailureReason } from './verdict.ts';
+import { type FailureReason, failureOf } from './verdict.ts';
 
 /** What is asked. */
 export interface Exchange {
@@ -89,14 +89,4 @@ function attempt(asked: Exchange): Promise<Exchanged | 'stale-connection'> {
     });
     request.end(body);
   });
-}
-
-/** What a system call's or TLS error's code means. */
-export function failureOf(code: string): FailureReason {
-  if (code === 'ECONNREFUSED') return 'connection-refused';
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'name-unknown';
-  if (code === 'ETIMEDOUT') return 'timeout';
-  return /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|EPROTO)/.test(code)
-    ? 'tls-failed'
-    : 'connection-lost';
 }

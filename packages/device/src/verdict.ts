@@ -186,3 +186,13 @@ export function verdictRows(): readonly VerdictRow[] {
     ...FAILURES.map(([reason, answer]) => row(answer, judge({ kind: 'failed', reason }))),
   ];
 }
+
+/** What a system call's or TLS error's code means. */
+export function failureOf(code: string): FailureReason {
+  if (code === 'ECONNREFUSED') return 'connection-refused';
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'name-unknown';
+  if (code === 'ETIMEDOUT') return 'timeout';
+  return /^(ERR_TLS|ERR_SSL|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO|EPROTO)/.test(code)
+    ? 'tls-failed'
+    : 'connection-lost';
+}

@@ -64,11 +64,17 @@ describeWith(['mosquitto'], 'a server with an outside broker', () => {
     await hasCount(10);
     client.end(true);
     await broker.kill();
-    await vi.waitFor(async () => expect(await checks()).toMatchObject({ status: 'degraded', checks: { mqtt: 'failed' } }), {
+    await vi.waitFor(
+      async () => expect(await checks()).toMatchObject({ status: 'degraded', checks: { mqtt: 'failed' } }),
+      {
+        timeout: 20_000,
+        interval: 50,
+      },
+    );
+    await broker.restart();
+    await vi.waitFor(async () => expect(await checks()).toMatchObject({ status: 'ok' }), {
       timeout: 20_000,
       interval: 50,
     });
-    await broker.restart();
-    await vi.waitFor(async () => expect(await checks()).toMatchObject({ status: 'ok' }), { timeout: 20_000, interval: 50 });
   });
 });

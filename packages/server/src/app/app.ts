@@ -4,6 +4,8 @@
  * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener -> MQTT; `ready` says 200 once the backlog
  * is worked off. End: `drain` takes no new work and lets viewers and devices go, `stop` ends the parts in the opposite order.
  */
+import { once as onceEvent } from 'node:events';
+import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
@@ -13,9 +15,12 @@ import type { Logger } from '../ops/logging.ts';
 import { continueTrace } from '../ops/tracing.ts';
 import { watchClientCertificates } from '../transports/http/client-certificate.ts';
 import { createHttpServer } from '../transports/http/server.ts';
+import { DEVICES_PATH, ALERTS_PATH, RAW_PATH } from '../transports/websocket/request.ts';
+import { createWebSocketListener } from '../transports/websocket/listener.ts';
 import { createAnnounce, ensureClusterSecret } from './first-start.ts';
 import { type Ground, openGround } from './ground.ts';
 import { startMaintenance } from './maintenance.ts';
+import { startNotifications } from './notifications.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { registerRoutes } from './routes.ts';
 import type { Settings } from './settings.ts';
@@ -32,6 +37,8 @@ export interface App {
   readonly address: string;
   /** `mqtt://127.0.0.1:1883` or `mqtts://…`, where the embedded broker listens; null: there is none. */
   readonly mqttAddress: string | null;
+  /** `ws://127.0.0.1:9000`, of the listener that `WS_PORT` asks for; null without one. */
+  readonly webSocketAddress: string | null;
   /** Resolves once the backlog is worked off and viewers may come. */
   readonly ready: Promise<void>;
   /** What the operator should know about the store, if anything. */
@@ -62,6 +69,8 @@ export interface AppOptions {
  * only after 1, 3, 7 s (the kernel takes the least of this and net.core.somaxconn).
  */
 const CONNECTION_BACKLOG = 4096;
+/** Paths of the listener of `WS_PORT`. */
+const EXTRA_PATHS: ReadonlySet<string> = new Set([ALERTS_PATH, DEVICES_PATH, RAW_PATH]);
 const PROBE_TIMEOUT_MS = 2000;
 /** Of DRAIN_SECONDS: what viewers and requests may take together. The rest is for the ends of the parts. */
 const DRAIN_SHARE = 0.7;
@@ -84,11 +93,13 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
   ending.add(() => ground.close());
   try {
     await firstStart(settings, ground, options);
-    const pipeline = createPipeline(settings, ground, { enrol: (id) => ground.registry.hosts.enrol(id) });
+    const pipeline = createPipeline(settings, ground);
     ending.add(() => pipeline.backlog.stop());
     const health = registerChecks(createHealth(), ground, pipeline);
     const endMaintenance = await startMaintenance(ground, pipeline, settings);
     ending.add(endMaintenance);
+    await pipeline.live.board.start();
+    ending.add(() => pipeline.live.board.stop());
     if (settings.roles.includes('gateway')) {
       health.register({
         name: 'channel',
@@ -99,12 +110,18 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       ending.add(pipeline.deliveries.start());
       await pipeline.hub.start();
       ending.add(() => pipeline.hub.stop());
+      pipeline.live.hub.start();
+      ending.add(() => pipeline.live.hub.stop());
     }
+    // It ends after the worker: what that raised last may still be told.
+    ending.add(await startNotifications(settings, ground, pipeline, publicUrl));
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
     const certificates = await openCertificates(settings, ground);
-    const { server, viewers, watch } = await listen(settings, ground, { pipeline, health, publicUrl, certificates });
+    const parts = { pipeline, health, publicUrl, certificates };
+    const { server, extra, viewers, watch } = await listen(settings, ground, parts);
     ending.add(() => server.close());
+    ending.add(() => endExtra(extra));
     ending.add(() => watch?.stop());
     await viewers?.start();
     ending.add(() => viewers?.stop());
@@ -133,7 +150,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
         bridge?.drain(left()),
         pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE)),
       ]);
-      await closeServer(server, left());
+      await Promise.all([closeServer(server, left()), endExtra(extra)]);
     });
     const stop = once(async () => {
       try {
@@ -144,8 +161,9 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       }
     });
     return {
-      address: addressOf(server, settings),
+      address: addressOf(server.server, settings),
       mqttAddress: bridge?.address ?? null,
+      webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
       ready,
       note: ground.store.note,
       credentials: ground.identity,
@@ -184,8 +202,8 @@ function guessUrl(settings: Settings): string {
   return `${scheme}://${host}:${settings.port}`;
 }
 
-function addressOf(server: FastifyInstance, settings: Settings): string {
-  const { port } = server.server.address() as AddressInfo;
+function addressOf(server: Server, settings: Settings): string {
+  const { port } = server.address() as AddressInfo;
   return guessUrl({ ...settings, port });
 }
 
@@ -215,31 +233,68 @@ interface ListenerParts {
   readonly certificates: ListenerCertificates | null;
 }
 
+/** What listens. */
+interface Listening {
+  readonly server: FastifyInstance;
+  /** That of `WS_PORT`. */
+  readonly extra: Server | null;
+  readonly viewers: Viewers | null;
+  readonly watch: CertificateWatch | null;
+}
+
 async function listen(
   settings: Settings,
   ground: Ground,
   { pipeline, health, publicUrl, certificates }: ListenerParts,
-): Promise<{ server: FastifyInstance; viewers: Viewers | null; watch: CertificateWatch | null }> {
+): Promise<Listening> {
   const gateway = settings.roles.includes('gateway');
+  const habits = {
+    now: () => ground.clock.now(),
+    https: certificates !== null || publicUrl.startsWith('https:'),
+    origins: foreignOrigins(settings.wsAllowedOrigins ?? [], publicUrl),
+  };
   const server = await createHttpServer({
+    ...habits,
     log: ground.log,
     authenticators: ground.identity.authenticators,
     trace: (header) => continueTrace(header),
     answered: (method, route, status, seconds) =>
       ground.metrics.http.observe({ method, route, status: String(status) }, seconds),
-    now: () => ground.clock.now(),
     trustedProxies: settings.trustedProxies,
-    https: certificates !== null || publicUrl.startsWith('https:'),
-    origins: foreignOrigins(settings.wsAllowedOrigins ?? [], publicUrl),
     draining: () => health.state().kind === 'draining',
     ...(certificates === null ? {} : { tls: certificates.tls }),
   });
   await registerRoutes(server, ground, { pipeline, health, publicUrl, gateway });
-  const clients = watchClientCertificates(server.server);
-  const viewers = gateway ? createViewers(server.server, settings, ground, pipeline, { publicUrl, clients }) : null;
+  const main = server.server;
+  const extra =
+    gateway && settings.wsPort !== null ? createWebSocketListener(EXTRA_PATHS, certificates?.tls, habits) : null;
+  const all = extra === null ? [main] : [main, extra];
+  const clients = watchClientCertificates(...all);
+  const viewers = gateway ? createViewers({ main, extra }, settings, ground, pipeline, { publicUrl, clients }) : null;
   const { host, port } = settings;
   await server.listen({ host, port, backlog: CONNECTION_BACKLOG }).catch(nameTakenPort('PORT', host, port));
-  return { server, viewers, watch: certificates?.keepFresh(server.server, clients.caChanged) ?? null };
+  try {
+    if (extra !== null) await listenExtra(extra, settings);
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+  return { server, extra, viewers, watch: certificates?.keepFresh(all, clients.caChanged) ?? null };
+}
+
+async function listenExtra(server: Server, { host, wsPort }: Settings): Promise<void> {
+  server.listen({ host, port: wsPort ?? 0, backlog: CONNECTION_BACKLOG });
+  // Rejects with the error of a listener that cannot be had.
+  await onceEvent(server, 'listening').catch(nameTakenPort('WS_PORT', host, wsPort ?? 0));
+}
+
+/** Ends the listener of `WS_PORT`; what is still open there has no answer to wait for. */
+async function endExtra(server: Server | null): Promise<void> {
+  if (server === null || !server.listening) return;
+  const closed = onceEvent(server, 'close');
+  server.close();
+  server.closeAllConnections();
+  await closed;
 }
 
 /** Those of `allowed` (origins, or URLs of which the origin counts) that are not our own. */

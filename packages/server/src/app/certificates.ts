@@ -12,8 +12,8 @@ export interface ListenerCertificates {
   readonly tls: TlsOptions;
   /** Gives them to another listener too, now and whenever they are replaced. */
   share(use: (tls: TlsOptions) => void): void;
-  /** Watches their files for a listening server. `caChanged` hears of another client CA, once it is in use. */
-  keepFresh(server: Server, caChanged: () => void): CertificateWatch;
+  /** Watches their files for listening servers. `caChanged` hears of another client CA, once it is in use. */
+  keepFresh(servers: readonly Server[], caChanged: () => void): CertificateWatch;
 }
 
 /** Reads them; null without TLS. Rejects with `certificate-unusable`, which a change of the files since the settings were checked can cause. */
@@ -33,14 +33,14 @@ export async function openCertificates(
       sharers.push(use);
       use(current);
     },
-    keepFresh: (server, caChanged) =>
+    keepFresh: (servers, caChanged) =>
       watchCertificates({
         files,
         first,
         clock,
         log,
         replace({ tls }, changed) {
-          replaceCertificates(server, tls);
+          for (const server of servers) replaceCertificates(server, tls);
           current = tls;
           for (const use of sharers) use(tls);
           if (changed.clientCa) caChanged();

@@ -80,7 +80,7 @@ describe('a finding made whole', () => {
   test('an end keeps its fingerprint, that of an exercise too, and asks nobody', async () => {
     const known = {
       ...registry,
-      directory: { lookup: () => ({ ...stations['near'], standing: 'active' }) },
+      directory: { lookup: () => ({ ...stations['near'], standing: 'active', profile: 'host' }) },
     } as unknown as FindingRegistry;
     const asking = { directory: { lookup: () => expect.unreachable() }, zoneFacts: () => expect.unreachable() };
     for (const key of ['hosts:silence', 'exercise:hosts:silence']) {
@@ -97,9 +97,10 @@ describe('a finding made whole', () => {
 
 describe('hosts that are silent', () => {
   const standings: Readonly<Record<string, object>> = {
-    a: { id: 'a', standing: 'active', zoneId: 'rack', latitude: 3, longitude: 4 },
-    b: { id: 'b', standing: 'active', zoneId: 'rack', latitude: null, longitude: null },
-    c: { id: 'c', standing: 'active', zoneId: null, latitude: null, longitude: null },
+    a: { id: 'a', standing: 'active', profile: 'host', zoneId: 'rack', latitude: 3, longitude: 4 },
+    b: { id: 'b', standing: 'active', profile: 'host', zoneId: 'rack', latitude: null, longitude: null },
+    c: { id: 'c', standing: 'active', profile: 'host', zoneId: null, latitude: null, longitude: null },
+    other: { id: 'other', standing: 'active', profile: 'seismic', zoneId: null, latitude: null, longitude: null },
     off: { id: 'off', standing: 'inactive', zoneId: 'other', latitude: 3, longitude: 4 },
     gone: { id: 'gone', standing: 'revoked', zoneId: 'other', latitude: 3, longitude: 4 },
   };
@@ -119,13 +120,17 @@ describe('hosts that are silent', () => {
   });
 
   test('one that an operator switched off, or that is no more, is not told of', async () => {
-    for (const deviceId of ['off', 'gone', 'unknown']) expect(await silent({ deviceId })).toBeNull();
+    for (const deviceId of ['off', 'gone', 'other', 'unknown']) expect(await silent({ deviceId })).toBeNull();
   });
 
   test('many have the zone that they share, without those that are switched off; none left: nothing is told', async () => {
     const many = (...devices: string[]): ReturnType<typeof completeFinding> =>
-      silent({ deviceId: null, evidence: { devices } });
-    expect(await many('a', 'off', 'b')).toMatchObject({ zoneId: 'rack', evidence: { devices: ['a', 'b'] } });
+      silent({ deviceId: null, headline: '{silent} of {hosts}', evidence: { hosts: 10, silent: 9, devices } });
+    expect(await many('a', 'off', 'b')).toMatchObject({
+      zoneId: 'rack',
+      headline: '2 of 9',
+      evidence: { hosts: 9, silent: 2, devices: ['a', 'b'] },
+    });
     expect(await many('a', 'c')).toMatchObject({ zoneId: null });
     expect(await many('off', 'gone')).toBeNull();
   });

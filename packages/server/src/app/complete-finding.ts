@@ -5,8 +5,8 @@
  * registered now; to none when that station has none. Its place is its own, not the zone's. So is that of a single device:
  * one whose place nobody knows is not where its zone's devices are on average.
  *
- * Of hosts that are silent it finds zone and place, and leaves out those that an operator has switched off (or quarantined, or
- * removed): that these are not heard is as it should be. When none is left there is nothing to tell.
+ * Of hosts that are silent it finds zone and place, and leaves out those that an operator has switched off (or quarantined,
+ * removed, or made another kind of device): that these are not heard is as it should be. When none is left there is nothing to tell.
  *
  * What was found under the key of exercise devices is an exercise. This is the only place that says so.
  */
@@ -22,6 +22,9 @@ import { exerciseKey, isExerciseKey } from '../workers/exercise.ts';
 export type FindingRegistry = Pick<Registry, 'zoneFacts'> & {
   readonly directory: Pick<Registry['directory'], 'lookup'>;
 };
+
+/** Names that the evidence of hosts that fell silent together holds. */
+const NAMED = 100;
 
 /** See above. Null: it is not to be told. */
 export async function completeFinding(
@@ -56,17 +59,32 @@ export async function completeFinding(
   };
 }
 
-/** With the hosts that are to be missed: their zone when they have one in common, and the place of a single one. */
+/**
+ * With the hosts that are to be missed, their numbers, and the first names of them: their zone when they have one in common,
+ * and the place of a single one.
+ */
 async function silentHosts({ directory }: FindingRegistry, finding: Finding): Promise<Finding | null> {
-  const { deviceId, evidence } = finding;
+  const { deviceId, evidence, headline, description } = finding;
   const named = Array.isArray(evidence['devices']) ? evidence['devices'].map(String) : [];
-  const devices = await Promise.all((deviceId === null ? named : [deviceId]).map(async (id) => directory.lookup(id)));
-  const missed = devices.filter((device) => device !== null).filter(({ standing }) => standing === 'active');
+  const ids = deviceId === null ? named : [deviceId];
+  const devices = await Promise.all(ids.map(async (id) => directory.lookup(id)));
+  const missed = devices
+    .filter((device) => device !== null)
+    .filter(({ standing, profile }) => standing === 'active' && profile === 'host');
   const [first] = missed;
   if (first === undefined) return null;
   const zoneId = missed.every((device) => device.zoneId === first.zoneId) ? first.zoneId : null;
-  if (deviceId === null) return { ...finding, zoneId, evidence: { ...evidence, devices: missed.map(({ id }) => id) } };
-  return { ...finding, zoneId, latitude: first.latitude, longitude: first.longitude };
+  if (deviceId !== null) return { ...finding, zoneId, latitude: first.latitude, longitude: first.longitude };
+  const silent = missed.length;
+  const hosts = Number(evidence['hosts']) - (ids.length - silent);
+  const numbered = (text: string): string => text.replaceAll('{silent}', `${silent}`).replaceAll('{hosts}', `${hosts}`);
+  return {
+    ...finding,
+    zoneId,
+    headline: numbered(headline),
+    description: numbered(description),
+    evidence: { ...evidence, hosts, silent, devices: missed.slice(0, NAMED).map(({ id }) => id) },
+  };
 }
 
 function placeOf({ latitude, longitude }: Pick<Finding, 'latitude' | 'longitude'>): Place | null {

@@ -3,12 +3,14 @@
  * several processes one does it at a time, a worker (rollups see to that themselves).
  */
 import { LIMITS } from '@tocsin/protocol/limits';
+import { ALERT_CHANNEL } from '../alerts/ledger.ts';
 import type { Logger } from '../ops/logging.ts';
 import { type Repeated, repeat } from '../lib/repeat.ts';
 import { createForgetting } from '../registry/forgetting.ts';
 import { createRollup } from '../registry/rollup.ts';
 import { createHostStore } from '../store/postgres/hosts.ts';
 import { dropReadingPartitions, ensureReadingPartitions } from '../store/postgres/partitions.ts';
+import { createNotificationStore } from '../store/postgres/notifications.ts';
 import { createRollupStore } from '../store/postgres/rollups.ts';
 import type { Ground } from './ground.ts';
 import { standForLeader } from './leader.ts';
@@ -33,6 +35,7 @@ export async function startMaintenance(
   const works = roles.includes('worker');
   const partitions = (): Promise<unknown> => ensureReadingPartitions(upkeep, clock.now(), DAYS_AHEAD);
   const rollups = createRollupStore(upkeep);
+  const notifications = createNotificationStore(upkeep, ALERT_CHANNEL);
   // Only what is rolled up may go, and statistics must know from where on raw readings may be missing.
   const retention = async (): Promise<void> => {
     await dropReadingPartitions(upkeep, await rollups.release(clock.now() - retentionDays * DAY));
@@ -67,6 +70,7 @@ export async function startMaintenance(
       everyMs: MINUTE,
       work: () => untilDone(() => pipeline.deliveries.trim(), clock.monotonic),
     },
+    { name: 'trim notifications', everyMs: MINUTE, work: () => notifications.trim(clock.now()) },
     { name: 'sessions', everyMs: MINUTE, work: () => identity.cleanup(clock.now()) },
   ];
   const led = pieces.map((piece) => ({ ...piece, work: async () => (leader.leads() ? piece.work() : undefined) }));

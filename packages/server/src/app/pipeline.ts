@@ -3,9 +3,7 @@
  * the row knows another; each is handed its neighbours here, as functions.
  */
 import type { Alert } from '@tocsin/protocol/alert';
-import type { HostReading } from '@tocsin/protocol/envelope';
 import type { ErrorCode } from '@tocsin/protocol/errors';
-import { frameOf } from '@tocsin/protocol/frame';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { type Appender, createAppender } from '../ingest/append.ts';
 import { authenticate } from '../ingest/authenticate.ts';
@@ -13,7 +11,7 @@ import { findDevice } from '../ingest/device.ts';
 import { createDeviceCap } from '../ingest/device-cap.ts';
 import { checkFrame, readFrame } from '../ingest/frame.ts';
 import { checkFreshness } from '../ingest/freshness.ts';
-import { type EnrolDevice, enrolHost, findHost } from '../ingest/host-device.ts';
+import { enrolHost, findHost } from '../ingest/host-device.ts';
 import { createIngest, type Ingest, type IngestMetrics } from '../ingest/ingest.ts';
 import { parseJws } from '../ingest/jws.ts';
 import { limitDevice, limitKey } from '../ingest/limit.ts';
@@ -26,13 +24,13 @@ import { type Draft, newDraft, type Stage, type TransportName } from '../ingest/
 import { ownTopic } from '../ingest/topic.ts';
 import { type DeliveryReport, reportDelivery } from '../alerts/delivery.ts';
 import { ALERT_CHANNEL, createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
+import { partitionOf } from '../lib/partition.ts';
 import { createIdFactory } from '../lib/ulid.ts';
 import { throttled } from '../ops/throttled-log.ts';
 import { parseFrame } from '../profiles/host/frame.ts';
 import { createChannelPublisher } from '../realtime/channel.ts';
 import type { DeliveryAccount } from '../realtime/delivery.ts';
 import { createHub, type Hub } from '../realtime/hub.ts';
-import type { LiveBoard } from '../realtime/live-board.ts';
 import { createAlertStore } from '../store/postgres/alerts.ts';
 import { createChannelStore } from '../store/postgres/channels.ts';
 import { createDeliveryStore } from '../store/postgres/deliveries.ts';
@@ -45,6 +43,7 @@ import type { Ground } from './ground.ts';
 import { type Backlog, watchBacklog } from './backlog.ts';
 import { completeFinding } from './complete-finding.ts';
 import { createAccount, writeDeliveries } from './deliveries.ts';
+import { createLive, type Live, showOn } from './live.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
 import { createMqttIntake } from '../transports/mqtt/intake.ts';
@@ -60,6 +59,10 @@ const COMMIT = {
   mostPendingBytes: 67_108_864,
   mostWaitMs: 10_000,
 } as const;
+/** Of MQTT: a broker's link has many messages of one device on their way, and they must not overtake one another. */
+const COMMIT_IN_ORDER = { ...COMMIT, concurrency: 1, inOrder: true } as const;
+/** Such lines; a device is always in the same one. One alone commits two thirds of what two do. */
+const LINES_IN_ORDER = 2;
 const PARTITION_HINT_TOPIC = 'log';
 
 /**
@@ -96,6 +99,8 @@ export interface Pipeline {
   readonly ledger: Ledger;
   readonly hub: Hub;
   readonly deliveries: Deliveries;
+  /** The live state of hosts. */
+  readonly live: Live;
   /** Envelopes as compact JWS. */
   readonly envelopes: Ingest;
   /** Measurements of the original client. */
@@ -110,16 +115,8 @@ export interface Pipeline {
   startWorker(): Worker | null;
 }
 
-/** Where hosts are at home. */
-export interface HostParts {
-  /** Hears of every host reading that has become durable; says how many hosts report. Absent: all may report, nobody hears. */
-  readonly board?: Pick<LiveBoard, 'heard' | 'has' | 'size'>;
-  /** Takes in hosts that nobody registered. Absent: frames of such are refused. */
-  readonly enrol?: EnrolDevice;
-}
-
 /** Joins the row over what {@link Ground} holds. */
-export function createPipeline(settings: Settings, ground: Ground, hosts: HostParts = {}): Pipeline {
+export function createPipeline(settings: Settings, ground: Ground): Pipeline {
   const { clock, bus, store, identity, metrics, log: logger, records: log } = ground;
   const backlog = watchBacklog(log);
   const alerts = createAlertStore(store.db);
@@ -168,6 +165,7 @@ export function createPipeline(settings: Settings, ground: Ground, hosts: HostPa
     refusals.warn(reason, { transport }, 'envelope refused');
   };
   const account = createAccount(ground);
+  const live = createLive(settings, ground);
   return {
     log,
     backlog,
@@ -176,7 +174,8 @@ export function createPipeline(settings: Settings, ground: Ground, hosts: HostPa
     ledger,
     hub: createAlertHub(settings, ground, channels, account),
     deliveries: joinDeliveries(ground, account),
-    ...createIngests(settings, ground, { log, meaning, rejected, hosts, backlog: backlog.records }),
+    live,
+    ...createIngests(settings, ground, { log, meaning, rejected, live, backlog: backlog.records }),
     rejected,
     startWorker: () =>
       settings.roles.includes('worker') ? startRowWorker(ground, { log, meaning, ledger, publish }) : null,
@@ -231,8 +230,8 @@ interface IngestParts {
   readonly log: Log;
   readonly backlog: () => number;
   readonly meaning: MeaningOfReadings;
+  readonly live: Live;
   readonly rejected: (transport: TransportName, reason: ErrorCode) => void;
-  readonly hosts: HostParts;
 }
 
 function createIngests(
@@ -248,7 +247,8 @@ function createIngests(
     global: settings.rateLimitGlobal,
   };
   const shared = createShared(settings, ground, parts);
-  const { device, last, counts, finished } = shared;
+  const { device, counts, finished } = shared;
+  const last = [shared.fresh, shared.line(COMMIT).stage];
   const key = [authenticate((text) => identity.apiKeys.check(text)), limitKey(bus.limiter, limits)];
   const limited = [limitDevice(bus.limiter, limits), ...device];
   const schema = checkSchema(parts.meaning.parsers);
@@ -259,14 +259,14 @@ function createIngests(
   };
 }
 
-/** What the ways in have in common: a line before the log, a measure of overload. */
+/** What the ways in have in common. */
 interface SharedIngest {
-  readonly appender: Appender;
   readonly shedder: Shedder;
   /** From the device's name to its signature. */
   readonly device: readonly Stage[];
-  /** From what is well-formed to what is durable. */
-  readonly last: readonly Stage[];
+  readonly fresh: Stage;
+  /** A line for the log. */
+  readonly line: (commit: typeof COMMIT | typeof COMMIT_IN_ORDER) => Appender;
   readonly counts: IngestMetrics;
   readonly finished: (draft: Draft, through: boolean) => void;
 }
@@ -274,30 +274,32 @@ interface SharedIngest {
 function createShared(settings: Settings, ground: Ground, parts: IngestParts): SharedIngest {
   const { registry, metrics, load, clock, log: logger } = ground;
   const failures = throttled(logger, 1000, clock);
-  const appender = createAppender({
-    ...COMMIT,
-    append: (envelopes) => parts.log.append(envelopes),
-    partitions: parts.log.partitions,
-    monotonic: () => clock.monotonic(),
-    committed: (partitions) => hintWorkers(ground, partitions),
-    failed: (error) => void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),
-    overload: () => {
-      const overload = parts.backlog() > MOST_BACKLOG ? BEHIND : load.overloaded();
-      if (overload !== null) metrics.shed.add({ reason: overload.reason });
-      return overload;
-    },
-  });
+  const line: SharedIngest['line'] = (commit) =>
+    createAppender({
+      ...commit,
+      append: (envelopes) => parts.log.append(envelopes),
+      partitions: parts.log.partitions,
+      monotonic: () => clock.monotonic(),
+      committed: (partitions) => hintWorkers(ground, partitions),
+      failed: (error) =>
+        void failures.error('append', { err: error }, 'a commit of envelopes failed; they were refused'),
+      overload: () => {
+        const overload = parts.backlog() > MOST_BACKLOG ? BEHIND : load.overloaded();
+        if (overload !== null) metrics.shed.add({ reason: overload.reason });
+        return overload;
+      },
+    });
   const shedder = createShedder({
     monotonic: () => clock.monotonic(),
     later: setTimeout,
     shed: () => metrics.shed.add({ reason: 'queue' }),
   });
-  const { board } = parts.hosts;
+  const show = showOn(parts.live.board);
   return {
-    appender,
+    line,
     shedder,
     device: [findDevice((id) => registry.directory.lookup(id)), shedder.stage, checkSignature(ground.verifier.check)],
-    last: [checkFreshness(settings.timestampToleranceSeconds * 1000), appender.stage],
+    fresh: checkFreshness(settings.timestampToleranceSeconds * 1000),
     counts: {
       accepted: (transport, profile, readings) => {
         metrics.accepted.add({ transport, profile });
@@ -307,50 +309,49 @@ function createShared(settings: Settings, ground: Ground, parts: IngestParts): S
     },
     finished: (draft, through) => {
       shedder.finished(draft, through);
-      if (through && board !== undefined) showHost(board, draft);
+      show(draft, through);
     },
   };
-}
-
-/** Tells the board the newest of a host's readings that have become durable. */
-function showHost(board: Pick<LiveBoard, 'heard'>, { envelope, deviceId, receivedAt }: Draft): void {
-  if (envelope?.profile !== 'host' || deviceId === null) return;
-  const readings = envelope.readings as readonly HostReading[];
-  const newest = readings.reduce((last, reading) => (reading.at >= last.at ? reading : last));
-  board.heard({ frame: frameOf(deviceId, newest), heardAt: receivedAt });
 }
 
 /** Frames and envelopes of MQTT: the stages of HTTP without API keys and rates, which are HTTP's; refusals are told by the intake. */
 function createMqtt(
   settings: Settings,
   { registry, clock, metrics, log }: Ground,
-  { hosts, meaning }: IngestParts,
-  { device, last, appender, shedder, finished, counts: { accepted } }: SharedIngest,
+  parts: IngestParts,
+  { device, fresh, line, shedder, finished, counts: { accepted } }: SharedIngest,
 ): TakeMqttMessage {
   const refused = (reason: ErrorCode): void => metrics.rejected.add({ transport: 'mqtt', reason });
   const counts: IngestMetrics = { accepted, rejected: (_transport, reason) => refused(reason) };
-  const cap = hosts.board === undefined ? null : createDeviceCap(hosts.board, settings.maxDevices);
-  const unknown: Stage = (draft) =>
-    draft.device === null ? { code: 'device-unknown', detail: 'The device is not registered' } : null;
+  const cap = createDeviceCap(parts.live.board, settings.maxDevices);
+  const append = appendInOrder(line, parts.log.partitions);
   const frames = createIngest(
     [
       limitSize(settings.maxPayloadBytes),
       readFrame(parseFrame),
       findHost((id) => registry.directory.lookup(id)),
       checkFrame,
-      ...(cap === null ? [] : [cap.stage]),
+      cap.stage,
       shedder.stage,
-      hosts.enrol === undefined ? unknown : enrolHost(hosts.enrol),
-      appender.stage,
+      enrolHost((id) => registry.hosts.enrol(id)),
+      append,
     ],
     counts,
     (draft, through) => {
       finished(draft, through);
-      cap?.finished(draft);
+      cap.finished(draft);
     },
   );
   const envelopes = createIngest(
-    [limitSize(LIMITS.bodyBytes.value), parseJws(), ownTopic, ...device, checkSchema(meaning.parsers), ...last],
+    [
+      limitSize(LIMITS.bodyBytes.value),
+      parseJws(),
+      ownTopic,
+      ...device,
+      checkSchema(parts.meaning.parsers),
+      fresh,
+      append,
+    ],
     counts,
     finished,
   );
@@ -363,6 +364,16 @@ function createMqtt(
     log,
     clock,
   });
+}
+
+/** What a device sent first is durable first: its messages stand in one line, in which one commit follows the other. */
+function appendInOrder(line: SharedIngest['line'], partitions: number): Stage {
+  const lines = Array.from({ length: LINES_IN_ORDER }, () => line(COMMIT_IN_ORDER).stage);
+  return (draft) => {
+    const stage = lines[partitionOf(draft.deviceId ?? '', partitions) % LINES_IN_ORDER];
+    if (stage === undefined) throw new TypeError('no line');
+    return stage(draft);
+  };
 }
 
 /** Tells workers of every process that these partitions have grown, and by whom; whoever misses it looks twice a second. */

@@ -25,7 +25,7 @@ import { statisticsRoutes } from '../transports/http/statistics.ts';
 import { upgradeOnlyRoutes } from '../transports/http/upgrade-only.ts';
 import { usersRoutes } from '../transports/http/users.ts';
 import { zoneRoutes } from '../transports/http/zones.ts';
-import { ALERTS_PATH } from '../transports/websocket/request.ts';
+import { ALERTS_PATH, DEVICES_PATH } from '../transports/websocket/request.ts';
 import type { Health } from '../ops/health.ts';
 import type { Ground } from './ground.ts';
 import type { Pipeline } from './pipeline.ts';
@@ -52,7 +52,7 @@ export async function registerRoutes(app: FastifyInstance, ground: Ground, parts
     metricsType: metrics.contentType,
   });
   if (!parts.gateway) return;
-  upgradeOnlyRoutes(app, [ALERTS_PATH]);
+  upgradeOnlyRoutes(app, [ALERTS_PATH, DEVICES_PATH]);
   await app.register(jwksRoutes({ jwks: () => ground.identity.signingKeys.jwks() }));
   await registerPeople(app, ground, parts.publicUrl);
   registerRegistry(app, ground);

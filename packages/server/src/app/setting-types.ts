@@ -6,6 +6,8 @@ import { constants, accessSync, readFileSync, statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { parseRedisNode, parseRedisUrl } from '../bus/redis/place.ts';
+import { readMailPlace } from '../notify/email/place.ts';
+import { readWebhookSecret } from '../notify/webhook/signature.ts';
 
 /** A kind of value. `hidden`: a bad text is not repeated in the mistake (it may hold a secret). */
 export interface SettingType<Value> {
@@ -173,6 +175,20 @@ export const redisNode: SettingType<string> = {
   expects: 'host:port or redis(s)://user:password@host:port',
   hidden: true,
   parse: (text) => (parseRedisNode(text) === undefined ? undefined : text),
+};
+
+/** A mail server: `smtp(s)://[user:password@]host[:port]`. It may hold a password, so it is never repeated. */
+export const smtpUrl: SettingType<string> = {
+  expects: 'a URL like smtp(s)://user:password@host:port (smtp may end in ?tls=off)',
+  hidden: true,
+  parse: (text) => (text.length > 2000 || readMailPlace(text) === undefined ? undefined : text),
+};
+
+/** A secret of Standard Webhooks. */
+export const webhookSecret: SettingType<string> = {
+  expects: 'whsec_ and the base64 of 24 to 64 bytes',
+  hidden: true,
+  parse: (text) => (readWebhookSecret(text) === undefined ? undefined : text),
 };
 
 /** A PostgreSQL connection URL (libpq section 34.1.1.2); without a host it names a socket by `?host=`. */

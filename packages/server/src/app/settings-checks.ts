@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { FIRST_EMAIL } from '../identity/first-start.ts';
 import { passwordProblem } from '../identity/password-rules.ts';
+import { isPublicAddress } from '../notify/webhook/addresses.ts';
 import { overlap, topicMistake } from '../transports/mqtt/topic.ts';
 import type { Settings } from './settings-shape.ts';
 
@@ -96,12 +97,56 @@ const CHECKS: readonly Check[] = [
         ? 'GRPC_PORT must be off, or TLS_CLIENT_CA be given, with NODE_ENV=production'
         : null,
   },
+  {
+    about: ['host', 'wsPort', 'wsAuthToken'],
+    mistake: ({ host, wsPort, wsAuthToken }) =>
+      wsPort !== null && wsAuthToken === null && !isLoopback(host)
+        ? 'WS_AUTH_TOKEN must be given with WS_PORT, or HOST be a loopback address'
+        : null,
+  },
   { about: ['port', 'wsPort', 'grpcPort', 'mqttEmbeddedPort', 'mqttBroker'], mistake: portClash },
+  needs('webhookUrls', 'WEBHOOK_URLS', 'webhookSecrets', 'WEBHOOK_SECRETS'),
+  { about: ['webhookUrls', 'webhookAllowPrivate'], mistake: webhookMistake },
+  needs('smtpUrl', 'SMTP_URL', 'emailFrom', 'EMAIL_FROM'),
+  needs('smtpUrl', 'SMTP_URL', 'emailTo', 'EMAIL_TO'),
+  needs('emailTo', 'EMAIL_TO', 'smtpUrl', 'SMTP_URL'),
+  {
+    about: ['emailTo'],
+    mistake: ({ emailTo }) =>
+      (emailTo?.length ?? 0) > MOST_RECIPIENTS ? `EMAIL_TO must have at most ${MOST_RECIPIENTS} addresses` : null,
+  },
 ];
+
+/** Each webhook is a delivery of its own, with connections and statements of its own. */
+const MOST_WEBHOOKS = 20;
+/** A server refuses a message for many more (RFC 5321 section 4.5.3.1.8 asks for 100). */
+const MOST_RECIPIENTS = 50;
+
+function webhookMistake({ webhookUrls, webhookAllowPrivate }: Settings): string | null {
+  if (webhookUrls === null) return null;
+  if (webhookUrls.length > MOST_WEBHOOKS) return `WEBHOOK_URLS must have at most ${MOST_WEBHOOKS} entries`;
+  if (webhookAllowPrivate) return null;
+  const parsed = webhookUrls.map((text) => new URL(text));
+  if (parsed.some(({ protocol }) => protocol !== 'https:')) {
+    return 'WEBHOOK_URLS must begin with https:// (WEBHOOK_ALLOW_PRIVATE=true allows http)';
+  }
+  const literals = parsed
+    .map(({ hostname }) => hostname.replace(/^\[(.*)\]$/, '$1'))
+    .filter((name) => isIP(name) !== 0);
+  return literals.every(isPublicAddress)
+    ? null
+    : 'WEBHOOK_URLS must name public addresses (WEBHOOK_ALLOW_PRIVATE=true allows others)';
+}
 
 function wrongTopic(name: string, filter: string): string | null {
   const mistake = topicMistake(filter);
   return mistake === null ? null : `${name} ${mistake}`;
+}
+
+/** True for a host that only this machine reaches. */
+function isLoopback(host: string): boolean {
+  if (isIP(host) === 4) return host.startsWith('127.');
+  return host === '::1' || host.toLowerCase() === 'localhost';
 }
 
 function keyMistake(certName: string, certFile: string | null, keyName: string, keyFile: string | null): string | null {
@@ -142,9 +187,6 @@ export function checkTogether(settings: Settings, bad: ReadonlySet<keyof Setting
 /** Settings whose part of the program is not in this release: said once, when they were given. */
 const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
   ['grpcPort', 'GRPC_PORT has no effect: gRPC is not in this release'],
-  ['wsPort', 'WS_PORT has no effect: the raw WebSocket listener is not in this release'],
-  ['wsAuthToken', 'WS_AUTH_TOKEN has no effect: /ws/devices is not in this release'],
-  ['slackWebhookUrl', 'SLACK_WEBHOOK_URL has no effect: Slack is not in this release'],
   ['billingWebhookSecrets', 'BILLING_WEBHOOK_SECRET has no effect: billing is not in this release'],
   ['otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT has no effect: export of traces is not in this release'],
 ];

@@ -5,6 +5,8 @@
 
 /** The parts that a process may run. */
 export type ProcessRole = 'gateway' | 'worker' | 'bridge';
+/** The least severity that a destination of notifications is told of. */
+export type LeastSeverity = 'extreme' | 'severe' | 'moderate' | 'minor' | 'unknown';
 /** Levels of the log; `silent` writes nothing. */
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 
@@ -61,6 +63,7 @@ export interface Settings {
   readonly mqttCaCertFile: string | null;
   readonly mqttClientCertFile: string | null;
   readonly mqttClientKeyFile: string | null;
+  readonly mqttSharedSubscriptions: boolean;
   readonly mqttBackoffMinSeconds: number;
   readonly mqttBackoffMaxSeconds: number;
   /** null: no gRPC. */
@@ -97,6 +100,16 @@ export interface Settings {
   readonly maxDevices: number;
   readonly summaryIntervalSeconds: number;
   readonly slackWebhookUrl: string | null;
+  readonly slackMinSeverity: LeastSeverity;
+  readonly webhookUrls: readonly string[] | null;
+  /** `whsec_…`, the newest first. */
+  readonly webhookSecrets: readonly string[] | null;
+  readonly webhookMinSeverity: LeastSeverity;
+  readonly webhookAllowPrivate: boolean;
+  readonly smtpUrl: string | null;
+  readonly emailFrom: string | null;
+  readonly emailTo: readonly string[] | null;
+  readonly emailMinSeverity: LeastSeverity;
   readonly billingWebhookSecrets: readonly string[] | null;
   readonly billingIpAllowlist: readonly string[] | null;
   readonly trialDays: number;

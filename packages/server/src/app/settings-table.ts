@@ -2,6 +2,7 @@
  * The table of settings: every environment variable with its type, default and prose. `docs/settings.md` shows exactly
  * these rows (a test compares them). Order: as in the document.
  */
+import { SEVERITIES } from '@tocsin/protocol/alert';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { CLUSTER_SECRET_LEAST_CHARACTERS } from '../identity/secrets.ts';
 import {
@@ -21,10 +22,12 @@ import {
   redisNode,
   redisUrl,
   secret,
+  smtpUrl,
   token,
   topicFilter,
   trueOrFalse,
   url,
+  webhookSecret,
   wholeNumber,
 } from './setting-types.ts';
 import type { EmbeddedPort, Settings } from './settings-shape.ts';
@@ -70,6 +73,7 @@ const seconds = decimal(0.001, 86_400);
 const bytes = wholeNumber(256, 1_048_576);
 const perSecond = decimal(0.001, 1_000_000);
 const count = wholeNumber(1, 1_000_000);
+const severity = oneOf(SEVERITIES);
 const production: SettingType<boolean> = {
   expects: anyText.expects,
   parse: (text, cwd) => (anyText.parse(text, cwd) === undefined ? undefined : text === 'production'),
@@ -236,6 +240,12 @@ export const SETTINGS: SettingsTable = {
     'Our certificate for the outside broker. Comes with `CLIENT_KEY`.',
   ),
   mqttClientKeyFile: optional('CLIENT_KEY', pemFile, 'absent', 'Its private key.'),
+  mqttSharedSubscriptions: row(
+    'MQTT_SHARED_SUBSCRIPTIONS',
+    trueOrFalse,
+    'true',
+    'Several processes share the messages of an outside broker that can do so. `false`: one takes them all.',
+  ),
   mqttBackoffMinSeconds: row(
     'MQTT_BACKOFF_MIN',
     seconds,
@@ -352,7 +362,41 @@ export const SETTINGS: SettingsTable = {
   maxPayloadBytes: row('MAX_PAYLOAD_BYTES', bytes, '16384', 'Largest MQTT frame.'),
   maxDevices: row('MAX_DEVICES', count, '1000', 'Host metrics: devices within the pruning window.'),
   summaryIntervalSeconds: row('SUMMARY_INTERVAL', seconds, '60', 'Seconds between two summaries to Slack.'),
-  slackWebhookUrl: optional('SLACK_WEBHOOK_URL', url('http', 'https'), 'absent', 'Incoming webhook of Slack.'),
+  slackWebhookUrl: optional(
+    'SLACK_WEBHOOK_URL',
+    url('http', 'https'),
+    'absent',
+    'Incoming webhook of Slack: alerts, and summaries of hosts ([notifications.md](notifications.md)).',
+  ),
+  slackMinSeverity: row('SLACK_MIN_SEVERITY', severity, 'moderate', 'The least severity that Slack is told of.'),
+  webhookUrls: optional(
+    'WEBHOOK_URLS',
+    listOf(url('http', 'https')),
+    'absent',
+    'Webhooks that get alerts as CloudEvents, at most 20. https only, to public addresses, unless `WEBHOOK_ALLOW_PRIVATE=true`. Needs `WEBHOOK_SECRETS`.',
+  ),
+  webhookSecrets: optional(
+    'WEBHOOK_SECRETS',
+    listOf(webhookSecret),
+    'absent',
+    'Secrets that webhooks are signed with (Standard Webhooks); several, separated by commas, while rotating: one signature for each.',
+  ),
+  webhookMinSeverity: row('WEBHOOK_MIN_SEVERITY', severity, 'unknown', 'The least severity that webhooks are told of.'),
+  webhookAllowPrivate: row(
+    'WEBHOOK_ALLOW_PRIVATE',
+    trueOrFalse,
+    'false',
+    'Webhooks may be http, and may reach this host, private networks and metadata services.',
+  ),
+  smtpUrl: optional(
+    'SMTP_URL',
+    smtpUrl,
+    'absent',
+    'Mail server that takes alerts as e-mail. With smtp TLS is required (STARTTLS), but not by this machine itself or with `?tls=off`. Needs `EMAIL_FROM` and `EMAIL_TO`.',
+  ),
+  emailFrom: optional('EMAIL_FROM', eMail, 'absent', 'Who e-mails are from.'),
+  emailTo: optional('EMAIL_TO', listOf(eMail), 'absent', 'Who e-mails go to, at most 50, separated by commas.'),
+  emailMinSeverity: row('EMAIL_MIN_SEVERITY', severity, 'severe', 'The least severity that is told by e-mail.'),
   billingWebhookSecrets: optional(
     'BILLING_WEBHOOK_SECRET',
     listOf(token(8, 512)),

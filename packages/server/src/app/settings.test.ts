@@ -8,6 +8,7 @@ import { outsideAddress } from './settings-checks.ts';
 import { SETTINGS } from './settings-table.ts';
 import { type Environment, type Settings, readSettings } from './settings.ts';
 
+const WHSEC = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
 let cwd: string;
 beforeEach(() => {
   cwd = mkdtempSync(join(tmpdir(), 'tocsin-settings-'));
@@ -95,8 +96,11 @@ describe('settings', () => {
       REDIS_URL: 'redis://:hunter2@h/x',
       REDIS_CLUSTER_NODES: 'a:1,redis://:hunter2@b',
       REDIS_SENTINELS: 'hunter2@a:1',
+      WEBHOOK_URLS: 'ftp://hunter2.example',
+      WEBHOOK_SECRETS: 'hunter2',
+      SMTP_URL: 'smtp://u:hunter2@h/x',
     });
-    expect(lines).toHaveLength(11);
+    expect(lines).toHaveLength(14);
     expect(lines.join('\n')).not.toContain('hunter2');
   });
 
@@ -118,8 +122,12 @@ describe('settings', () => {
     ],
     ['a client key without its certificate', { CLIENT_KEY: 'pem' }, 'CLIENT_CERT'],
     ['a back-off whose least is over its most', { MQTT_BACKOFF_MIN: '61' }, 'MQTT_BACKOFF_MIN'],
+    ['a topic that names no device', { MQTT_TOPIC: 'metrics' }, 'MQTT_TOPIC'],
+    ['a shared topic', { MQTT_READINGS_TOPIC: '$share/g/devices/+/readings' }, 'MQTT_READINGS_TOPIC'],
+    ['topics that fit the same', { MQTT_TOPIC: 'devices/#' }, 'MQTT_READINGS_TOPIC'],
     ['gRPC in production without a client CA', { NODE_ENV: 'production' }, 'GRPC_PORT'],
     ['one port for two listeners', { PORT: '50051' }, 'GRPC_PORT'],
+    ['the raw listener without a token where others reach it', { HOST: '0.0.0.0', WS_PORT: '9001' }, 'WS_AUTH_TOKEN'],
     ['a public URL with a path', { PUBLIC_URL: 'https://h.example/tocsin' }, 'PUBLIC_URL'],
     ['a proxy by name', { TRUSTED_PROXIES: 'proxy.example' }, 'TRUSTED_PROXIES'],
     ['a proxy by number of hops', { TRUSTED_PROXIES: '1' }, 'TRUSTED_PROXIES'],
@@ -130,6 +138,26 @@ describe('settings', () => {
     ['a Redis with a query', { REDIS_URL: 'redis://h?enableOfflineQueue=true' }, 'REDIS_URL'],
     ['a node of Redis without a port', { REDIS_CLUSTER_NODES: 'a:1,b' }, 'REDIS_CLUSTER_NODES'],
     ['the log on Redis without one', { LOG_BACKEND: 'redis' }, 'LOG_BACKEND'],
+    ['webhooks without a secret', { WEBHOOK_URLS: 'https://h.example' }, 'WEBHOOK_SECRETS'],
+    ['a webhook without https', { WEBHOOK_URLS: 'http://h.example', WEBHOOK_SECRETS: WHSEC }, 'WEBHOOK_ALLOW_PRIVATE'],
+    ['a webhook to this host', { WEBHOOK_URLS: 'https://127.1/', WEBHOOK_SECRETS: WHSEC }, 'WEBHOOK_ALLOW_PRIVATE'],
+    ['a webhook to this host by IPv6', { WEBHOOK_URLS: 'https://[::1]/', WEBHOOK_SECRETS: WHSEC }, 'public addresses'],
+    [
+      'too many webhooks',
+      { WEBHOOK_URLS: Array.from({ length: 21 }, (_, n) => `https://h${n}.example`).join(','), WEBHOOK_SECRETS: WHSEC },
+      'at most 20',
+    ],
+    ['a webhook secret that is none', { WEBHOOK_SECRETS: 'whsec_short' }, 'whsec_'],
+    ['a mail server without recipients', { SMTP_URL: 'smtp://h', EMAIL_FROM: 'a@b.example' }, 'EMAIL_TO'],
+    ['a mail server without a sender', { SMTP_URL: 'smtp://h', EMAIL_TO: 'a@b.example' }, 'EMAIL_FROM'],
+    ['recipients without a mail server', { EMAIL_TO: 'a@b.example' }, 'SMTP_URL'],
+    [
+      'too many recipients',
+      { EMAIL_TO: Array.from({ length: 51 }, (_, n) => `a${n}@b.example`).join(',') },
+      'at most 50',
+    ],
+    ['a mail server that is a web server', { SMTP_URL: 'https://h' }, 'smtp'],
+    ['a severity that is none', { SLACK_MIN_SEVERITY: 'bad' }, 'extreme or severe'],
     ['a clock skew over 30 s', { JWT_CLOCK_SKEW_SECONDS: '31' }, 'JWT_CLOCK_SKEW_SECONDS'],
   ])('refuse %s', (_rule, env, name) => {
     writeFileSync(join(cwd, 'pem'), '-----BEGIN CERTIFICATE-----\n');

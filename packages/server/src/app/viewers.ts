@@ -2,20 +2,28 @@
  * The WebSocket transport on the listener, with its settings and neighbours; what it does is counted for metrics, the log, and
  * the detector of connection spikes.
  */
+import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Server } from 'node:http';
 import { createMemoryLimiter } from '../bus/memory/limiter.ts';
 import { CONNECTIONS_KEY, SPIKE } from '../detectors/connection-spike.ts';
 import type { Principal } from '../identity/principal.ts';
 import type { ClientCertificates } from '../transports/http/client-certificate.ts';
 import { attachWebSocket, type WebSocketTransport } from '../transports/websocket/attach.ts';
-import type { WebSocketMetrics, WebSocketPrincipal, WebSocketSettings } from '../transports/websocket/options.ts';
+import type {
+  WebSocketChannel,
+  WebSocketChannels,
+  WebSocketListener,
+  WebSocketMetrics,
+  WebSocketPrincipal,
+  WebSocketSettings,
+} from '../transports/websocket/options.ts';
 import { partitionOf } from '../lib/partition.ts';
 import { throttled } from '../ops/throttled-log.ts';
 import type { Ground } from './ground.ts';
 import { createHandshakeCounts, type HandshakeCounts } from './handshake-counts.ts';
 import { hintWorkers, type Pipeline } from './pipeline.ts';
 import type { Settings } from './settings.ts';
-import { ALERTS_PATH } from '../transports/websocket/request.ts';
+import { ALERTS_PATH, DEVICES_PATH, RAW_PATH } from '../transports/websocket/request.ts';
 
 /** What the app holds of it. */
 export type Viewers = WebSocketTransport;
@@ -23,15 +31,51 @@ export type Viewers = WebSocketTransport;
 /** Addresses whose handshakes are counted at once; above that the longest unused one is forgotten. */
 const ADDRESSES_MOST = 100_000;
 
-/** The path of the one channel so far. */
 /** What an end of the process waits for its counts, ms: they are worth a moment, not more. */
 const COUNTS_MOST_MS = 500;
 /** Ends after which clients come back because we told them to. Not 1013 and 4008: clients can bring these about. */
 const RELEASED: ReadonlySet<string> = new Set(['end', 'restart']);
 
-/** Attaches it; call before the server listens, `start` after. */
+/** The servers that viewers come to. */
+export interface ViewerServers {
+  readonly main: Server;
+  /** That of `WS_PORT`. */
+  readonly extra: Server | null;
+}
+
+/** What is at which path of the main listener, and of that of `WS_PORT`. */
+function channelsOf(
+  settings: Settings,
+  { hub, live }: Pick<Pipeline, 'hub' | 'live'>,
+): { readonly main: WebSocketChannels; readonly extra: WebSocketChannels } {
+  const { wsAuthToken: token, wsPublicAlerts } = settings;
+  const opens = token === null ? {} : { opens: tokenCheck(token) };
+  const alerts: WebSocketChannel = { hub, access: wsPublicAlerts ? 'anyone' : 'people', filters: true, raw: false };
+  const devices: WebSocketChannel = {
+    ...{ hub: live.hub.door('tocsin'), access: 'people', filters: false, raw: false },
+    ...opens,
+  };
+  const raw: WebSocketChannel = {
+    ...{ hub: live.hub.door('raw'), access: 'token', filters: false, raw: true },
+    ...opens,
+  };
+  const main: readonly (readonly [string, WebSocketChannel])[] = [
+    [ALERTS_PATH, alerts],
+    [DEVICES_PATH, devices],
+  ];
+  return { main: new Map(main), extra: new Map([...main, [RAW_PATH, raw]]) };
+}
+
+/** Compares with the token in a time that says nothing of it. */
+function tokenCheck(token: string): (given: string) => boolean {
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+  const expected = digest(token);
+  return (given) => timingSafeEqual(digest(given), expected);
+}
+
+/** Attaches it; call before the servers listen, `start` after. */
 export function createViewers(
-  server: Server,
+  servers: ViewerServers,
   settings: Settings,
   ground: Ground,
   pipeline: Pipeline,
@@ -40,12 +84,14 @@ export function createViewers(
   const { identity, bus, clock, log, metrics } = ground;
   const counts = countHandshakes(ground);
   let draining = false;
-  const transport = attachWebSocket(server, {
+  const channels = channelsOf(settings, pipeline);
+  const listeners: WebSocketListener[] = [{ server: servers.main, channels: channels.main }];
+  if (servers.extra !== null) listeners.push({ server: servers.extra, channels: channels.extra });
+  const transport = attachWebSocket(listeners, {
     settings: webSocketSettings(settings, publicUrl),
     clock,
     bus,
     door: createMemoryLimiter(clock, ADDRESSES_MOST),
-    alerts: pipeline.hub,
     verifyAccessToken: async (jwt) => toPrincipal(await identity.verifyAccessToken(jwt)),
     redeemTicket: async (ticket) => toPrincipal(await identity.tickets.redeem(ticket)),
     certificates: {
@@ -101,7 +147,6 @@ function webSocketSettings(settings: Settings, publicUrl: string): WebSocketSett
     publicUrl,
     allowedOrigins: settings.wsAllowedOrigins ?? [publicUrl],
     allowQueryToken: settings.wsAllowQueryToken,
-    publicAlerts: settings.wsPublicAlerts,
     trustedProxies: settings.trustedProxies,
     maxConnectionsPerUser: settings.wsMaxConnectionsPerUser,
     maxConnectionsPerAddress: settings.wsMaxConnectionsPerIp,
@@ -125,8 +170,8 @@ function observe({ metrics, log, clock }: Ground, counts: HandshakeCounts, drain
     },
     duration: (path, seconds) => metrics.websocketConnectionDuration.observe({ path }, seconds),
     received: (messages) => metrics.websocketMessages.add({ direction: 'in' }, messages),
-    handshake(seconds) {
-      metrics.handshake.observe({ path: ALERTS_PATH }, seconds);
+    handshake(path, seconds) {
+      metrics.handshake.observe({ path }, seconds);
       counts.opened();
     },
     joined: (path, plan) => metrics.websocketJoined.add({ path, plan }),

@@ -70,13 +70,26 @@ describe('hosts that fall silent', () => {
     expect(all.state()).toBeNull();
   });
 
+  test('one whose end overtook it is not told of, and an end that belongs to none is forgotten', () => {
+    const all = installation();
+    all.back('a', 0, 38);
+    all.silent('a', 0, 40);
+    expect(all.state()).toBeNull();
+    all.back('a', 7, 50);
+    all.silent('a', 60, 100);
+    all.tick(110);
+    expect(all.headlines()).toEqual(['a is silent']);
+    all.back('a', 60, 115);
+    expect(all.state()).toBeNull();
+  });
+
   test('a thousand at once are one alert, which ends with the last that is heard again', () => {
     const all = installation();
     for (const [i, name] of names(1000).entries()) all.silent(name, i % 15, 40 + 10 * (i % 2));
     all.tick(50);
     all.tick(60);
     all.tick(70);
-    expect(all.headlines()).toEqual(['1000 hosts are silent']);
+    expect(all.headlines()).toEqual(['Silent hosts: {silent}']);
     expect(all.findings[0]).toMatchObject({
       severity: 'severe',
       deviceId: null,
@@ -85,7 +98,7 @@ describe('hosts that fall silent', () => {
     for (const name of names(999)) all.back(name, 0, 600);
     all.tick(600);
     all.tick(605);
-    expect(all.headlines()).toEqual(['1000 hosts are silent', '1 of 1000 hosts are silent']);
+    expect(all.headlines()).toEqual(['Silent hosts: {silent}', 'Silent hosts: {silent} of {hosts}']);
     all.back('h999', 0, 700);
     expect(all.findings.at(-1)).toMatchObject({ ends: true, deviceId: null, onset: all.findings[0]?.onset });
     expect(all.state()).toBeNull();

@@ -8,6 +8,9 @@
  * within a window of its own; it is told again when it has grown by half, and else once in `RETELL_MS` at most. It ends when
  * all of its hosts are heard again or given up.
  *
+ * Who of them is to be missed only the registry knows: findings of groups name all, and `{silent}` and `{hosts}` in their
+ * texts stand for the numbers of those that are (`app/complete-finding.ts`).
+ *
  * What is told hangs on the ticks and on what is known by then, never on the order within: partitions are ahead of one
  * another.
  */
@@ -29,7 +32,7 @@ interface Group {
   readonly until: number;
   /** Hosts that are silent now, by id. */
   readonly members: readonly string[];
-  /** How many there were altogether. */
+  /** The most that were silent at once: one that comes and goes is one host. */
   readonly hosts: number;
   /** What was told last, and when. */
   readonly told: { readonly hosts: number; readonly members: number; readonly at: number };
@@ -38,6 +41,11 @@ interface Group {
 /** What is remembered: silences that wait, hosts that were told one by one, and groups; none of them over. */
 export interface SilentHostsState {
   readonly waiting: readonly (Silent & { readonly noted: number })[];
+  /**
+   * Ends of silences that are not known yet: a frame that took long to be committed may be told before the tick that it came
+   * too late for, because what is told stands in the log by its arrival.
+   */
+  readonly early: readonly (Silent & { readonly noted: number })[];
   readonly singles: readonly Silent[];
   readonly groups: readonly Group[];
 }
@@ -45,16 +53,16 @@ export interface SilentHostsState {
 /** To the next tick of its partition, by when those of all others have come, ms. */
 const HOLD_MS = 5000;
 const WINDOW_MS = 60_000;
+/** How long an early end waits for its silence, ms. */
+const EARLY_MS = 60_000;
 /** So many hosts are told as one. */
 export const GROUP_FROM = 10;
 /** Of one group; further ones make another. */
 const MOST_MEMBERS = 10_000;
 const GROWTH = 1.5;
 const RETELL_MS = 60_000;
-/** Names that the evidence of a group holds. */
-const NAMED = 100;
 
-const EMPTY: SilentHostsState = { waiting: [], singles: [], groups: [] };
+const EMPTY: SilentHostsState = { waiting: [], early: [], singles: [], groups: [] };
 
 /** Builds the detector. */
 export function silentHostsDetector(): Detector<SilentHostsState, SilenceNotice> {
@@ -62,17 +70,22 @@ export function silentHostsDetector(): Detector<SilentHostsState, SilenceNotice>
     name: 'silent-hosts',
     step: (state, _key, notice, now) => {
       const known = state ?? EMPTY;
-      const { kind, deviceId, since } = notice;
-      if (kind === 'silent')
-        return { state: { ...known, waiting: [...known.waiting, { deviceId, since, noted: now }] }, findings: [] };
-      return kind === 'back' || kind === 'gone' ? over(known, notice) : { state, findings: [] };
+      if (notice.kind === 'silent') return { state: begun(known, notice, now), findings: [] };
+      return notice.kind === 'back' || notice.kind === 'gone' ? over(known, notice, now) : { state, findings: [] };
     },
     tick: (state, _key, now) => judged(state, now),
   };
 }
 
+/** A host is silent. */
+function begun(state: SilentHostsState, { deviceId, since }: SilenceNotice, now: number): SilentHostsState | null {
+  const ended = state.early.findIndex((other) => other.deviceId === deviceId && other.since === since);
+  if (ended >= 0) return settled({ ...state, early: state.early.toSpliced(ended, 1) });
+  return { ...state, waiting: [...state.waiting, { deviceId, since, noted: now }] };
+}
+
 /** A host is silent no more, or no longer expected. */
-function over(state: SilentHostsState, notice: SilenceNotice): Step<SilentHostsState> {
+function over(state: SilentHostsState, notice: SilenceNotice, now: number): Step<SilentHostsState> {
   const { deviceId } = notice;
   const waits = state.waiting.findIndex((other) => other.deviceId === deviceId);
   if (waits >= 0) return { state: settled({ ...state, waiting: state.waiting.toSpliced(waits, 1) }), findings: [] };
@@ -90,10 +103,16 @@ function over(state: SilentHostsState, notice: SilenceNotice): Step<SilentHostsS
     const left = { ...group, members: group.members.toSpliced(member, 1) };
     return { state: { ...state, groups: state.groups.with(place, left) }, findings: [] };
   }
-  return { state: settled(state), findings: [] };
+  if (notice.kind === 'gone') return { state: settled(state), findings: [] };
+  return {
+    state: { ...state, early: [...state.early, { deviceId, since: notice.since, noted: now }] },
+    findings: [],
+  };
 }
 
-function judged(before: SilentHostsState, now: number): Step<SilentHostsState> {
+function judged(all: SilentHostsState, now: number): Step<SilentHostsState> {
+  const early = all.early.filter((other) => now - other.noted < EARLY_MS);
+  const before = early.length === all.early.length ? all : { ...all, early };
   const ready = before.waiting.some(({ noted }) => now - noted >= HOLD_MS);
   const { state, findings } = ready ? release(before) : { state: before, findings: [] };
   const told: Finding[] = [];
@@ -102,7 +121,7 @@ function judged(before: SilentHostsState, now: number): Step<SilentHostsState> {
     told.push(groupFinding(group));
     return { ...group, told: { hosts: group.hosts, members: group.members.length, at: now } };
   });
-  if (told.length === 0) return { state, findings };
+  if (told.length === 0) return { state: settled(state), findings };
   return { state: { ...state, groups }, findings: [...findings, ...told] };
 }
 
@@ -129,7 +148,7 @@ function release(state: SilentHostsState): { state: SilentHostsState; findings: 
       rest = rest.slice(1);
     }
   }
-  return { state: { waiting: [], singles, groups }, findings };
+  return { state: { ...state, waiting: [], singles, groups }, findings };
 }
 
 /** True when it became part of one of them. */
@@ -140,12 +159,13 @@ function joins(groups: Group[], { deviceId, since }: Silent): boolean {
   );
   const group = groups[place];
   if (group === undefined) return false;
+  const joined = group.members.toSpliced(placeOf(group.members, deviceId), 0, deviceId);
   groups[place] = {
     ...group,
     from: Math.min(group.from, since),
     until: Math.max(group.until, since),
-    members: group.members.toSpliced(placeOf(group.members, deviceId), 0, deviceId),
-    hosts: group.hosts + 1,
+    members: joined,
+    hosts: Math.max(group.hosts, joined.length),
   };
   return true;
 }
@@ -177,7 +197,7 @@ function placeOf(sorted: readonly string[], id: string): number {
 }
 
 function settled(state: SilentHostsState): SilentHostsState | null {
-  return state.waiting.length + state.singles.length + state.groups.length === 0 ? null : state;
+  return state.waiting.length + state.early.length + state.singles.length + state.groups.length === 0 ? null : state;
 }
 
 const COMMON = { kind: 'host.silent', status: 'actual', zoneId: null, latitude: null, longitude: null } as const;
@@ -221,13 +241,13 @@ function groupFinding({ onset, members, hosts }: Group): Finding {
   return {
     ...COMMON,
     severity: 'severe',
-    headline: back === 0 ? `${hosts} hosts are silent` : `${members.length} of ${hosts} hosts are silent`,
+    headline: back === 0 ? 'Silent hosts: {silent}' : 'Silent hosts: {silent} of {hosts}',
     description:
-      `${hosts} hosts that reported regularly fell silent together from ${time(onset)} on; ${members.length} are silent now. ` +
+      `Hosts that reported regularly fell silent together from ${time(onset)} on, at most {hosts} at once; silent now: {silent}. ` +
       `They may have lost their power or network, or the way to us is broken.`,
     deviceId: null,
     onset,
-    evidence: { hosts, silent: members.length, lastHeard: onset, devices: members.slice(0, NAMED) },
+    evidence: { hosts, silent: members.length, lastHeard: onset, devices: members },
   };
 }
 

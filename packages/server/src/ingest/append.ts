@@ -35,6 +35,11 @@ export interface AppendOptions {
    * not enter the log long after its arrival (the log counts arrivals older than a minute as complete). Milliseconds.
    */
   readonly mostWaitMs: number;
+  /**
+   * True, with a concurrency of 1: what came later never becomes durable before what came earlier and is to come again. When a
+   * commit fails, or came too late, all that wait are refused with it.
+   */
+  readonly inOrder?: boolean;
   readonly monotonic: () => number;
 }
 
@@ -81,16 +86,17 @@ export function createAppender(options: AppendOptions): Appender {
     }
   };
 
+  const refuse = (batch: readonly Waiting[]): void => done(batch, () => UNAVAILABLE);
   const run = async (): Promise<void> => {
     running += 1;
     for (let batch = next(waiting, options); batch.length > 0; batch = next(waiting, options)) {
       const oldest = options.monotonic() - options.mostWaitMs;
-      done(
-        batch.filter(({ since }) => since < oldest),
-        () => UNAVAILABLE,
-      );
+      const old = batch.filter(({ since }) => since < oldest);
       const young = batch.filter(({ since }) => since >= oldest);
-      if (young.length > 0) await commit(options, young, done);
+      const together = options.inOrder === true && old.length > 0;
+      refuse(together ? batch : old);
+      const failed = together || (young.length > 0 && !(await commit(options, young, done)));
+      if (failed && options.inOrder === true) refuse(waiting.splice(0));
     }
     running -= 1;
   };
@@ -106,6 +112,7 @@ export function createAppender(options: AppendOptions): Appender {
     pendingBytes += envelope.body.length;
     return new Promise((resolve) => {
       waiting.push({ envelope, since: options.monotonic(), resolve });
+      draft.entered?.();
       // After this turn of the event loop, so that envelopes that were verified in the same turn share the first commit too.
       if (running < options.concurrency)
         setImmediate(() => running < options.concurrency && waiting.length > 0 && void run());
@@ -126,11 +133,12 @@ function next(waiting: Waiting[], options: AppendOptions): Waiting[] {
   return waiting.splice(0, count);
 }
 
+/** False: it failed. */
 async function commit(
   options: AppendOptions,
   batch: readonly Waiting[],
   done: (batch: readonly Waiting[], answer: (index: number) => Refusal | null) => void,
-): Promise<void> {
+): Promise<boolean> {
   try {
     const outcomes = await options.append(batch.map(({ envelope }) => envelope));
     options.committed(new Set(batch.map(({ envelope }) => envelope.partition)));
@@ -138,9 +146,11 @@ async function commit(
       const outcome = outcomes[index];
       return outcome === undefined ? UNAVAILABLE : ANSWERS[outcome];
     });
+    return true;
   } catch (error) {
     options.failed(error);
     done(batch, () => UNAVAILABLE);
+    return false;
   }
 }
 

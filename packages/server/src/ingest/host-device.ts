@@ -3,12 +3,13 @@
  * only once everything else has let its frame pass, so that nothing is written for what is refused.
  */
 import type { Refusal } from '@tocsin/protocol/errors';
+import { RefusalError } from '@tocsin/protocol/refusal-error';
 import { mayNotSpeak, type LookUpDevice } from './device.ts';
 import type { IngestDevice, Stage } from './stage.ts';
 
 /**
  * Makes an unknown host a device, or finds the one that others made meanwhile; null: there is no room for more. Rejects
- * with `store-unavailable`.
+ * with `store-unavailable`, or with a refusal when too many come at once.
  */
 export type EnrolDevice = (deviceId: string) => Promise<IngestDevice | null>;
 
@@ -37,9 +38,14 @@ export function enrolHost(enrol: EnrolDevice): Stage {
 }
 
 async function made(enrol: EnrolDevice, draft: Parameters<Stage>[0]): Promise<Refusal | null> {
-  const device = await enrol(draft.deviceId ?? '');
-  draft.device = device;
-  return device === null ? NO_ROOM : refusalOf(device);
+  try {
+    const device = await enrol(draft.deviceId ?? '');
+    draft.device = device;
+    return device === null ? NO_ROOM : refusalOf(device);
+  } catch (error) {
+    if (error instanceof RefusalError) return error.refusal;
+    throw error;
+  }
 }
 
 function refusalOf(device: IngestDevice): Refusal | null {

@@ -31,6 +31,8 @@ export interface Draft {
   readonly apiKey: string | undefined;
   /** The device that an MQTT topic names; null on other transports. */
   readonly topicDevice: string | null;
+  /** Called when it stands in the line for the log, so that the next of its device may follow; null: nobody asks. */
+  readonly entered: (() => void) | null;
   /** As it arrived; of MQTT with a character for each byte (latin1). */
   readonly body: string;
   keyId: string | null;
@@ -54,7 +56,10 @@ export interface Draft {
 export type Stage = (draft: Draft) => Refusal | null | Promise<Refusal | null>;
 
 /** What a transport knows of an envelope. */
-type Arrived = Pick<Draft, 'traceparent' | 'apiKey' | 'body'> & { readonly topicDevice?: string };
+type Arrived = Pick<Draft, 'traceparent' | 'apiKey' | 'body'> & {
+  readonly topicDevice?: string;
+  readonly entered?: () => void;
+};
 
 /** A draft of which nothing is known yet. Members one by one: spreading them costs a microsecond an envelope. */
 export function newDraft(transport: TransportName, kind: LogKind, arrived: Arrived, receivedAt: number): Draft {
@@ -65,6 +70,7 @@ export function newDraft(transport: TransportName, kind: LogKind, arrived: Arriv
     traceparent: arrived.traceparent,
     apiKey: arrived.apiKey,
     topicDevice: arrived.topicDevice ?? null,
+    entered: arrived.entered ?? null,
     body: arrived.body,
     keyId: null,
     deviceId: null,

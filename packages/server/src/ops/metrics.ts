@@ -62,6 +62,9 @@ export interface Metrics {
   readonly websocketAbandoned: CounterMetric<'path'>;
   /** Handshakes that are being decided. */
   readonly websocketHandshakes: GaugeMetric<never>;
+  /** Hosts on the live board, and what was told of them and dropped. */
+  readonly liveDevices: GaugeMetric<never>;
+  readonly liveDropped: CounterMetric<never>;
   /** Since the store last said where the channel stands, and viewers had all of it. */
   readonly watermarkAge: GaugeMetric<'path'>;
   /** 1 while the process ends. */
@@ -81,6 +84,12 @@ export interface Metrics {
   readonly busMessage: HistogramMetric<never>;
   /** Records that no worker has processed yet. */
   readonly logBacklog: GaugeMetric<'partition'>;
+  /** Messages for destinations of notifications, by kind of destination and what came of them. */
+  readonly notifications: CounterMetric<'destination' | 'result'>;
+  /** Messages of the channel that wait for destinations that this process delivers to. */
+  readonly notificationLag: GaugeMetric<'destination'>;
+  /** Destinations of this process whose next post is put off. */
+  readonly notificationsDelayed: GaugeMetric<'destination'>;
   /** Requests refused because of load, by its reason. */
   readonly shed: CounterMetric<'reason'>;
   /** When the certificate of a listener ends, Unix seconds; no series without TLS. */
@@ -143,7 +152,25 @@ export function createMetrics(version: string): Metrics {
     busLag: gauge('tocsin_bus_lag_seconds', 'Age of the last probe that came back through the bus'),
     busMessage: histogram('tocsin_bus_message_seconds', 'From publication to arrival over the bus', BUCKETS),
     logBacklog: gauge('tocsin_log_backlog', 'Records of the log not processed yet', 'partition'),
+    liveDevices: gauge('tocsin_live_devices', 'Hosts that were heard within the pruning window'),
+    liveDropped: counter('tocsin_live_dropped_total', 'Live frames of other processes or the store that were none'),
     draining: gauge('tocsin_draining', '1 while the process ends'),
+    notifications: counter(
+      'tocsin_notifications_total',
+      'Messages to Slack, webhooks and e-mail: `sent`, `retry`, `dead`, `lost`, `summary`, `summary-dropped`',
+      'destination',
+      'result',
+    ),
+    notificationLag: gauge(
+      'tocsin_notifications_lag',
+      'Messages that wait for the destinations held here',
+      'destination',
+    ),
+    notificationsDelayed: gauge(
+      'tocsin_notifications_delayed',
+      'Destinations held here that are being retried',
+      'destination',
+    ),
     shed: counter('tocsin_shed_total', 'Requests refused because of load', 'reason'),
     certificateExpiry: gauge(
       'tocsin_tls_certificate_expiry_seconds',
@@ -165,7 +192,7 @@ export function createMetrics(version: string): Metrics {
 /** Makes metrics of one registry, and notes what it made. */
 interface Makers {
   readonly rows: readonly MetricRow[];
-  counter<Name extends string>(name: string, help: string, ...labels: Name[]): CounterMetric<Name>;
+  counter<Name extends string = never>(name: string, help: string, ...labels: Name[]): CounterMetric<Name>;
   gauge<Name extends string = never>(name: string, help: string, ...labels: Name[]): GaugeMetric<Name>;
   histogram<Name extends string = never>(
     name: string,
@@ -179,7 +206,7 @@ function createMakers(registry: Registry): Makers {
   const rows: MetricRow[] = [];
   const note = (kind: MetricRow['kind'], name: string, help: string, labels: readonly string[]): void =>
     void rows.push({ name, kind, labels, help });
-  const counter = <Name extends string>(name: string, help: string, ...labels: Name[]): CounterMetric<Name> => {
+  const counter = <Name extends string = never>(name: string, help: string, ...labels: Name[]): CounterMetric<Name> => {
     note('counter', name, help, labels);
     const metric = new Counter({ name, help, labelNames: labels, registers: [registry] });
     const bound = boundSeries(labels);

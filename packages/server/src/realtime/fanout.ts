@@ -13,7 +13,7 @@ import type { Viewer } from './viewer.ts';
 /** How long one slice may take, in ms. */
 export const FANOUT_SLICE_MS = 1;
 /** The clock is looked at once for this many viewers. */
-const VIEWERS_PER_LOOK = 32;
+export const VIEWERS_PER_LOOK = 32;
 
 /** A message of the channel, or a frame for everybody that has no offset (a watermark). */
 type Item = { readonly kind: 'entry'; readonly entry: Entry } | { readonly kind: 'control'; readonly frame: Buffer };

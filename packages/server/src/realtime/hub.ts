@@ -130,7 +130,8 @@ const QUEUE_LIMITS: QueueLimits = {
   bytes: LIMITS.viewerQueueBytes.value,
 };
 
-function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
+/** What waits for viewers beyond their sockets. */
+export function waitingFor(viewers: Iterable<Viewer>): Omit<HubStanding, 'checkedMs'> {
   let [waiting, queuedBytes] = [0, 0];
   for (const { queue } of viewers) {
     if (queue.empty) continue;

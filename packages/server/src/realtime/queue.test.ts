@@ -42,17 +42,14 @@ describe('queue of a viewer', () => {
     expect(sink.writes.length).toBe(before + 1);
   });
 
-  it('sends waiting commands before waiting alerts, and telemetry last, only the latest of each device', () => {
+  it('sends waiting commands before waiting alerts', () => {
     const sink = createScriptedSink(true);
     const queue = new ViewerQueue(sink, limits, () => undefined);
     queue.push('alerts', frame(0, 990));
-    queue.pushTelemetry('a', frame(1));
-    queue.pushTelemetry('b', frame(2));
-    queue.pushTelemetry('a', frame(3));
     queue.push('alerts', frame(4));
     queue.push('commands', frame(5));
     sink.drain();
-    expect(numbers(sink)).toEqual([0, 5, 4, 2, 3]);
+    expect(numbers(sink)).toEqual([0, 5, 4]);
     expect(queue.bytes).toBe(0);
   });
 
@@ -80,14 +77,19 @@ describe('queue of a viewer', () => {
     }
   });
 
-  it('bounds telemetry by devices, dropping the oldest', () => {
+  it('takes what is offered at once or not at all, and says when there is room again', () => {
     const sink = createScriptedSink(true);
-    const overflow = vi.fn();
-    const queue = new ViewerQueue(sink, limits, overflow);
-    queue.push('alerts', frame(0, 990));
-    for (let n = 1; n <= 50; n++) queue.pushTelemetry(`d${n}`, frame(n, 30));
-    for (let n = 0; n < 5; n++) sink.drain();
-    expect(numbers(sink)).toEqual([0, ...Array.from({ length: 20 }, (_, n) => 31 + n)]);
-    expect(overflow).not.toHaveBeenCalled();
+    const queue = new ViewerQueue(sink, limits, () => undefined);
+    expect([queue.offer(frame(1, 600)), queue.offer(frame(2, 600))]).toEqual([true, false]);
+    expect([queue.hasRoom(300), queue.hasRoom(600), queue.empty]).toEqual([true, false, true]);
+    const room = vi.fn();
+    queue.whenDrained(room);
+    queue.push('alerts', frame(3, 600));
+    expect([queue.offer(frame(4, 10)), room.mock.calls.length]).toEqual([false, 0]);
+    sink.drain();
+    expect(room).toHaveBeenCalledTimes(1);
+    expect(numbers(sink)).toEqual([1, 3]);
+    queue.end();
+    expect([queue.offer(frame(5)), queue.hasRoom(1)]).toEqual([false, false]);
   });
 });

@@ -1,10 +1,11 @@
 /**
- * What waits for one viewer, in lanes: commands first, then alerts, then telemetry (only the latest for each device).
+ * What waits for one viewer, in lanes: commands first, then alerts. Telemetry does not wait here: it is offered, and who has
+ * no room for it is shown the latest later (`live-hub.ts`).
  *
  * Guarantees: order within a lane; at most `socketBytes` wait in the socket (one larger frame only into an empty one);
  * what is pushed while the socket has room is written at once, and frames that leave together leave in one write.
- * Bounds: more than `messages` or `bytes` waiting in commands and alerts is an overflow: the queue empties itself, calls
- * `onOverflow` once and takes nothing more. Telemetry is bounded by its devices (`messages` at most, the oldest goes).
+ * Bounds: more than `messages` or `bytes` waiting is an overflow: the queue empties itself, calls `onOverflow` once and takes
+ * nothing more.
  * A queue with nothing in it holds no memory of its own and no timer.
  */
 import type { Sink } from './sink.ts';
@@ -33,7 +34,6 @@ export class ViewerQueue {
   readonly #onOverflow: () => void;
   #commands = NOTHING;
   #alerts = NOTHING;
-  #telemetry: Map<string, Buffer> | null = null;
   #bytes = 0;
   #messages = 0;
   #awaiting = false;
@@ -53,7 +53,7 @@ export class ViewerQueue {
 
   /** True when nothing waits here. */
   get empty(): boolean {
-    return this.#commands.length === 0 && this.#alerts.length === 0 && this.#telemetry === null;
+    return this.#commands.length === 0 && this.#alerts.length === 0;
   }
 
   /** Adds frames that hold `messages` messages; answers false when this was too much. */
@@ -76,22 +76,22 @@ export class ViewerQueue {
     return true;
   }
 
-  /** Replaces what waits for this device. */
-  pushTelemetry(device: string, frame: Buffer): void {
-    if (this.#ended || !this.#sink.open) return;
-    if (this.empty && this.#fits(frame.length)) {
-      this.#sink.write(frame);
-      return;
-    }
-    this.#telemetry ??= new Map();
-    const before = this.#telemetry.get(device);
-    if (before !== undefined) this.#dropTelemetry(device, before);
-    else if (this.#telemetry.size >= this.#limits.messages) {
-      const oldest = this.#telemetry.entries().next().value;
-      if (oldest !== undefined) this.#dropTelemetry(...oldest);
-    }
-    this.#telemetry.set(device, frame);
-    this.#bytes += frame.length;
+  /** Writes frames now, or not at all: answers false when something waits or the socket has no room for them. */
+  offer(frames: Buffer): boolean {
+    if (!this.hasRoom(frames.length)) return false;
+    this.#sink.write(frames);
+    return true;
+  }
+
+  /** True when {@link offer} would take so many bytes. */
+  hasRoom(bytes: number): boolean {
+    return !this.#ended && this.#sink.open && this.empty && this.#fits(bytes);
+  }
+
+  /** Calls `callback` once, when nothing waits here any more and the socket has drained; never when the queue ends before. */
+  whenDrained(callback: () => void): void {
+    if (this.#ended) return;
+    this.#onEmpty = callback;
     this.#awaitDrain();
   }
 
@@ -107,7 +107,6 @@ export class ViewerQueue {
     this.#ended = true;
     this.#commands = NOTHING;
     this.#alerts = NOTHING;
-    this.#telemetry = null;
     this.#bytes = 0;
     this.#messages = 0;
     this.#onEmpty = null;
@@ -127,11 +126,6 @@ export class ViewerQueue {
     return before === 0 || before + length <= this.#limits.socketBytes;
   }
 
-  #dropTelemetry(device: string, frame: Buffer): void {
-    this.#bytes -= frame.length;
-    this.#telemetry?.delete(device);
-  }
-
   /** Writes from the front of a lane; answers what stays because the socket is full. */
   #flushLane(items: Item[]): Item[] {
     let sent = 0;
@@ -145,21 +139,11 @@ export class ViewerQueue {
     return sent === items.length ? NOTHING : items.slice(sent);
   }
 
-  #flushTelemetry(): void {
-    for (const [device, frame] of this.#telemetry ?? []) {
-      if (!this.#fits(frame.length)) return;
-      this.#sink.write(frame);
-      this.#dropTelemetry(device, frame);
-    }
-    this.#telemetry = null;
-  }
-
   #flush(): void {
     if (this.#ended || !this.#sink.open) return;
     this.#sink.cork();
     this.#commands = this.#flushLane(this.#commands);
     if (this.#commands.length === 0) this.#alerts = this.#flushLane(this.#alerts);
-    if (this.#commands.length === 0 && this.#alerts.length === 0) this.#flushTelemetry();
     this.#sink.uncork();
     if (!this.empty) {
       this.#awaitDrain();

@@ -3,9 +3,8 @@
  * waits for it.
  */
 import { createHash, generateKeyPairSync } from 'node:crypto';
-import type { Alert } from '@tocsin/protocol/alert';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { createLedger, type RaisedMessage } from '../alerts/ledger.ts';
 import { completeFinding, type FindingRegistry } from '../app/complete-finding.ts';
 import { createMeaning } from '../app/meaning.ts';
@@ -39,7 +38,7 @@ describe('hosts that fall silent, in the log', () => {
   const registry = {
     directory: {
       lookup: (id: string) => ({
-        ...{ id, zoneId: null, latitude: null, longitude: null },
+        ...{ id, profile: 'host', zoneId: null, latitude: null, longitude: null },
         standing: switchedOff.has(id) ? 'inactive' : 'active',
       }),
     },
@@ -57,7 +56,7 @@ describe('hosts that fall silent, in the log', () => {
     await database.close();
   });
 
-  function start(owner: string): Worker {
+  function start(owner: string, change: { pruneSeconds?: number; tickMs?: number } = {}): Worker {
     const ledger = createLedger({
       db: database.db,
       alerts: createAlertStore(database.db),
@@ -72,15 +71,15 @@ describe('hosts that fall silent, in the log', () => {
       db: database.db,
       log,
       store: createWorkStore(database.db),
-      meaning: createMeaning(settings).meaning,
+      meaning: createMeaning({ ...settings, pruneSeconds: change.pruneSeconds ?? settings.pruneSeconds }).meaning,
       complete: (found) => completeFinding(registry, found),
       raise: (sql, findings, now) => ledger.raise(sql, findings, now),
       publish: (messages) => void told.push(...messages),
       now: () => Date.now(),
       standing: () => ({ rank: 0, workers: 1 }),
       seize: false,
-      // Ticks are scripted.
-      tickMs: 3_600_000,
+      // Ticks are scripted but in one test.
+      tickMs: change.tickMs ?? 3_600_000,
       events: { retry: () => undefined, failed: () => undefined, lost: () => undefined },
     });
     workers.push(worker);
@@ -92,18 +91,18 @@ describe('hosts that fall silent, in the log', () => {
     await workers.at(-1)?.caughtUp(AbortSignal.timeout(20_000));
   };
 
-  /** A reading of each of these hosts arrives, `second` s after the begin. */
-  async function heard(ids: readonly string[], second: number, exercise = false): Promise<void> {
+  /** A frame of each of these hosts, by clocks that stand still, arrives `second` s after the begin. */
+  async function heard(ids: readonly string[], second: number, exercise = false, cpu = 1): Promise<void> {
     const receivedAt = begin + second * SECOND;
     const appends = ids.map((deviceId, i): EnvelopeAppend => {
       serial += 1;
-      const reading = { at: receivedAt, cpu_percent: 1, mem_percent: 2, disk_percent: 3, gpu_percent: null };
+      const reading = { at: 7_000_000_000_000, cpu_percent: cpu, mem_percent: 2, disk_percent: 3, gpu_percent: null };
       return {
         ...{ deviceId, envelopeId: `e${serial}`, partition: partitionOf(deviceId, log.partitions), receivedAt },
-        ...{ kind: 'original', traceparent: null },
+        ...{ kind: 'frame', traceparent: null },
         digest: createHash('sha256').update(`e${serial}`).digest(),
         context: { device: i + 1, zone: null, zoneId: null, ...(exercise ? { exercise } : {}) },
-        body: JSON.stringify({ id: `e${serial}`, at: receivedAt, profile: 'host', readings: [reading] }),
+        body: JSON.stringify({ id: `e${serial}`, at: reading.at, profile: 'host', readings: [reading] }),
       };
     });
     for (let at = 0; at < appends.length; at += 200) await log.append(appends.slice(at, at + 200));
@@ -141,7 +140,7 @@ describe('hosts that fall silent, in the log', () => {
     await heard(['h1', 'h2'], 130);
     await workedOff();
     expect(essence().slice(1)).toEqual([['alert-update', 'host.silent', 'h1', 'actual', 'resolved', 2]]);
-    expect((told.at(-1)?.alert as Alert).evidence).toMatchObject({
+    expect(told.at(-1)?.alert.evidence).toMatchObject({
       lastHeard: begin + 60 * SECOND,
       ended: { at: begin + 130 * SECOND, reason: 'heard', silentSeconds: 70 },
     });
@@ -155,7 +154,8 @@ describe('hosts that fall silent, in the log', () => {
     await tick(110);
     await tick(120);
     expect(essence()).toEqual([['alert', 'host.silent', null, 'actual', 'open', 1]]);
-    expect(told[0]?.alert.evidence).toMatchObject({ hosts: 300, silent: 300 });
+    expect(told[0]?.alert).toMatchObject({ headline: 'Silent hosts: 300', evidence: { hosts: 300, silent: 300 } });
+    expect(told[0]?.alert.evidence['devices']).toHaveLength(100);
     await heard(rack, 130);
     await workedOff();
     expect(essence().slice(1)).toEqual([['alert-update', 'host.silent', null, 'actual', 'resolved', 2]]);
@@ -186,5 +186,39 @@ describe('hosts that fall silent, in the log', () => {
     await tick(3049, 3000);
     await tick(3059, 3000);
     expect(essence()).toEqual([['alert', 'host.silent', 'h2', 'actual', 'open', 1]]);
+  });
+
+  test('frames raise and end alerts as of their arrival, whatever their clock says', async () => {
+    start('one');
+    await heard(['h1'], 0, false, 95);
+    await heard(['h1'], 61, false, 96);
+    await heard(['h1'], 70, false, 10);
+    await workedOff();
+    await workedOff();
+    expect(told.map(({ type, alert }) => [type, (alert.onset - begin) / SECOND, alert.state])).toEqual([
+      ['alert', 0, 'open'],
+      ['alert-update', 0, 'resolved'],
+      ['alert', 61, 'open'],
+      ['alert-update', 61, 'resolved'],
+    ]);
+    expect(told.map(({ alert }) => alert.evidence['ended'])).toMatchObject([
+      undefined,
+      { reason: 'again', percent: 96, at: begin + 61 * SECOND },
+      undefined,
+      { reason: 'below', percent: 10, at: begin + 70 * SECOND },
+    ]);
+  });
+
+  test('is found by the ticks of a worker itself, once it has listened for as long', async () => {
+    for (let second = 0; second < 5; second += 1) await heard(['h1'], second);
+    const started = Date.now();
+    start('one', { pruneSeconds: 1, tickMs: 100 });
+    await vi.waitFor(() => expect(told).toHaveLength(1), { timeout: 20_000, interval: 50 });
+    expect(essence()).toEqual([['alert', 'host.silent', 'h1', 'actual', 'open', 1]]);
+    // Three times the usual second, and the step: it was silent for an hour, but nobody listened.
+    expect((told[0]?.alert.updatedAt ?? 0) - started).toBeGreaterThan(4000);
+    await heard(['h1'], 3600);
+    await workedOff();
+    expect(essence().slice(1)).toEqual([['alert-update', 'host.silent', 'h1', 'actual', 'resolved', 2]]);
   });
 });

@@ -1,29 +1,40 @@
 /**
- * The command line: which command, its help, and what errors become. Exit codes: 0 done, 1 failed, 64 wrong use, 69 a
+ * The command line: which command, its help, and what errors become. Loads nothing but the command that is asked for:
+ * an agent has to be small. Exit codes: 0 done, 1 failed, 64 wrong use, 69 a
  * server cannot be reached, 78 bad settings.
  */
 import { VERSION } from '../version.ts';
-import { createApiKeyCommand, listApiKeysCommand, revokeApiKeyCommand } from './api-keys.ts';
 import type { Command, CommandContext } from './command.ts';
 import { EXIT, type ExitCode, endingOf } from './exit-codes.ts';
-import { rotateKeysCommand } from './keys.ts';
-import { migrateCommand } from './migrate.ts';
-import { replayCommand } from './replay.ts';
-import { serveCommand } from './serve.ts';
-import { simulateCommand } from './simulate.ts';
-import { createUserCommand } from './users.ts';
+
+/** A command by its name, with the way to load it. */
+export interface CommandRow {
+  /** Its words, for example `users create`. */
+  readonly name: string;
+  /** What it runs on (a database, a web server, …) is loaded only here. */
+  readonly load: () => Promise<Command>;
+}
 
 /** Every command, in the order of the help. */
-export const COMMANDS: readonly Command[] = [
-  serveCommand,
-  migrateCommand,
-  createUserCommand,
-  createApiKeyCommand,
-  listApiKeysCommand,
-  revokeApiKeyCommand,
-  rotateKeysCommand,
-  simulateCommand,
-  replayCommand,
+export const COMMANDS: readonly CommandRow[] = [
+  { name: 'serve', load: async () => (await import('./serve.ts')).serveCommand },
+  { name: 'migrate', load: async () => (await import('./migrate.ts')).migrateCommand },
+  { name: 'users create', load: async () => (await import('./users.ts')).createUserCommand },
+  { name: 'api-keys create', load: async () => (await import('./api-keys.ts')).createApiKeyCommand },
+  { name: 'api-keys list', load: async () => (await import('./api-keys.ts')).listApiKeysCommand },
+  { name: 'api-keys revoke', load: async () => (await import('./api-keys.ts')).revokeApiKeyCommand },
+  { name: 'keys rotate', load: async () => (await import('./keys.ts')).rotateKeysCommand },
+  {
+    name: 'notifications list',
+    load: async () => (await import('./notifications.ts')).listNotificationsCommand,
+  },
+  {
+    name: 'notifications retry',
+    load: async () => (await import('./notifications.ts')).retryNotificationsCommand,
+  },
+  { name: 'agent', load: async () => (await import('./agent.ts')).agentCommand },
+  { name: 'simulate', load: async () => (await import('./simulate.ts')).simulateCommand },
+  { name: 'replay', load: async () => (await import('./replay.ts')).replayCommand },
 ];
 
 /** Runs the command that `args` name; answers the exit code and never rejects. */
@@ -34,14 +45,17 @@ export async function runCommandLine(args: readonly string[], context: CommandCo
     terminal.out(`${VERSION}\n`);
     return EXIT.done;
   }
-  const command = COMMANDS.find(({ name }) => name === args.slice(0, name.split(' ').length).join(' '));
+  const row = COMMANDS.find(({ name }) => name === args.slice(0, name.split(' ').length).join(' '));
   const wantsHelp = ['help', '--help', '-h'].includes(first);
-  if (command === undefined) {
+  if (row === undefined) {
     if (!wantsHelp) terminal.err(`tocsin: there is no command "${clean(args.slice(0, 2).join(' '))}"\n\n`);
-    (wantsHelp ? terminal.out : terminal.err)(describeAll(wantsHelp && args.length > 1 ? args.slice(1).join(' ') : ''));
+    (wantsHelp ? terminal.out : terminal.err)(
+      await describeAll(wantsHelp && args.length > 1 ? args.slice(1).join(' ') : ''),
+    );
     return wantsHelp ? EXIT.done : EXIT.usage;
   }
-  const rest = args.slice(command.name.split(' ').length);
+  const command = await row.load();
+  const rest = args.slice(row.name.split(' ').length);
   if (rest.includes('--help') || rest.includes('-h')) {
     terminal.out(describeOne(command));
     return EXIT.done;
@@ -80,9 +94,9 @@ function wrapped(usage: string): string {
 }
 
 /** The help; of the commands that begin with `prefix`. */
-function describeAll(prefix: string): string {
+async function describeAll(prefix: string): Promise<string> {
   const matching = COMMANDS.filter(({ name }) => name.startsWith(prefix));
-  const shown = matching.length === 0 ? COMMANDS : matching;
+  const shown = await Promise.all((matching.length === 0 ? COMMANDS : matching).map(({ load }) => load()));
   const lines = shown.map(({ name, usage, summary }) => `${wrapped(`  tocsin ${name} ${usage}`)}\n      ${summary}\n`);
   return `usage: tocsin <command> [options]\n\n${lines.join('')}\nSettings come from the environment and from .env: see docs/settings.md.\n`;
 }

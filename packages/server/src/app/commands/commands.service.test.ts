@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPasswords } from '../../identity/passwords.ts';
 import { silentLogger } from '../../ops/logging.ts';
 import { openStore } from '../../store/open.ts';
+import { createNotificationStore } from '../../store/postgres/notifications.ts';
 import { createUserStore } from '../../store/postgres/users.ts';
 import { runCommandLine } from './command-line.ts';
 import { scriptedTerminal } from './scripted-terminal.suite.ts';
@@ -87,6 +88,38 @@ describe('commands on a database', () => {
     }[];
     expect(second).toHaveLength(1);
     expect(second[0]?.kid).not.toBe(first[1]?.kid);
+  });
+
+  it('notifications are listed with what they would not take, which is sent again when it is asked for', async () => {
+    expect((await run('notifications list')).out).toContain('there are no destinations');
+    const store = createNotificationStore(database.db, 'alerts');
+    const hold = await store.claim('slack', 'w', 60_000, false);
+    if (hold === null) throw new Error('the destination is held');
+    const dead = [1, 2].map(
+      (offset) => ({ offset, alertId: 'A', revision: offset, event: 'raised', reason: 'http-404' }) as const,
+    );
+    await store.advance(hold, { from: 0, to: 2, told: [], dead, lost: 0, answered: true }, 1000);
+    const shown = await run('notifications list');
+    expect(shown).toMatchObject({ code: 0, err: '' });
+    expect(shown.out).toMatch(/^slack +2 +0 +yes +0 +2 +0 +0/m);
+    expect(shown.out).toMatch(/^\d+ +slack +A +1 +raised +http-404 +1970-01-01T00:00:01.000Z$/m);
+    const listed = async (): Promise<{ id: number; requestedAt: number | null }[]> => {
+      const { deadLetters } = JSON.parse((await run('notifications list --json')).out) as {
+        deadLetters: { id: number; requestedAt: number | null }[];
+      };
+      return deadLetters;
+    };
+    const [newest] = await listed();
+    expect(await run(`notifications retry --id ${newest?.id ?? 0} --json`)).toMatchObject({
+      code: 0,
+      out: '{"requested":1}\n',
+    });
+    expect((await listed()).map(({ requestedAt }) => requestedAt !== null)).toEqual([true, false]);
+    expect((await run('notifications retry --destination email')).code).toBe(1);
+    expect((await run('notifications retry --id 1,x')).code).toBe(64);
+    expect((await run('notifications retry --destination slack')).out).toBe(
+      'dead letters that will be sent again: 1\n',
+    );
   });
 });
 

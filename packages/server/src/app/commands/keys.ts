@@ -1,6 +1,7 @@
 /** `tocsin keys rotate`: new signing keys. Running servers sign with them within 10 s; old signatures stay checkable. */
 import type { KeyPurpose } from '../../store/ports/identity.ts';
-import { type Command, readArguments } from './command.ts';
+import { readArguments } from './arguments.ts';
+import type { Command } from './command.ts';
 import { EXIT, UsageError } from './exit-codes.ts';
 import { formatTable } from './table.ts';
 import { withIdentity } from './with-identity.ts';

@@ -1,5 +1,6 @@
 /** `tocsin migrate`: migrations only. Safe when several start at once and beside a running server. */
-import { type Command, readArguments } from './command.ts';
+import { readArguments } from './arguments.ts';
+import type { Command } from './command.ts';
 import { EXIT } from './exit-codes.ts';
 import { withStore } from './with-identity.ts';
 

@@ -1,7 +1,8 @@
 /** `tocsin replay`: recorded waveforms through the detectors, offline, as fast as they can; each file from fresh state. */
 import { stat } from 'node:fs/promises';
 import type { Place } from '../../detectors/travel.ts';
-import { type Command, readArguments, requireSettings } from './command.ts';
+import { readArguments } from './arguments.ts';
+import { type Command, requireSettings } from './command.ts';
 import { EXIT, UsageError } from './exit-codes.ts';
 import { createReplay, type ReplayAlert } from './replay-network.ts';
 import { readMessages, readStations, readTruth, stemOf, type TrueEvent } from './replay-recording.ts';

@@ -3,7 +3,7 @@ import type { Logger } from '../../ops/logging.ts';
 import { DEMO_EVERY, DEMO_FIRST_SECONDS, startDemo } from '../demo.ts';
 import type { Settings } from '../settings.ts';
 import type { CredentialBook } from '../temporary-access.ts';
-import { readArguments } from './command.ts';
+import { readArguments } from './arguments.ts';
 import { SettingsError, UsageError } from './exit-codes.ts';
 import { ownOrigin } from './simulate-access.ts';
 

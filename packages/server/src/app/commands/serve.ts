@@ -22,6 +22,8 @@ import type { Terminal } from './terminal.ts';
 export interface RunningApp {
   /** The origin that it listens at. */
   readonly address: string;
+  /** Of the listener of `WS_PORT`; null or absent without one. */
+  readonly webSocketAddress?: string | null;
   /** Resolves once it takes work; rejects when it ends before. */
   readonly ready: Promise<void>;
   /** What the operator should know about the store. */
@@ -129,12 +131,13 @@ function crashed(log: Logger): (error: unknown) => EndingCause {
 /** From the listener's start to the cause of the end. */
 async function run(app: RunningApp, options: ServeOptions, watch: EndingWatch): Promise<EndingCause> {
   const { settings, log, terminal, demo } = options;
-  const { address, note } = app;
+  const { address, note, webSocketAddress = null } = app;
   log.info(
     {
       version: VERSION,
       node: process.version,
       address,
+      ...(webSocketAddress === null ? {} : { webSocketAddress }),
       roles: settings.roles,
       ...(note === undefined ? {} : { note }),
     },

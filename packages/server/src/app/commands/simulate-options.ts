@@ -1,7 +1,7 @@
 /** The arguments of `tocsin simulate`, read and checked. Pure. */
 import type { Attack, FleetOptions } from '@tocsin/device/simulate/fleet';
 import { ATTACKS } from '@tocsin/device/simulate/fleet';
-import { type Arguments, readArguments } from './command.ts';
+import { type Arguments, readArguments, readNumber, readWhole } from './arguments.ts';
 import { UsageError } from './exit-codes.ts';
 
 /** What is to be simulated. Shares are 0 to 1. */
@@ -91,9 +91,9 @@ export function readSimulateOptions(args: readonly string[]): SimulateOptions {
     throw new UsageError('--attack-share needs --attack');
   if (attacks.length > 0 && fleet.waveform && fleet.hosts === 0)
     throw new UsageError('attacks take the place of envelopes at --rate, which a fleet of waveforms only has none of');
-  const earthquakes = whole(read, 'earthquakes', 0, MOST.earthquakes, 0);
+  const earthquakes = readWhole(read, 'earthquakes', 0, MOST.earthquakes, 0);
   if (earthquakes > 0 && fleet.seismic === 0) throw new UsageError('--earthquakes needs seismic devices');
-  const seconds = number(read, 'duration', 1, MOST.seconds, DEFAULTS.seconds);
+  const seconds = readNumber(read, 'duration', 1, MOST.seconds, DEFAULTS.seconds);
   if (earthquakes > 0 && fleet.waveform && seconds < WAVEFORM_SECONDS)
     throw new UsageError(
       `--earthquakes with --waveform needs a --duration of ${WAVEFORM_SECONDS} s: pickers learn the noise first`,
@@ -107,14 +107,20 @@ export function readSimulateOptions(args: readonly string[]): SimulateOptions {
     server: readServer(read.text('server')),
     seconds,
     arrival: oneOf(read, 'arrival', ['poisson', 'regular']),
-    readings: whole(read, 'readings', 1, READINGS, 1),
+    readings: readWhole(read, 'readings', 1, READINGS, 1),
     seed,
     attacks,
-    attackShare: attacks.length === 0 ? 0 : number(read, 'attack-share', 0.1, 100, DEFAULTS.attackShare) / 100,
+    attackShare: attacks.length === 0 ? 0 : readNumber(read, 'attack-share', 0.1, 100, DEFAULTS.attackShare) / 100,
     earthquakes,
-    everySeconds: number(read, 'every', 1, MOST.seconds, Math.min(DEFAULTS.everySeconds, seconds / (earthquakes + 1))),
-    connections: whole(read, 'connections', 1, MOST.connections, CONNECTIONS),
-    processes: whole(read, 'processes', 1, MOST.processes, 1),
+    everySeconds: readNumber(
+      read,
+      'every',
+      1,
+      MOST.seconds,
+      Math.min(DEFAULTS.everySeconds, seconds / (earthquakes + 1)),
+    ),
+    connections: readWhole(read, 'connections', 1, MOST.connections, CONNECTIONS),
+    processes: readWhole(read, 'processes', 1, MOST.processes, 1),
     apiKeyFile: read.text('api-key-file') ?? null,
     email,
     passwordStdin: read.flag('password-stdin'),
@@ -126,11 +132,11 @@ export function readSimulateOptions(args: readonly string[]): SimulateOptions {
 type FleetPart = Pick<SimulateOptions, 'seismic' | 'hosts' | 'zones' | 'waveform' | 'ratePerSecond'>;
 
 function readFleet(read: Arguments): FleetPart {
-  const devices = whole(read, 'devices', 1, MOST.devices, DEFAULTS.devices);
+  const devices = readWhole(read, 'devices', 1, MOST.devices, DEFAULTS.devices);
   const profile = oneOf(read, 'profile', ['seismic', 'host', 'mixed']);
   if (profile !== 'mixed' && read.text('host-share') !== undefined)
     throw new UsageError('--host-share needs --profile mixed');
-  const share = number(read, 'host-share', 0, 100, DEFAULTS.hostShare) / 100;
+  const share = readNumber(read, 'host-share', 0, 100, DEFAULTS.hostShare) / 100;
   const hosts = profile === 'host' ? devices : profile === 'seismic' ? 0 : Math.round(devices * share);
   const seismic = devices - hosts;
   const waveform = read.flag('waveform');
@@ -138,8 +144,8 @@ function readFleet(read: Arguments): FleetPart {
   if (waveform && hosts === 0 && read.text('rate') !== undefined)
     throw new UsageError('--rate has no meaning when every device sends waveforms: each sends a packet every 1.024 s');
   const fitting = Math.min(ZONES_UNASKED, Math.max(1, Math.round(seismic / DEVICES_OF_A_ZONE)));
-  const zones = whole(read, 'zones', 1, MOST.zones, fitting);
-  const rate = number(read, 'rate', 0.001, MOST.rate, DEFAULTS.rate);
+  const zones = readWhole(read, 'zones', 1, MOST.zones, fitting);
+  const rate = readNumber(read, 'rate', 0.001, MOST.rate, DEFAULTS.rate);
   return { seismic, hosts, zones, waveform, ratePerSecond: waveform && hosts === 0 ? 0 : rate };
 }
 
@@ -164,19 +170,4 @@ function oneOf<Name extends string>(read: Arguments, option: string, names: read
   const found = names.find((name) => name === read.text(option));
   if (found === undefined) throw new UsageError(`--${option} must be ${names.join(' or ')}`);
   return found;
-}
-
-function number(read: Arguments, name: string, least: number, most: number, fallback: number): number {
-  const given = read.text(name);
-  if (given === undefined) return fallback;
-  const value = /^\d{1,12}(\.\d{1,6})?$/.test(given) ? Number(given) : Number.NaN;
-  if (Number.isNaN(value) || value < least || value > most)
-    throw new UsageError(`--${name} must be a number from ${least} to ${most}`);
-  return value;
-}
-
-function whole(read: Arguments, name: string, least: number, most: number, fallback: number): number {
-  const value = number(read, name, least, most, fallback);
-  if (!Number.isInteger(value)) throw new UsageError(`--${name} must be a whole number`);
-  return value;
 }

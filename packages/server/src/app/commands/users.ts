@@ -4,7 +4,8 @@
  */
 import { newPassword } from '../../identity/passwords.ts';
 import type { UserRole } from '../../store/ports/identity.ts';
-import { type Arguments, type Command, readArguments } from './command.ts';
+import { type Arguments, readArguments } from './arguments.ts';
+import type { Command } from './command.ts';
 import { EXIT, UsageError } from './exit-codes.ts';
 import { formatTable } from './table.ts';
 import type { Terminal } from './terminal.ts';

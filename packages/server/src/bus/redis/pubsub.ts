@@ -10,7 +10,7 @@
  * topic's messages bear being heard twice:
  *   `channel:*`: the sequencer knows the offset already, or the store says where to begin · `log`: wakes workers, which look
  *   into the store · `sessions`: the store is asked whether they ended · `registry`, `api-keys`, `signing-keys`: what changed
- *   is read anew · `websocket:replaced`: the id of a connection is never used again, and one that is gone is ignored.
+ *   is read anew · `live`: of a device's frames the newest is kept, whatever comes twice · `websocket:replaced`: the id of a connection is never used again, and one that is gone is ignored.
  * Failure: `publish` rejects with `bus-unavailable` when Redis did not take the text, with `bus-message-too-long` (and then
  * nobody hears it) when it is over the seal's bound. `subscribe` never rejects.
  */

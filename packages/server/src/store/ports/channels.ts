@@ -37,6 +37,13 @@ export interface ChannelStore {
 export const MESSAGES_KEPT = 10_000;
 /** How long a message is kept at least, in ms: 30 days. */
 export const MESSAGES_KEPT_MS = 2_592_000_000;
+/**
+ * Messages that a channel keeps at most for a destination of notifications that has not come to them yet. Beyond that they go
+ * all the same, and the destination counts them as lost.
+ */
+export const MESSAGES_KEPT_FOR_DESTINATIONS = 100_000;
+/** A destination that nobody held for so long, in ms, is none that messages are kept for: a day. */
+export const DESTINATION_LIVES_MS = 86_400_000;
 
 /** Writing side of the channels. */
 export interface ChannelWriter {
@@ -47,7 +54,8 @@ export interface ChannelWriter {
   take(sql: Sql, channel: string, count: number): Promise<number>;
   /**
    * Deletes the oldest messages, a bounded number, that are neither among the newest {@link MESSAGES_KEPT} nor younger
-   * than {@link MESSAGES_KEPT_MS} at `now`. What stays has no gap. Answers how many went; 0: nothing is left to do.
+   * than {@link MESSAGES_KEPT_MS} at `now`, nor wait for a destination of notifications that somebody delivers to (but see
+   * {@link MESSAGES_KEPT_FOR_DESTINATIONS}). What stays has no gap. Answers how many went; 0: nothing is left to do.
    */
   trim(channel: string, now: number): Promise<number>;
 }

@@ -33,8 +33,11 @@ export interface MqttSlots {
   claim(owner: string, leaseMs: number): Promise<MqttSlot | null>;
   /** One that nobody holds any more, so that what its session keeps is taken; null when there is none. */
   adopt(owner: string, leaseMs: number): Promise<MqttSlot | null>;
-  /** Extends the lease, also one that ran out meanwhile; false: the slot is another one's now. */
-  renew(slot: MqttSlot, leaseMs: number): Promise<boolean>;
+  /**
+   * Extends the lease, also one that ran out meanwhile, and answers how many owners hold slots now, this one included;
+   * null: the slot is another one's now.
+   */
+  renew(slot: MqttSlot, leaseMs: number): Promise<number | null>;
   /** Writes the note; false: the slot is another one's now. */
   note(slot: MqttSlot, note: MqttSlotNote): Promise<boolean>;
   /** Gives the slot up; its session stays at the broker for whoever comes next. */

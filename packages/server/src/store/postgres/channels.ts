@@ -5,7 +5,9 @@ import {
   type ChannelMessage,
   type ChannelStore,
   type ChannelWriter,
+  DESTINATION_LIVES_MS,
   MESSAGES_KEPT,
+  MESSAGES_KEPT_FOR_DESTINATIONS,
   MESSAGES_KEPT_MS,
 } from '../ports/channels.ts';
 import type { Database } from '../ports/database.ts';
@@ -18,9 +20,16 @@ FROM channel_messages WHERE channel = $1 AND "offset" > $2 ORDER BY "offset" LIM
 
 // Times of neighbours may be swapped (several processes write), so what goes is the stretch before the first young one.
 const TRIM = `
-WITH oldest AS (
+WITH kept AS (
+  SELECT head - $2 AS most, (
+    SELECT greatest(c.head - ${MESSAGES_KEPT_FOR_DESTINATIONS}, min(position)) FROM notification_destinations d
+    WHERE d.channel = c.channel AND d.epoch = c.epoch AND d.held_at >= now_ms() - ${DESTINATION_LIVES_MS}
+    HAVING count(*) > 0
+  ) AS decided
+  FROM channels c WHERE channel = $1
+), oldest AS (
   SELECT "offset", created_at FROM channel_messages
-  WHERE channel = $1 AND "offset" <= (SELECT head FROM channels WHERE channel = $1) - $2
+  WHERE channel = $1 AND "offset" <= (SELECT least(most, coalesce(decided, most)) FROM kept)
   ORDER BY "offset" LIMIT ${TRIM_ROWS}
 ), young AS (
   SELECT min("offset") AS first FROM oldest WHERE created_at >= $3

@@ -29,7 +29,12 @@ VALUES ($1, $2, nextval('mqtt_slot_fences'), now_ms() + $3)
 ON CONFLICT (number) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, lease_until = excluded.lease_until
 RETURNING s.number, s.fence, s.filters`;
 
-const RENEW = `UPDATE mqtt_slots SET lease_until = now_ms() + $3 WHERE number = $1 AND fence = $2`;
+/** The statement sees the rows as they were: our own lease may have run out there. */
+const RENEW = `
+WITH kept AS (UPDATE mqtt_slots SET lease_until = now_ms() + $3 WHERE number = $1 AND fence = $2 RETURNING owner)
+SELECT count(DISTINCT s.owner) + 1 AS owners FROM kept
+LEFT JOIN mqtt_slots s ON s.owner <> kept.owner AND s.lease_until >= now_ms()
+HAVING count(kept.owner) > 0`;
 const NOTE = `UPDATE mqtt_slots SET filters = $3, shared = $4 WHERE number = $1 AND fence = $2`;
 const RELEASE = `UPDATE mqtt_slots SET owner = NULL, lease_until = 0 WHERE number = $1 AND fence = $2`;
 const REMOVE = `DELETE FROM mqtt_slots WHERE number = $1 AND fence = $2`;
@@ -53,8 +58,10 @@ export function createMqttSlots(db: Database): MqttSlots {
         await lock(sql);
         return take(sql, LOWEST_ORPHAN, owner, leaseMs);
       }),
-    renew: async ({ number, fence }, leaseMs) =>
-      (await db.execute(RENEW, [number, fence, leaseMs], 'mqtt-slot-renew')) === 1,
+    async renew({ number, fence }, leaseMs) {
+      const [row] = await db.query<{ owners: number }>(RENEW, [number, fence, leaseMs], 'mqtt-slot-renew');
+      return row?.owners ?? null;
+    },
     note: async ({ number, fence }, { filters, shared }) =>
       (await db.execute(NOTE, [number, fence, filters, shared])) === 1,
     release: async ({ number, fence }) => void (await db.execute(RELEASE, [number, fence])),

@@ -102,12 +102,12 @@ export function readClientCertificate(
   return { doubt, emails, uris, commonNames: subjects, validTo, fingerprint };
 }
 
-/** Watches the connections of a server (http: there are no certificates). Call before it listens. */
-export function watchClientCertificates(server: Server): ClientCertificates {
+/** Watches the connections of servers (http: there are no certificates). Call before they listen. */
+export function watchClientCertificates(...servers: readonly Server[]): ClientCertificates {
   /** Which CA a connection was begun under. Its TLS half is made, with the CA of that moment, when the bare one arrives. */
   const eras = new WeakMap<Duplex, number>();
   let era = 0;
-  server.on('connection', (socket: Duplex) => void eras.set(socket, era));
+  for (const server of servers) server.on('connection', (socket: Duplex) => void eras.set(socket, era));
   return {
     of(socket, now) {
       if (!(socket instanceof TLSSocket)) return null;

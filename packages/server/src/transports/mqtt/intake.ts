@@ -2,9 +2,9 @@
  * Messages of MQTT into ingest: which kind they are by their topic, what became of them as a verdict.
  *
  * Guarantees: never rejects. What was refused is counted by its code, said in a line a second for each code (places and
- * rules, never the payload) and acknowledged; what could not be decided now is to come again. Messages of one device are
- * taken in one after the other, in the order of their arrival, whatever their topics; when one is to come again, so are those
- * that already wait behind it, so that they do not overtake it.
+ * rules, never the payload) and acknowledged; what could not be decided now is to come again. Messages of one device enter
+ * the line for the log in the order of their arrival, whatever their topics; when one is to come again, so are those that
+ * already wait behind it, so that they do not overtake it (from the line on, ingest sees to that).
  * Bounds: {@link MOST_WAITING} messages and {@link MOST_WAITING_BYTES} wait for others of their device; above that they are to
  * come again.
  */
@@ -24,6 +24,8 @@ export interface ArrivedMessage {
   readonly topicDevice: string;
   readonly traceparent: string;
   readonly apiKey: undefined;
+  /** To be called as soon as nothing that comes after it can overtake it. */
+  readonly entered: () => void;
 }
 
 /** Takes one message in (see `ingest/ingest.ts`). */
@@ -98,7 +100,9 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
         code: 'malformed-parameter',
         detail: 'The device in the topic must be 1 to 64 of A-Z a-z 0-9 . _ -',
       });
-    const turn = inTurn(topicDevice, message.payload.length, () => take(kind, arrivedOf(message, topicDevice), work));
+    const turn = inTurn(topicDevice, message.payload.length, (entered) =>
+      take(kind, arrivedOf(message, topicDevice, entered), work),
+    );
     return turn ?? here({ code: 'overloaded', detail: 'Too many messages wait', retryAfterMs: RETRY_AFTER_MS });
   };
 }
@@ -114,12 +118,13 @@ function kindOf(
   return null;
 }
 
-function arrivedOf({ payload, traceparent }: MqttMessage, topicDevice: string): ArrivedMessage {
+function arrivedOf({ payload, traceparent }: MqttMessage, topicDevice: string, entered: () => void): ArrivedMessage {
   return {
     body: payload.toString('latin1'),
     topicDevice,
     traceparent: continueTrace(traceparent ?? undefined),
     apiKey: undefined,
+    entered,
   };
 }
 
@@ -145,25 +150,34 @@ function plain(pointer: string): string {
     .join('/');
 }
 
-/** Work of one device after the other. */
-type InTurn = (deviceId: string, bytes: number, work: () => Promise<MqttVerdict>) => Promise<MqttVerdict> | null;
+/** Work that says when the next of its device may begin: as soon as it has entered, else when it has its verdict. */
+type Work = (entered: () => void) => Promise<MqttVerdict>;
 
-/** Null: too much waits already. */
+/** Begins work of one device in turn. Null: too much waits already. */
+type InTurn = (deviceId: string, bytes: number, work: Work) => Promise<MqttVerdict> | null;
+
 function createTurns(): InTurn {
-  const last = new Map<string, Promise<MqttVerdict>>();
+  /** By device: how the newest came out, or null as soon as it has entered. */
+  const newest = new Map<string, Promise<MqttVerdict | null>>();
   let waiting = 0;
   let waitingBytes = 0;
   return (deviceId, bytes, work) => {
-    const before = last.get(deviceId);
+    const before = newest.get(deviceId);
     if (before !== undefined && (waiting >= MOST_WAITING || waitingBytes + bytes > MOST_WAITING_BYTES)) return null;
-    const mine = before === undefined ? work() : afterIt(before, bytes, work);
-    last.set(deviceId, mine);
-    void mine.then(() => last.get(deviceId) === mine && last.delete(deviceId));
-    return mine;
+    let free!: (verdict: MqttVerdict | null) => void;
+    const mine = new Promise<MqttVerdict | null>((resolve) => {
+      free = resolve;
+    });
+    newest.set(deviceId, mine);
+    const entered = (): void => free(null);
+    const verdict = before === undefined ? work(entered) : after(before, bytes, () => work(entered));
+    void verdict.then(free);
+    void mine.then(() => newest.get(deviceId) === mine && newest.delete(deviceId));
+    return verdict;
   };
 
-  async function afterIt(
-    before: Promise<MqttVerdict>,
+  async function after(
+    before: Promise<MqttVerdict | null>,
     bytes: number,
     work: () => Promise<MqttVerdict>,
   ): Promise<MqttVerdict> {
@@ -172,6 +186,6 @@ function createTurns(): InTurn {
     const verdict = await before;
     waiting -= 1;
     waitingBytes -= bytes;
-    return verdict.kind === 'later' ? verdict : work();
+    return verdict?.kind === 'later' ? verdict : work();
   }
 }

@@ -60,6 +60,8 @@ export interface ConnectionOptions {
   readonly times: LinkTimes;
   readonly room: Room;
   readonly take: TakeMqttMessage;
+  /** See `link-window.ts`. */
+  readonly laneOf: (topic: string) => string;
   readonly monotonic: () => number;
   /** Ends the attempt; after CONNACK it says nothing any more. */
   readonly signal: AbortSignal;
@@ -75,6 +77,8 @@ export interface Connection {
   readonly sessionPresent: boolean;
   /** The broker shares subscriptions. */
   readonly shares: boolean;
+  /** How long the broker keeps the session after the connection's end, seconds; null: it does not say (3.1.1). */
+  readonly keepsSeconds: number | null;
   /** Tells the first failure, or `stopped` after a `close` that the broker answered by its own; never rejects. */
   readonly ended: Promise<LinkError>;
   /** QoS 1, nothing retained where the broker allows it. Rejects with `subscribe` or as the connection ends. */
@@ -129,10 +133,11 @@ class BrokerConnection implements Connection {
     this.ended = new Promise((resolve) => {
       this.#tellEnd = resolve;
     });
-    const { room, take, monotonic, arrived, acknowledged } = options;
+    const { room, take, laneOf, monotonic, arrived, acknowledged } = options;
     this.#window = createWindow({
       room,
       take,
+      laneOf,
       monotonic,
       acknowledge: (packetId, waitedMs) => {
         acknowledged(waitedMs);
@@ -182,6 +187,11 @@ class BrokerConnection implements Connection {
   get shares(): boolean {
     // MQTT 5 section 3.2.2.3.13: absent means that it does.
     return this.#options.version === 5 && this.#connack?.properties?.sharedSubscriptionAvailable !== false;
+  }
+
+  get keepsSeconds(): number | null {
+    if (this.#options.version !== 5) return null;
+    return this.#connack?.properties?.sessionExpiryInterval ?? SESSION_SECONDS;
   }
 
   async subscribe(filters: readonly string[]): Promise<void> {

@@ -26,9 +26,11 @@ function filtered(bytes: Buffer, step: number, version: 4 | 5 = 4): Buffer | nul
 function packets(bytes: Buffer, version: 4 | 5): object[] {
   const found: object[] = [];
   const read = parser({ protocolVersion: version });
-  read.on('packet', ({ cmd, topic, messageId, retain, dup, qos, payload }: never) =>
-    found.push({ cmd, topic, messageId, retain, dup, qos, bytes: (payload as Buffer | undefined)?.length }),
-  );
+  read.on('packet', (packet: Packet) => {
+    if (packet.cmd !== 'publish') return;
+    const { cmd, topic, messageId, retain, dup, qos, payload } = packet;
+    found.push({ cmd, topic, messageId, retain, dup, qos, bytes: payload.length });
+  });
   read.parse(bytes);
   return found;
 }

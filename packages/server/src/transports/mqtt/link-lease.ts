@@ -21,6 +21,10 @@ export interface Lease {
   readonly number: number;
   /** Filters that its session may be subscribed to, as last written down. */
   filters(): readonly string[];
+  /** Several processes hold slots, as the last renewal said. */
+  several(): boolean;
+  /** Resolves when that changes. */
+  changed(): Promise<void>;
   /** Aborted once it is another one's. */
   readonly lost: AbortSignal;
   /** Renews now. Rejects with `lease` when it is another one's, or `store-unavailable`. */
@@ -35,20 +39,35 @@ export interface Lease {
 export function holdLease(slots: MqttSlots, slot: MqttSlot, { leaseMs, renewMs }: LeaseTimes): Lease {
   const losing = new AbortController();
   let { filters } = slot;
-  const kept = (ours: boolean): void => {
-    if (ours) return;
+  let several = false;
+  let tell: () => void = () => undefined;
+  let change = new Promise<void>((resolve) => {
+    tell = resolve;
+  });
+  const lose = (): never => {
     losing.abort();
     throw new LinkError('lease', `slot ${slot.number} is another process's now`);
   };
-  const sure = async (): Promise<void> => kept(await slots.renew(slot, leaseMs));
+  const sure = async (): Promise<void> => {
+    const owners = await slots.renew(slot, leaseMs);
+    if (owners === null) return lose();
+    if (several === owners > 1) return;
+    several = owners > 1;
+    tell();
+    change = new Promise((resolve) => {
+      tell = resolve;
+    });
+  };
   const endRenewal = repeat([{ name: 'lease', everyMs: renewMs, work: sure }], () => undefined);
   return {
     number: slot.number,
     filters: () => filters,
+    several: () => several,
+    changed: () => change,
     lost: losing.signal,
     sure,
     async note(note) {
-      kept(await slots.note(slot, note));
+      if (!(await slots.note(slot, note))) lose();
       ({ filters } = note);
     },
     async end(ended) {

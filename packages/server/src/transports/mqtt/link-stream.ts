@@ -25,6 +25,7 @@ export interface LinkTarget {
 }
 
 const KEEP_ALIVE_MS = 30_000;
+const LAST_WORDS_MS = 500;
 
 /** Connects; the stream is ready to use. */
 export async function openStream(
@@ -96,7 +97,11 @@ class BrokerStream extends Duplex {
     });
     socket.on('end', () => this.push(null));
     socket.on('error', (error) => this.destroy(linkError(error)));
-    socket.on('close', () => this.destroy());
+    // The reader is to have the last words, e.g. DISCONNECT with its reason; one that does not read has them no more.
+    socket.on('close', () => {
+      const limit = setTimeout(() => this.destroy(), LAST_WORDS_MS);
+      this.once('close', () => clearTimeout(limit));
+    });
   }
 
   override _read(): void {
@@ -113,7 +118,8 @@ class BrokerStream extends Duplex {
   }
 
   override _final(done: () => void): void {
-    this.#socket.end(done);
+    if (this.#socket.destroyed) done();
+    else this.#socket.end(done);
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {

@@ -1,4 +1,5 @@
 /** What the tests of the link share: links with settings for tests, publishers that give nothing up, takers that note. */
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { createMetrics } from '../../ops/metrics.ts';
 import { systemClock } from '../../lib/clock.ts';
 import type { MqttSlot, MqttSlots } from '../../store/ports/mqtt-slots.ts';
@@ -29,18 +30,18 @@ export async function until(test: () => boolean | Promise<boolean>, what: string
 
 /** Slots in memory: those of one process without a store. `away` makes every call fail. */
 export interface MemorySlots extends MqttSlots {
-  readonly rows: Map<number, MqttSlot & { shared: boolean; until: number }>;
+  readonly rows: Map<number, MqttSlot & { owner: string; shared: boolean; until: number }>;
 }
 
 /** Builds {@link MemorySlots}. */
 export function memorySlots(): MemorySlots {
   const rows: MemorySlots['rows'] = new Map();
   let fence = 0;
-  const take = (number: number, leaseMs: number): MqttSlot => {
+  const take = (number: number, owner: string, leaseMs: number): MqttSlot => {
     fence += 1;
     const before = rows.get(number);
     const slot = { number, fence, filters: before?.filters ?? [] };
-    rows.set(number, { ...slot, shared: before?.shared ?? false, until: performance.now() + leaseMs });
+    rows.set(number, { ...slot, owner, shared: before?.shared ?? false, until: performance.now() + leaseMs });
     return slot;
   };
   const ours = ({ number, fence: own }: MqttSlot): boolean => rows.get(number)?.fence === own;
@@ -48,19 +49,20 @@ export function memorySlots(): MemorySlots {
   return {
     rows,
     installation: async () => '0123456789ab',
-    claim: async (_, leaseMs) => {
+    claim: async (owner, leaseMs) => {
       if (held(0) && rows.get(0)?.shared !== true) return null;
-      for (let number = 0; ; number += 1) if (!held(number)) return take(number, leaseMs);
+      for (let number = 0; ; number += 1) if (!held(number)) return take(number, owner, leaseMs);
     },
-    adopt: async (_, leaseMs) => {
+    adopt: async (owner, leaseMs) => {
       const orphan = [...rows.keys()].sort((a, b) => a - b).find((number) => !held(number));
-      return orphan === undefined ? null : take(orphan, leaseMs);
+      return orphan === undefined ? null : take(orphan, owner, leaseMs);
     },
     renew: async (slot, leaseMs) => {
       const row = rows.get(slot.number);
-      if (row === undefined || !ours(slot)) return false;
+      if (row === undefined || !ours(slot)) return null;
       row.until = performance.now() + leaseMs;
-      return true;
+      const working = [...rows.keys()].filter((number) => held(number));
+      return new Set(working.map((number) => rows.get(number)?.owner)).size;
     },
     note: async (slot, note) => {
       const row = rows.get(slot.number);
@@ -80,6 +82,7 @@ export function memorySlots(): MemorySlots {
 
 /** A link of a test, and what it said. */
 export interface TestLink extends BrokerLink {
+  readonly slots: MqttSlots;
   readonly lines: { readonly level: string; readonly message: string; readonly [field: string]: unknown }[];
   metrics(): Promise<string>;
 }
@@ -93,9 +96,10 @@ export function startLink(
   const lines: TestLink['lines'] = [];
   const write =
     (level: string) =>
-    (fields: object | string, message?: string): void =>
-      void lines.push({ level, ...(typeof fields === 'string' ? {} : fields), message: message ?? String(fields) });
+    (fields: object | string, message: string = ''): void =>
+      void lines.push(typeof fields === 'string' ? { level, message: fields } : { level, ...fields, message });
   const metrics = createMetrics('test');
+  const slots = more.slots ?? memorySlots();
   const link = createBrokerLink({
     settings: {
       host: '127.0.0.1',
@@ -104,13 +108,14 @@ export function startLink(
       certFile: null,
       keyFile: null,
       filters: ['devices/+/metrics', 'devices/+/readings'],
+      sharing: true,
       backoffMinMs: 20,
       backoffMaxMs: 200,
       instance: 'i1',
       ...settings,
     },
     take,
-    slots: more.slots ?? memorySlots(),
+    slots,
     clock: systemClock,
     log: { info: write('info'), warn: write('warn'), error: write('error') },
     metrics,
@@ -123,7 +128,43 @@ export function startLink(
     return stopped;
   };
   ends.push(() => stop(100));
-  return { ...link, stop, lines, metrics: () => metrics.text() };
+  return { ...link, slots, stop, lines, metrics: () => metrics.text() };
+}
+
+/** How a broker that does not know MQTT 5 says so. */
+const REFUSALS = {
+  'return-code': Buffer.from([0x20, 2, 0, 1]),
+  'reason-code': Buffer.from([0x20, 3, 0, 0x84, 0]),
+  silence: Buffer.alloc(0),
+};
+/** Of the version in CONNECT, after a header of two bytes and the name of the protocol. */
+const VERSION_AT = 8;
+
+/** A broker of 3.1.1: refuses CONNECT of MQTT 5 so, and passes everything else to the broker at `port`. */
+export async function oldBroker(port: number, how: keyof typeof REFUSALS): Promise<number> {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.once('data', (first: Buffer) => {
+      if (first[VERSION_AT + (first[1] !== undefined && first[1] >= 0x80 ? 1 : 0)] === 5)
+        return socket.end(REFUSALS[how]);
+      const upstream = connect(port, '127.0.0.1');
+      upstream.on('error', () => socket.destroy()).on('close', () => socket.destroy());
+      socket.on('close', () => upstream.destroy());
+      upstream.write(first);
+      return void socket.pipe(upstream).pipe(socket);
+    });
+  });
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
+  ends.push(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return (server.address() as AddressInfo).port;
 }
 
 /** A publisher that sends again after its connection broke, until PUBACK. */

@@ -37,6 +37,7 @@ function bench(most = { messages: 100, bytes: 1_000_000 }, room: Room = createRo
       }),
     acknowledge: (packetId) => void acks.push(packetId),
     dropped: () => void (dropped += 1),
+    laneOf: (topic) => topic.slice(0, 1),
     monotonic: () => performance.now(),
   });
   return {
@@ -86,12 +87,12 @@ test('one that must wait is tried again after its delay until it is taken, and n
   expect(acks).toEqual([1]);
 });
 
-test('it holds back later ones of its topic, which then follow one after the other, and none of other topics', async () => {
+test('it holds back later ones of its device, which then follow one after the other, and none of others', async () => {
   const { bring, asked, answer, acks } = bench();
   bring('a', 1, 2);
   await answer('a 2', later(100));
   await answer('a 1', later(300));
-  bring('a', 3);
+  bring('a/other', 3);
   bring('b', 4);
   expect(asked).toEqual(['a 1', 'a 2', 'b 4']);
   await answer('b 4');
@@ -100,13 +101,13 @@ test('it holds back later ones of its topic, which then follow one after the oth
   await answer('a 1');
   expect(asked.slice(4)).toEqual(['a 2']);
   await answer('a 2');
-  await answer('a 3');
+  await answer('a/other 3');
   expect(acks).toEqual([1, 2, 3, 4]);
   bring('a', 5);
   expect(asked.at(-1)).toBe('a 5');
 });
 
-test('one that comes back while an earlier of its topic is tried again does not overtake it', async () => {
+test('one that comes back while an earlier of its device is tried again does not overtake it', async () => {
   const { bring, asked, answer, acks } = bench();
   bring('a', 1, 2);
   await answer('a 1', later(50));
@@ -132,6 +133,7 @@ test('a take that rejects is one that says later', async () => {
     },
     acknowledge: (packetId) => void acks.push(packetId),
     dropped: () => undefined,
+    laneOf: (topic) => topic,
     monotonic: () => 0,
   });
   window.arrive({ message: { topic: 'a', payload: Buffer.alloc(1), traceparent: null }, packetId: 1, skip: false });

@@ -4,7 +4,7 @@
  *
  * Guarantees: `acknowledge` is called only for a message whose `take` said so, and never after `close`: an id of one
  * connection is not known on the next. A message that must wait is tried again after its delay, and holds back those of its
- * topic that come after it, so that they are tried in their order; one that was on its way already is not held back.
+ * device that come after it, so that they are tried in their order; one that was on its way already is not held back.
  * A message of QoS 0 is tried once.
  * Bounds: the room (`link-room.ts`) is shared by all connections of a link. `arrive` answers false when it is used up; the
  * caller then brings nothing more until there is some.
@@ -26,6 +26,8 @@ export interface Arrival {
 export interface WindowOptions {
   readonly room: Room;
   readonly take: TakeMqttMessage;
+  /** What a topic's messages keep their order with: the name of the device. */
+  readonly laneOf: (topic: string) => string;
   /** Sends PUBACK; `waitedMs` since the message arrived. */
   readonly acknowledge: (packetId: number, waitedMs: number) => void;
   /** A message of QoS 0 could not be taken. */
@@ -52,7 +54,7 @@ interface Entry extends Arrival {
   done: boolean;
 }
 
-/** A topic of which a message must wait. */
+/** A device of which a message must wait. */
 interface Lane {
   /** In the order of their arrival. */
   readonly waiting: Entry[];
@@ -96,7 +98,7 @@ class OrderedWindow implements Window {
     this.#orders += 1;
     room.enter(bytes);
     if (packetId !== null) this.#line.push(entry);
-    const lane = this.#lanes.get(message.topic);
+    const lane = this.#lanes.size === 0 ? undefined : this.#lanes.get(this.#options.laneOf(message.topic));
     if (arrival.skip) this.#finish(entry);
     else if (lane !== undefined && packetId !== null) lane.waiting.push(entry);
     else void this.#try(entry);
@@ -160,29 +162,29 @@ class OrderedWindow implements Window {
   }
 
   #wait(entry: Entry, afterMs: number): void {
-    const { topic } = entry.message;
     if (entry.packetId === null) {
       this.#options.dropped();
       return this.#free(entry);
     }
-    const lane = this.#lanes.get(topic) ?? { waiting: [], busy: false, timer: undefined };
-    this.#lanes.set(topic, lane);
+    const name = this.#options.laneOf(entry.message.topic);
+    const lane = this.#lanes.get(name) ?? { waiting: [], busy: false, timer: undefined };
+    this.#lanes.set(name, lane);
     const later = lane.waiting.findIndex(({ order }) => order > entry.order);
     lane.waiting.splice(later === -1 ? lane.waiting.length : later, 0, entry);
-    this.#schedule(topic, lane, afterMs);
+    this.#schedule(name, lane, afterMs);
   }
 
-  #schedule(topic: string, lane: Lane, afterMs: number): void {
+  #schedule(name: string, lane: Lane, afterMs: number): void {
     if (this.#settling || lane.busy || lane.timer !== undefined) return;
     const wait = Math.min(Math.max(afterMs, RETRY_LEAST_MS), RETRY_MOST_MS);
     lane.timer = setTimeout(() => {
       lane.timer = undefined;
-      void this.#retry(topic, lane);
+      void this.#retry(name, lane);
     }, wait);
   }
 
   /** Tries what waits, one after the other, until one must wait again. */
-  async #retry(topic: string, lane: Lane): Promise<void> {
+  async #retry(name: string, lane: Lane): Promise<void> {
     lane.busy = true;
     let again: number | null = null;
     while (again === null && !this.#settling) {
@@ -193,8 +195,8 @@ class OrderedWindow implements Window {
       if (verdict.kind === 'later') again = verdict.retryAfterMs;
     }
     lane.busy = false;
-    if (again !== null) this.#schedule(topic, lane, again);
-    else if (lane.waiting.length === 0) this.#lanes.delete(topic);
+    if (again !== null) this.#schedule(name, lane, again);
+    else if (lane.waiting.length === 0) this.#lanes.delete(name);
   }
 
   #free(entry: Entry): void {

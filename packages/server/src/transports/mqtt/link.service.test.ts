@@ -23,7 +23,7 @@ describeWith(['mosquitto'], 'the link to a broker', () => {
     await until(() => seen.size === 500);
     expect([...seen.values()].every((count) => count === 1)).toBe(true);
     expect(link.lines.map(({ message }) => message)).toEqual(['mqtt: connected to the broker']);
-    expect(link.lines[0]).toMatchObject({ version: '5', shared: true, client: 'tocsin-0123456789ab-0' });
+    expect(link.lines[0]).toMatchObject({ version: '5', client: 'tocsin-0123456789ab-0', keepsSeconds: 604_800 });
     expect(await link.metrics()).toContain('tocsin_mqtt_link_messages_total{kind="fresh"} 500');
   });
 

@@ -2,13 +2,16 @@
  * The link to an outside MQTT broker: messages of its topics go to `take`, and are acknowledged when `take` says so.
  *
  * Every process holds a slot of the store, that is a client id with a session which outlives connections. Where the broker shares
- * subscriptions all processes are connected and share the messages; elsewhere the holder of slot 0 is, and the others stand by.
+ * subscriptions all processes are connected, and share the messages when they are several; a single one subscribes plainly,
+ * as brokers may forget shared subscriptions when they restart (mosquitto before 2.0.12). Elsewhere the holder of slot 0 is
+ * connected, and the others stand by. From plain to shared and back the new subscription comes before the end of the old:
+ * some messages come twice, none is missed.
  * A slot whose process died is adopted by one that is connected: it takes what the broker kept, and ends that session.
  *
  * Guarantees: a message of QoS 1 that the broker has accepted for us is taken at least once, whatever dies: PUBACK
  * follows `take`, in the order of arrival. At most {@link WINDOW_MESSAGES} messages and {@link WINDOW_BYTES} are in memory,
  * however slow `take` is; the broker keeps the rest.
- * Order: messages of a topic are tried in the order in which a connection brings them (`link-window.ts`).
+ * Order: messages of a device are tried in the order in which a connection brings them (`link-window.ts`).
  * Failure: never rejects. A connection that fails is tried again with a growing wait; `state` says why.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -25,11 +28,14 @@ import { createRoom } from './link-room.ts';
 import type { LinkTarget } from './link-stream.ts';
 import { createVersionChoice, type VersionOutcome } from './link-version.ts';
 import type { TakeMqttMessage } from './message.ts';
+import { deviceTopic } from './topic.ts';
 
 /** Where to connect and what to take. */
 export interface BrokerLinkSettings extends LinkTarget {
-  /** Topic filters, e.g. `devices/+/metrics`. */
+  /** Topic filters that say where the device is (`topic.ts`), e.g. `devices/+/metrics`. */
   readonly filters: readonly string[];
+  /** Several processes share subscriptions where the broker does; false: one is connected, the others stand by. */
+  readonly sharing: boolean;
   readonly backoffMinMs: number;
   readonly backoffMaxMs: number;
   /** Who holds the slots; unlike that of any other process. */
@@ -95,7 +101,10 @@ export const LINK_TIMES: BrokerLinkTimes = {
 const STOP_MS = 10_000;
 const LOG_EVERY_MS = 30_000;
 
-/** Builds a link; nothing happens before `start`. */
+/**
+ * Builds a link; nothing happens before `start`.
+ * @throws RangeError for a filter that names no device.
+ */
 export function createBrokerLink(options: BrokerLinkOptions): BrokerLink {
   const link = new SlottedLink(options);
   let run: Promise<void> | undefined;
@@ -117,6 +126,7 @@ class SlottedLink {
   readonly #times: BrokerLinkTimes;
   readonly #room = createRoom({ messages: WINDOW_MESSAGES, bytes: WINDOW_BYTES });
   readonly #version = createVersionChoice();
+  readonly #laneOf: (topic: string) => string;
   readonly #stopping = new AbortController();
   readonly #lines: ReturnType<typeof throttled>;
   /** Connections that are there, to be closed in good order. */
@@ -129,6 +139,14 @@ class SlottedLink {
     this.#options = options;
     this.#times = { ...LINK_TIMES, ...options.times };
     this.#lines = throttled(options.log, LOG_EVERY_MS, options.clock);
+    const topics = options.settings.filters.map(deviceTopic);
+    this.#laneOf = (topic) => {
+      for (const { deviceOf } of topics) {
+        const device = deviceOf(topic);
+        if (device !== null) return device;
+      }
+      return topic;
+    };
     const { mqttLinkConnected, mqttLinkInFlight, beforeText } = options.metrics;
     beforeText(() => {
       mqttLinkConnected.set({}, this.#state.kind === 'connected' ? 1 : 0);
@@ -195,18 +213,27 @@ class SlottedLink {
    */
   async #connected(lease: Lease, until: AbortSignal): Promise<boolean> {
     const connection = await this.#connect(lease, false, until);
-    if (!connection.shares && lease.number !== 0) {
+    if (!this.#shares(connection) && lease.number !== 0) {
       await this.#drain(lease, connection, until);
       return true;
     }
     const adopting = new AbortController();
     let adoption: Promise<void> | undefined;
     try {
-      await this.#subscribe(lease, connection);
+      let several = lease.several();
+      await this.#subscribe(lease, connection, several);
       this.#state = { kind: 'connected', slot: lease.number };
       this.#options.log.info(this.#about(lease, connection), 'mqtt: connected to the broker');
       adoption = this.#adopt(AbortSignal.any([until, adopting.signal]));
-      throw await connection.ended;
+      for (;;) {
+        const error = await Promise.race([
+          connection.ended,
+          lease.several() === several ? lease.changed() : Promise.resolve(),
+        ]);
+        if (error !== undefined) throw error;
+        several = lease.several();
+        await this.#subscribe(lease, connection, several);
+      }
     } catch (error) {
       connection.destroy(linkError(error));
       throw error;
@@ -217,25 +244,22 @@ class SlottedLink {
     }
   }
 
-  #about(lease: Lease, { version, sessionPresent, shares }: Connection): object {
+  #shares(connection: Connection): boolean {
+    return connection.shares && this.#options.settings.sharing;
+  }
+
+  #about(lease: Lease, { version, sessionPresent: resumed, keepsSeconds }: Connection): object {
     const { host, port } = this.#options.settings;
-    return {
-      host,
-      port,
-      version: version === 5 ? '5' : '3.1.1',
-      client: this.#clientId(lease),
-      resumed: sessionPresent,
-      shared: shares,
-    };
+    const session = { client: this.#clientId(lease), resumed, keepsSeconds, filters: lease.filters() };
+    return { host, port, version: version === 5 ? '5' : '3.1.1', ...session };
   }
 
   /** Subscribes to what is wanted now, and to nothing that was wanted before. */
-  async #subscribe(lease: Lease, connection: Connection): Promise<void> {
+  async #subscribe(lease: Lease, connection: Connection, several: boolean): Promise<void> {
     const plain = [...new Set(this.#options.settings.filters)];
-    const share = (filter: string): string =>
-      filter.startsWith('$share/') ? filter : `$share/tocsin-${this.#installation}/${filter}`;
-    const shared = connection.shares;
-    const wanted = shared ? plain.map(share) : plain;
+    const share = (filter: string): string => `$share/tocsin-${this.#installation}/${filter}`;
+    const shared = this.#shares(connection);
+    const wanted = shared && several ? plain.map(share) : plain;
     const stale = lease.filters().filter((filter) => !wanted.includes(filter));
     // Written down before, so that whoever adopts the session knows all of it.
     await lease.note({ filters: [...wanted, ...stale], shared });
@@ -325,6 +349,7 @@ class SlottedLink {
         times: this.#times,
         room: this.#room,
         take,
+        laneOf: this.#laneOf,
         monotonic: clock.monotonic,
         signal: until,
         arrived: (kind) => metrics.mqttLinkMessages.add({ kind }),

@@ -1,5 +1,5 @@
 /**
- * WebSocket on an HTTP server: handshakes in `upgrade`, then connections.
+ * WebSocket on one or more HTTP servers: handshakes in `upgrade`, then connections. Limits count them all together.
  *
  * Guarantees: whatever is wrong before the upgrade is answered as an HTTP problem within 5 s and the socket is gone soon
  * after; an open socket always belongs to a registered connection; `welcome` is its first message.
@@ -22,7 +22,7 @@ import { Connection, type ConnectionHome, ViewerSocket } from './connection.ts';
 import { isOpen } from './connection-state.ts';
 import { type Connections, createConnections } from './connections.ts';
 import { type Admitted, createHandshakes, type Handshakes, isRefusal, pathLabel } from './handshake.ts';
-import type { WebSocketOptions } from './options.ts';
+import type { WebSocketListener, WebSocketOptions } from './options.ts';
 import { refuseUpgrade } from './refuse-upgrade.ts';
 import { SocketSink } from './socket-sink.ts';
 
@@ -42,7 +42,7 @@ const LOOKS_OF_ROUND = 60;
 const TIMED_OUT: Refusal = { code: 'request-timeout', detail: 'The handshake took too long' };
 const CROWDED: Refusal = { code: 'overloaded', detail: 'Too many handshakes at once', retryAfterMs: 1000 };
 
-/** The transport, attached to its server. */
+/** The transport, attached to its servers. */
 export interface WebSocketTransport {
   /** Open connections. */
   connections(): number;
@@ -51,7 +51,7 @@ export interface WebSocketTransport {
   start(): Promise<void>;
   /** Ends all connections in an orderly way within `deadlineMs`; new handshakes get 503 from now on. */
   drain(deadlineMs: number): Promise<void>;
-  /** Cuts what is left, ends the timer and lets go of the server. */
+  /** Cuts what is left, ends the timer and lets go of the servers. */
   stop(): Promise<void>;
 }
 
@@ -67,7 +67,7 @@ interface Parts {
 /** Makes the open socket a connection with a viewer. */
 function openConnection(parts: Parts, ws: ViewerSocket, socket: Duplex, id: string, admitted: Admitted): void {
   const { options, admission, connections } = parts;
-  const { path, holder, principal, address, addressKey } = admitted;
+  const { path, channel, holder, principal, address, addressKey } = admitted;
   const { kind: plan } = admitted.plan;
   options.metrics?.joined?.(path, plan);
   // A server of Node hands over the socket of its connection.
@@ -78,6 +78,7 @@ function openConnection(parts: Parts, ws: ViewerSocket, socket: Duplex, id: stri
     addressKey,
     holder,
     principal,
+    raw: channel.raw,
     plan,
     socket: socket as Socket,
   };
@@ -86,7 +87,7 @@ function openConnection(parts: Parts, ws: ViewerSocket, socket: Duplex, id: stri
   const { heartbeatSeconds } = options.settings;
   const welcome = { connection: id, heartbeatSeconds, reauthenticateBy: connection.reauthenticateBy };
   const sink = new SocketSink(ws, socket, connection);
-  connection.begin(options.alerts.attach(sink, admitted.plan, admitted.filter, welcome));
+  connection.begin(channel.hub.attach(sink, admitted.plan, admitted.filter, welcome));
   if (holder !== null) connection.entered = admission.enterUser(path, holder, id);
 }
 
@@ -200,10 +201,89 @@ function watchBus(parts: Parts): { stop(): void } {
   };
 }
 
-/** Attaches the transport to a server. Lowers the server's `headersTimeout` to 5 s, so that slow headers end too. */
-export function attachWebSocket(server: Server, options: WebSocketOptions): WebSocketTransport {
-  const { settings, metrics, log } = options;
+/** What takes a handshake of a server. */
+type TakeHandshake = (request: IncomingMessage, socket: Duplex, head: Buffer) => Promise<void>;
+
+/** Handshakes of all servers: how many are being decided, and whether any more are taken. */
+interface Intake {
+  inFlight: number;
+  draining: boolean;
+}
+
+/** Decides each handshake of a listener, and upgrades or answers it. */
+function createTaker(
+  parts: Parts,
+  intake: Intake,
+  { channels, server }: WebSocketListener,
+  startedAt: WeakMap<Duplex, number>,
+): TakeHandshake {
+  const { options, admission } = parts;
+  const { metrics, settings } = options;
   const https = server instanceof TlsServer || settings.publicUrl.startsWith('https:');
+  const handshakeMs = LIMITS.handshakeMs.value;
+  const answer = (request: IncomingMessage, socket: Duplex, refusal: Refusal): void => {
+    metrics?.refused?.(pathLabel(request.url, channels), refusal.code);
+    refuseUpgrade(socket, refusal, https);
+  };
+  return async (request, socket, head) => {
+    const begun = performance.now();
+    const onError = (): void => void socket.destroy();
+    socket.on('error', onError);
+    const left = handshakeMs - (begun - (startedAt.get(socket) ?? begun));
+    startedAt.delete(socket);
+    if (left <= 0) return answer(request, socket, TIMED_OUT);
+    if (intake.inFlight >= HANDSHAKES_MOST) return answer(request, socket, CROWDED);
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      answer(request, socket, { code: 'overloaded', detail: 'The handshake took too long', retryAfterMs: 1000 });
+    }, left);
+    const id = randomUUID();
+    intake.inFlight++;
+    // However that ends: a place that is not given back would, after enough of them, keep everybody out.
+    const decided = await parts.handshakes.decide(request, channels, id, intake.draining).finally(() => {
+      intake.inFlight--;
+      clearTimeout(timer);
+    });
+    if (late || (intake.draining && !isRefusal(decided))) {
+      if (!isRefusal(decided)) admission.leaveAddress(decided.addressKey, id);
+      if (!late) answer(request, socket, { code: 'draining', detail: 'The server is ending' });
+      return;
+    }
+    if (isRefusal(decided)) return answer(request, socket, decided);
+    socket.off('error', onError);
+    const opened = upgrade(parts, request, socket, head, id, decided);
+    if (opened) metrics?.handshake?.(decided.path, (performance.now() - begun) / 1000);
+    else metrics?.abandoned?.(decided.path);
+  };
+}
+
+/** Takes the handshakes of one server from now on; answers how to let go of it. */
+function takeFrom(parts: Parts, intake: Intake, listener: WebSocketListener): () => void {
+  const { server } = listener;
+  const sockets = watchSockets(server);
+  const handshakeMs = LIMITS.handshakeMs.value;
+  server.headersTimeout = Math.min(server.headersTimeout || handshakeMs, handshakeMs);
+  const take = createTaker(parts, intake, listener, sockets.startedAt);
+  const onUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+    take(request, socket, head).catch((error: unknown) => {
+      parts.options.log.error({ err: error }, 'handshake failed');
+      socket.destroy();
+    });
+  };
+  server.on('upgrade', onUpgrade);
+  return () => {
+    server.off('upgrade', onUpgrade);
+    sockets.stop();
+  };
+}
+
+/** Attaches the transport to servers. Lowers their `headersTimeout` to 5 s, so that slow headers end too. */
+export function attachWebSocket(
+  listeners: readonly WebSocketListener[],
+  options: WebSocketOptions,
+): WebSocketTransport {
+  const { settings, log } = options;
   const connections = createConnections(options);
   const tell = (fields: object, message: string): void => log.error(fields, message);
   // One line for all the connects of a second: with the bus away there is a failure for each.
@@ -231,73 +311,25 @@ export function attachWebSocket(server: Server, options: WebSocketOptions): WebS
   const handshakes = createHandshakes(options, admission);
   const home = createHome(options, admission, connections);
   const parts: Parts = { options, admission, connections, handshakes, home, wss };
-  const sockets = watchSockets(server);
-  const handshakeMs = LIMITS.handshakeMs.value;
-  server.headersTimeout = Math.min(server.headersTimeout || handshakeMs, handshakeMs);
+  const intake: Intake = { inFlight: 0, draining: false };
+  const letGo = listeners.map((listener) => takeFrom(parts, intake, listener));
   let bus: { stop(): void } | null = null;
-  let inFlight = 0;
-  let draining = false;
-
-  function answer(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
-    metrics?.refused?.(pathLabel(request.url), refusal.code);
-    refuseUpgrade(socket, refusal, https);
-  }
-
-  async function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
-    const begun = performance.now();
-    const onError = (): void => void socket.destroy();
-    socket.on('error', onError);
-    const left = handshakeMs - (begun - (sockets.startedAt.get(socket) ?? begun));
-    sockets.startedAt.delete(socket);
-    if (left <= 0) return answer(request, socket, TIMED_OUT);
-    if (inFlight >= HANDSHAKES_MOST) return answer(request, socket, CROWDED);
-    let late = false;
-    const timer = setTimeout(() => {
-      late = true;
-      answer(request, socket, { code: 'overloaded', detail: 'The handshake took too long', retryAfterMs: 1000 });
-    }, left);
-    const id = randomUUID();
-    inFlight++;
-    // However that ends: a place that is not given back would, after enough of them, keep everybody out.
-    const decided = await parts.handshakes.decide(request, id, draining).finally(() => {
-      inFlight--;
-      clearTimeout(timer);
-    });
-    if (late || (draining && !isRefusal(decided))) {
-      if (!isRefusal(decided)) admission.leaveAddress(decided.addressKey, id);
-      if (!late) answer(request, socket, { code: 'draining', detail: 'The server is ending' });
-      return;
-    }
-    if (isRefusal(decided)) return answer(request, socket, decided);
-    socket.off('error', onError);
-    if (upgrade(parts, request, socket, head, id, decided)) metrics?.handshake?.((performance.now() - begun) / 1000);
-    else metrics?.abandoned?.(decided.path);
-  }
-
-  const listener = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    onUpgrade(request, socket, head).catch((error: unknown) => {
-      log.error({ err: error }, 'handshake failed');
-      socket.destroy();
-    });
-  };
-  server.on('upgrade', listener);
 
   return {
     connections: () => connections.size,
-    handshakes: () => inFlight,
+    handshakes: () => intake.inFlight,
     async start() {
       connections.start();
       bus = watchBus(parts);
       await admission.start();
     },
     drain(deadlineMs) {
-      draining = true;
+      intake.draining = true;
       return connections.drain(deadlineMs);
     },
     async stop() {
-      draining = true;
-      server.off('upgrade', listener);
-      sockets.stop();
+      intake.draining = true;
+      for (const end of letGo) end();
       bus?.stop();
       connections.stop();
       await admission.stop();

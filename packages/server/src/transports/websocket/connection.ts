@@ -33,6 +33,8 @@ export interface ConnectionIdentity {
   readonly holder: string | null;
   /** Null: anybody (`WS_PUBLIC_ALERTS`). */
   readonly principal: WebSocketPrincipal | null;
+  /** What it says counts for the limits only. */
+  readonly raw: boolean;
   /** How its viewer begins: `fresh`, `resume`, `unrecovered`. */
   readonly plan: string;
   /** The socket below, for what went over it. */
@@ -74,6 +76,7 @@ export class Connection {
   reauthenticateBy: number;
   /** Resolves once the limits of users know it. */
   entered: Promise<void> | null = null;
+  readonly #raw: boolean;
   readonly #home: ConnectionHome;
   readonly #ws: ViewerSocket;
   readonly #socket: Traffic;
@@ -93,6 +96,7 @@ export class Connection {
     this.holder = identity.holder;
     this.plan = identity.plan;
     this.principal = identity.principal;
+    this.#raw = identity.raw;
     this.#home = home;
     this.#ws = ws;
     this.#socket = identity.socket;
@@ -175,6 +179,10 @@ export class Connection {
     const { settings, clock, metrics } = this.#home.options;
     this.#received++;
     metrics?.received?.(1);
+    if (this.#raw) {
+      if (this.#conduct.message(false, clock.monotonic()) === 'close') this.close('rate');
+      return;
+    }
     const message = isBinary ? BINARY : readClientMessage(data.toString());
     const verdict = this.#conduct.message(isUncounted(message), clock.monotonic());
     if (verdict === 'close') return this.close('rate');

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { BucketShape } from '../../bus/ports/bus.ts';
 import type { Admission } from './admission.ts';
 import { createHandshakes, type Handshakes } from './handshake.ts';
-import type { WebSocketOptions } from './options.ts';
+import type { WebSocketChannels, WebSocketOptions } from './options.ts';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ClientCertificate } from '../http/client-certificate.ts';
@@ -104,7 +104,7 @@ describe('the form of a handshake', () => {
   });
 
   it('may carry filters and a point to resume at, and nothing malformed', () => {
-    const read = (query: string): unknown => readParameters(new URLSearchParams(query));
+    const read = (query: string): unknown => readParameters(new URLSearchParams(query), true);
     expect(read('')).toEqual({ filter: { zone: null, minSeverity: null }, resume: null });
     expect(read('zone=z1&minSeverity=severe&epoch=e&offset=12')).toEqual({
       filter: { zone: 'z1', minSeverity: 'severe' },
@@ -264,6 +264,7 @@ describe('a new credential on an open connection', () => {
 });
 
 describe('a flood of handshakes', () => {
+  const channels = new Map([['/ws/alerts', {}]]) as unknown as WebSocketChannels;
   const request = {
     method: 'GET',
     url: '/ws/alerts',
@@ -304,19 +305,22 @@ describe('a flood of handshakes', () => {
 
   it('ends before anything that takes I/O, counted by /64, and is told when to come again', async () => {
     const { handshakes, asked } = open(false);
-    expect(await handshakes.decide(request, 'c', false)).toMatchObject({ code: 'rate-limited', retryAfterMs: 20 });
+    expect(await handshakes.decide(request, channels, 'c', false)).toMatchObject({
+      code: 'rate-limited',
+      retryAfterMs: 20,
+    });
     expect(asked).toEqual(['door 2001:db8:1:2::/64 1000 100']);
   });
 
   it('is bounded even where the connections of an address are not', async () => {
     const { handshakes, asked } = open(true, 1_000_000);
-    await handshakes.decide(request, 'c', false);
+    await handshakes.decide(request, channels, 'c', false);
     expect(asked[0]).toBe('door 2001:db8:1:2::/64 1000000 100000');
   });
 
   it('is none while the address keeps to its pace', async () => {
     const { handshakes, asked } = open(true);
-    expect(await handshakes.decide(request, 'c', false)).toMatchObject({ detail: 'full' });
+    expect(await handshakes.decide(request, channels, 'c', false)).toMatchObject({ detail: 'full' });
     expect(asked.map((line) => line.split(' ')[0])).toEqual(['door', 'bus']);
   });
 });

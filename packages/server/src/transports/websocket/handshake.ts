@@ -13,8 +13,15 @@ import type { CertificateDoubt, ClientCertificate } from '../http/client-certifi
 import { refusalOf } from '../http/problem.ts';
 import type { Admission } from './admission.ts';
 import { type Carrier, type CarrierRules, chooseCarrier } from './carrier.ts';
-import type { HubPlan, ViewerFilter, WebSocketOptions, WebSocketPrincipal } from './options.ts';
-import { ALERTS_PATH, originAllowed, originOf, readParameters, readTarget, refuseForm } from './request.ts';
+import type {
+  HubPlan,
+  ViewerFilter,
+  WebSocketChannel,
+  WebSocketChannels,
+  WebSocketOptions,
+  WebSocketPrincipal,
+} from './options.ts';
+import { originAllowed, originOf, readParameters, readTarget, refuseForm } from './request.ts';
 
 /**
  * Handshakes of one address in this process: so many times its connections at once, and as many again in so many seconds. A
@@ -28,6 +35,7 @@ const HANDSHAKES_SECONDS = 10;
 /** A handshake that may go on. */
 export interface Admitted {
   readonly path: string;
+  readonly channel: WebSocketChannel;
   readonly address: string;
   readonly addressKey: string;
   readonly principal: WebSocketPrincipal | null;
@@ -39,8 +47,13 @@ export interface Admitted {
 
 /** Decides about handshakes. Never rejects. */
 export interface Handshakes {
-  /** `connection`: the id that takes the places. */
-  decide(request: IncomingMessage, connection: string, draining: boolean): Promise<Admitted | Refusal>;
+  /** `channels`: those of the listener; `connection`: the id that takes the places. */
+  decide(
+    request: IncomingMessage,
+    channels: WebSocketChannels,
+    connection: string,
+    draining: boolean,
+  ): Promise<Admitted | Refusal>;
 }
 
 /** True for a refusal. */
@@ -55,8 +68,9 @@ function holderOf(principal: WebSocketPrincipal | null): string | null {
 }
 
 /** The path as metrics may name it. */
-export function pathLabel(target: string | undefined): string {
-  return readTarget(target)?.pathname === ALERTS_PATH ? ALERTS_PATH : 'other';
+export function pathLabel(target: string | undefined, channels: WebSocketChannels): string {
+  const path = readTarget(target)?.pathname;
+  return path !== undefined && channels.has(path) ? path : 'other';
 }
 
 const DOUBTS: Readonly<Record<CertificateDoubt, string>> = {
@@ -66,10 +80,16 @@ const DOUBTS: Readonly<Record<CertificateDoubt, string>> = {
   'too-many-names': 'The client certificate has names that cannot be read, or too many',
 };
 
-const NOT_HERE = `There is no WebSocket at this path; alerts are at ${ALERTS_PATH}`;
+function notHere(channels: WebSocketChannels): Refusal {
+  return {
+    code: 'not-found',
+    detail: `There is no WebSocket at this path; there is at ${[...channels.keys()].join(', ')}`,
+  };
+}
 
 /** What is missing where no credential counts. Called only when there is none: a token in the query is not allowed then. */
-function missing(query: URLSearchParams): string {
+function missing(query: URLSearchParams, { access }: WebSocketChannel): string {
+  if (access === 'token') return 'The token of this path is needed (WS_AUTH_TOKEN)';
   if (query.has('token')) return 'A token in the URL does not count here (WS_ALLOW_QUERY_TOKEN)';
   return 'A token, a ticket, a session or a client certificate is needed';
 }
@@ -84,12 +104,24 @@ async function verifyCertificate(
   return certificates.verify(certificate);
 }
 
+const NOT_THE_TOKEN = 'The token in the URL is not that of this path';
+
+/** Carriers of a token as such. */
+function isBearer(
+  carrier: Exclude<Carrier, { kind: 'none' | 'foreign-cookie' }>,
+): carrier is Extract<Carrier, { secret: string }> {
+  return carrier.kind === 'subprotocol' || carrier.kind === 'authorization' || carrier.kind === 'query';
+}
+
 /** Creates the decisions. Throws when `publicUrl` is no URL. */
 export function createHandshakes(options: WebSocketOptions, admission: Admission): Handshakes {
   const { settings } = options;
   const publicOrigin = originOf(settings.publicUrl);
   if (publicOrigin === null) throw new TypeError('publicUrl has no origin');
-  const rules: CarrierRules = { publicOrigin, allowQueryToken: settings.allowQueryToken };
+  const rulesFor = ({ opens }: WebSocketChannel): CarrierRules => ({
+    publicOrigin,
+    allowQueryToken: settings.allowQueryToken || opens !== undefined,
+  });
   const origins: ReadonlySet<string> = new Set(settings.allowedOrigins.flatMap((origin) => originOf(origin) ?? []));
   const readAddress = createAddressReader(settings.trustedProxies);
   const each = HANDSHAKES_EACH * settings.maxConnectionsPerAddress;
@@ -110,64 +142,80 @@ export function createHandshakes(options: WebSocketOptions, admission: Admission
     return options.verifyAccessToken(carrier.secret);
   }
 
+  /** Who it is; null: somebody without a name, whom the channel lets in. */
   async function identify(
     request: IncomingMessage,
     query: URLSearchParams,
+    channel: WebSocketChannel,
   ): Promise<WebSocketPrincipal | null | Refusal> {
+    if (channel.access === 'token') return checkToken(query, channel);
     const readCertificate = (): ClientCertificate | null =>
       options.certificates?.of(request.socket, options.clock.now()) ?? null;
-    const carrier = chooseCarrier(request.headers, query, rules, readCertificate);
-    if (carrier.kind === 'none') {
-      return settings.publicAlerts ? null : { code: 'credentials-missing', detail: missing(query) };
-    }
+    const carrier = chooseCarrier(request.headers, query, rulesFor(channel), readCertificate);
+    const open = channel.access === 'anyone';
+    if (carrier.kind === 'none') return open ? null : { code: 'credentials-missing', detail: missing(query, channel) };
     if (carrier.kind === 'foreign-cookie') {
-      if (settings.publicAlerts) return null;
+      if (open) return null;
       return { code: 'origin-forbidden', detail: 'The session cookie counts only with our own origin' };
     }
+    if (isBearer(carrier) && channel.opens?.(carrier.secret) === true) return null;
+    if (carrier.kind === 'query' && !settings.allowQueryToken) return { code: 'token-invalid', detail: NOT_THE_TOKEN };
     const principal = await verify(carrier);
     if (principal.role !== null) return principal;
     return { code: 'role-insufficient', detail: 'This path is for people' };
   }
 
-  function early(request: IncomingMessage, draining: boolean): URL | Refusal {
+  function checkToken(query: URLSearchParams, channel: WebSocketChannel): null | Refusal {
+    if (channel.opens === undefined) return null;
+    const token = query.get('token');
+    if (token === null) return { code: 'credentials-missing', detail: missing(query, channel) };
+    return channel.opens(token) ? null : { code: 'token-invalid', detail: NOT_THE_TOKEN };
+  }
+
+  function early(
+    request: IncomingMessage,
+    channels: WebSocketChannels,
+    draining: boolean,
+  ): { readonly target: URL; readonly channel: WebSocketChannel } | Refusal {
     const target = readTarget(request.url);
-    if (target?.pathname !== ALERTS_PATH) return { code: 'not-found', detail: NOT_HERE };
+    const channel = target === null ? undefined : channels.get(target.pathname);
+    if (target === null || channel === undefined) return notHere(channels);
     const form = refuseForm(request);
     if (form !== null) return form;
     if (draining) return { code: 'draining', detail: ERRORS.draining.title };
-    if (originAllowed(request.headers.origin, origins)) return target;
+    if (originAllowed(request.headers.origin, origins)) return { target, channel };
     return { code: 'origin-forbidden', detail: 'The origin of the page is not in WS_ALLOWED_ORIGINS' };
   }
 
   async function decideWithPlace(
     request: IncomingMessage,
-    target: URL,
+    { target, channel }: { readonly target: URL; readonly channel: WebSocketChannel },
     address: string,
   ): Promise<Omit<Admitted, 'addressKey'> | Refusal> {
-    const asked = readParameters(target.searchParams);
+    const asked = readParameters(target.searchParams, channel.filters);
     if ('code' in asked) return asked;
-    const principal = await identify(request, target.searchParams);
+    const principal = await identify(request, target.searchParams, channel);
     if (principal !== null && 'code' in principal) return principal;
     const holder = holderOf(principal);
     const path = target.pathname;
     const refusal = holder === null ? null : await admission.countConnect(path, holder);
     if (refusal !== null) return refusal;
-    const plan = await options.alerts.plan(asked.resume);
+    const plan = await channel.hub.plan(asked.resume);
     if (isRefusal(plan)) return plan;
-    return { path, address, principal, holder, filter: asked.filter, plan };
+    return { path, channel, address, principal, holder, filter: asked.filter, plan };
   }
 
   return {
-    async decide(request, connection, draining) {
-      const target = early(request, draining);
-      if ('code' in target) return target;
+    async decide(request, channels, connection, draining) {
+      const found = early(request, channels, draining);
+      if ('code' in found) return found;
       const address = readAddress(request.socket.remoteAddress, request.headers['x-forwarded-for']);
       const key = addressKey(address);
       const full = knock(key) ?? (await admission.enterAddress(key, connection));
       if (full !== null) return full;
       let decided: Omit<Admitted, 'addressKey'> | Refusal;
       try {
-        decided = await decideWithPlace(request, target, address);
+        decided = await decideWithPlace(request, found, address);
       } catch (error) {
         const known = refusalOf(error);
         if (known === null) options.log.error({ err: error }, 'handshake failed');

@@ -1,4 +1,5 @@
 /** What the WebSocket transport is given: settings, and the parts of the program that it speaks to, by their shape. */
+import type { Server } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Severity } from '@tocsin/protocol/alert';
 import type { CloseName } from '@tocsin/protocol/close-codes';
@@ -33,7 +34,6 @@ export interface WebSocketSettings {
   /** `WS_ALLOWED_ORIGINS`: origins, or URLs of which the origin counts. */
   readonly allowedOrigins: readonly string[];
   readonly allowQueryToken: boolean;
-  readonly publicAlerts: boolean;
   /** `TRUSTED_PROXIES`: addresses and CIDRs. */
   readonly trustedProxies: readonly string[];
   readonly maxConnectionsPerUser: number;
@@ -76,7 +76,7 @@ export interface ViewerFilter {
   readonly minSeverity: Severity | null;
 }
 
-/** The hub of a channel. */
+/** The hub of a channel, or of one form of it. */
 export interface ViewerHub {
   plan(resume: { readonly epoch: string; readonly offset: number } | null): Promise<HubPlan | Refusal>;
   attach(
@@ -85,6 +85,28 @@ export interface ViewerHub {
     filter: ViewerFilter,
     welcome: { readonly connection: string; readonly heartbeatSeconds: number; readonly reauthenticateBy: number },
   ): HubViewer;
+}
+
+/** What is at a path. */
+export interface WebSocketChannel {
+  readonly hub: ViewerHub;
+  /** Whom it is for: `people` with a credential, `anyone` (who shows a credential needs a good one), holders of the `token`. */
+  readonly access: 'people' | 'anyone' | 'token';
+  /** True when it is the token that opens this channel, for reading only and for as long as one likes; absent: there is none. */
+  readonly opens?: (token: string) => boolean;
+  /** Whether `?zone=` and `?minSeverity=` mean something. */
+  readonly filters: boolean;
+  /** The original bridge's form: frames alone go out, what comes in is counted and ignored. */
+  readonly raw: boolean;
+}
+
+/** Channels by their path on a listener. */
+export type WebSocketChannels = ReadonlyMap<string, WebSocketChannel>;
+
+/** A server that takes handshakes, and what for. */
+export interface WebSocketListener {
+  readonly server: Server;
+  readonly channels: WebSocketChannels;
 }
 
 /** Which sessions have ended. */
@@ -103,7 +125,7 @@ export interface WebSocketMetrics {
   duration(path: string, seconds: number): void;
   received(messages: number): void;
   /** From the upgrade request to the open connection. */
-  handshake(seconds: number): void;
+  handshake(path: string, seconds: number): void;
   /** A connection began; `plan`: `fresh`, `resume` (what it missed follows), `unrecovered`. */
   joined(path: string, plan: string): void;
   refused(path: string, code: string): void;
@@ -131,7 +153,6 @@ export interface WebSocketOptions {
   };
   /** Token buckets of this process alone, asked before anything that takes I/O. */
   readonly door: { take(key: string, shape: BucketShape): BucketAnswer };
-  readonly alerts: ViewerHub;
   verifyAccessToken(jwt: string): Promise<WebSocketPrincipal>;
   redeemTicket(ticket: string): Promise<WebSocketPrincipal>;
   /** Checks the value of the cookie `tocsin_session`; the same as an access token when absent. */

@@ -8,6 +8,10 @@ import type { ViewerFilter } from './options.ts';
 
 /** The path of the channel of alerts. */
 export const ALERTS_PATH = '/ws/alerts';
+/** The path of the live state of hosts. */
+export const DEVICES_PATH = '/ws/devices';
+/** The path of its raw form, on `WS_PORT` only. */
+export const RAW_PATH = '/';
 
 /** The longest epoch that is kept; a longer one is nobody's, cut or whole. */
 const EPOCH_CHARACTERS = 64;
@@ -66,8 +70,10 @@ export function refuseForm(request: HandshakeForm): Refusal | null {
   return null;
 }
 
-/** What the parameters ask for, or why they are refused. */
-export function readParameters(query: URLSearchParams): ViewerRequest | Refusal {
+/** What the parameters ask for, or why they are refused. `filters`: whether there are any on this path. */
+export function readParameters(query: URLSearchParams, filters: boolean): ViewerRequest | Refusal {
+  if (!filters && (query.has('zone') || query.has('minSeverity')))
+    return malformed('There are no filters on this path');
   const zone = query.get('zone');
   if (zone !== null && !isIdentifier(zone)) return malformed('zone is not an identifier');
   const severity = query.get('minSeverity');

@@ -14,13 +14,12 @@ import { createChannelPublisher } from '../../realtime/channel.ts';
 import { createHub, type Hub } from '../../realtime/hub.ts';
 import { createScriptedStore, type ScriptedStore } from '../../realtime/scripted-sink.suite.ts';
 import { attachWebSocket, type WebSocketTransport } from './attach.ts';
-import type { WebSocketPrincipal, WebSocketSettings } from './options.ts';
+import type { ViewerHub, WebSocketChannel, WebSocketPrincipal, WebSocketSettings } from './options.ts';
 
 const DEFAULTS: WebSocketSettings = {
   publicUrl: 'http://t.example',
   allowedOrigins: ['http://t.example'],
   allowQueryToken: false,
-  publicAlerts: false,
   trustedProxies: [],
   maxConnectionsPerUser: 1,
   maxConnectionsPerAddress: 100,
@@ -88,8 +87,19 @@ export interface TlsPair {
   readonly key: string;
 }
 
+/** The channel of alerts, for people unless `more` says otherwise. */
+const alertsChannel = (hub: ViewerHub, more: Partial<WebSocketChannel>): WebSocketChannel => ({
+  ...{ hub, access: 'people', filters: true, raw: false },
+  ...more,
+});
+
 /** `shared`: the bus of another system, as processes of one installation have. */
-export async function start(settings: Partial<WebSocketSettings> = {}, shared?: Bus, tls?: TlsPair): Promise<System> {
+export async function start(
+  settings: Partial<WebSocketSettings> = {},
+  shared?: Bus,
+  tls?: TlsPair,
+  channel: Partial<WebSocketChannel> = {},
+): Promise<System> {
   const handler: RequestListener = (_request, response) => void response.writeHead(404).end();
   const server = tls === undefined ? createServer(handler) : createSecureServer(tls, handler);
   const bus = shared ?? createMemoryBus({ clock });
@@ -104,7 +114,23 @@ export async function start(settings: Partial<WebSocketSettings> = {}, shared?: 
   const tokens = new Map(['ann', 'bob'].map((name) => [name, person(name)]));
   const tickets = new Map([['t1', person('ann')]]);
   let tellEnded: (ids: readonly string[]) => void = () => undefined;
-  const transport = attachWebSocket(server, {
+  const alerts: ViewerHub = {
+    plan: (resume) => hub.plan(resume),
+    attach(...parts: Parameters<Hub['attach']>) {
+      const viewer = hub.attach(...parts);
+      return {
+        offset: () => viewer.offset(),
+        send: (message) => viewer.send(message),
+        close: (name) => viewer.close(name),
+        received(offset) {
+          receipts.push(offset);
+          viewer.received(offset);
+        },
+      };
+    },
+  };
+  const channels = new Map([['/ws/alerts', alertsChannel(alerts, channel)]]);
+  const transport = attachWebSocket([{ server, channels }], {
     settings: { ...DEFAULTS, ...settings },
     clock,
     bus: {
@@ -122,21 +148,6 @@ export async function start(settings: Partial<WebSocketSettings> = {}, shared?: 
       },
     },
     door: createMemoryLimiter(clock),
-    alerts: {
-      plan: (resume) => hub.plan(resume),
-      attach(...parts: Parameters<Hub['attach']>) {
-        const viewer = hub.attach(...parts);
-        return {
-          offset: () => viewer.offset(),
-          send: (message) => viewer.send(message),
-          close: (name) => viewer.close(name),
-          received(offset) {
-            receipts.push(offset);
-            viewer.received(offset);
-          },
-        };
-      },
-    },
     async verifyAccessToken(token) {
       await system.verifyDelay;
       const principal = tokens.get(token);

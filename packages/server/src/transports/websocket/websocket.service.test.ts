@@ -45,7 +45,7 @@ describe('handshake', () => {
   });
 
   it('lets anyone read when alerts are public, but still refuses a wrong token', async () => {
-    const system = await start({ publicAlerts: true });
+    const system = await start({}, undefined, undefined, { access: 'anyone' });
     await system.viewer();
     await system.viewer();
     expect(await refusal(system.viewer({ token: 'nobody' }))).toMatchObject({ status: 401 });
