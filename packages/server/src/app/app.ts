@@ -150,8 +150,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     });
     return {
       address: addressOf(server.server, settings),
-      webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
       mqttAddress: bridge?.address ?? null,
+      webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
       ready,
       note: ground.store.note,
       credentials: ground.identity,
@@ -283,7 +283,7 @@ async function listen(
 async function listenExtra(server: Server, { host, wsPort }: Settings): Promise<void> {
   server.listen({ host, port: wsPort ?? 0, backlog: CONNECTION_BACKLOG });
   // Rejects with the error of a listener that cannot be had.
-  await onceEvent(server, 'listening');
+  await onceEvent(server, 'listening').catch(nameTakenPort('WS_PORT', host, wsPort ?? 0));
 }
 
 /** Ends the listener of `WS_PORT`; what is still open there has no answer to wait for. */

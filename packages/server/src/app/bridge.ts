@@ -58,7 +58,7 @@ function startLink(settings: Settings, host: string, ground: Ground, { take, hea
       certFile: settings.mqttClientCertFile,
       keyFile: settings.mqttClientKeyFile,
       filters: [settings.mqttTopic, settings.mqttReadingsTopic],
-      sharing: true,
+      sharing: settings.mqttSharedSubscriptions,
       backoffMinMs: settings.mqttBackoffMinSeconds * 1000,
       backoffMaxMs: settings.mqttBackoffMaxSeconds * 1000,
       instance,

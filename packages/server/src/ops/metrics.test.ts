@@ -36,6 +36,7 @@ describe('metrics', () => {
     expect(metrics.rows).toHaveLength(own?.length ?? 0);
     const labels = new Set(metrics.rows.flatMap((row) => row.labels));
     const closed = [
+      'by',
       'code',
       'command',
       'direction',
