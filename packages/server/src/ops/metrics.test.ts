@@ -38,6 +38,7 @@ describe('metrics', () => {
     const closed = [
       'code',
       'command',
+      'destination',
       'direction',
       'kind',
       'listener',
