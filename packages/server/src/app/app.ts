@@ -1,8 +1,8 @@
 /**
  * The program as a value: started, addressed, drained, stopped; three of them may live in one process.
  *
- * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener; `ready` says 200 once the backlog is
- * worked off. End: `drain` takes no new work and lets viewers go, `stop` ends the parts in the opposite order.
+ * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener -> MQTT; `ready` says 200 once the backlog
+ * is worked off. End: `drain` takes no new work and lets viewers and devices go, `stop` ends the parts in the opposite order.
  */
 import { once as onceEvent } from 'node:events';
 import type { Server } from 'node:http';
@@ -24,8 +24,10 @@ import { startNotifications } from './notifications.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { registerRoutes } from './routes.ts';
 import type { Settings } from './settings.ts';
+import { nameTakenPort } from './taken-port.ts';
 import type { CredentialBook } from './temporary-access.ts';
-import { openCertificates } from './certificates.ts';
+import { startBridge } from './bridge.ts';
+import { type ListenerCertificates, openCertificates } from './certificates.ts';
 import type { CertificateWatch } from './certificate-watch.ts';
 import { createViewers, type Viewers } from './viewers.ts';
 
@@ -35,6 +37,8 @@ export interface App {
   readonly address: string;
   /** `ws://127.0.0.1:9000`, of the listener that `WS_PORT` asks for; null without one. */
   readonly webSocketAddress: string | null;
+  /** `mqtt://127.0.0.1:1883` or `mqtts://…`, where the embedded broker listens; null: there is none. */
+  readonly mqttAddress: string | null;
   /** Resolves once the backlog is worked off and viewers may come. */
   readonly ready: Promise<void>;
   /** What the operator should know about the store, if anything. */
@@ -113,12 +117,16 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     ending.add(await startNotifications(settings, ground, pipeline, publicUrl));
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
-    const { server, extra, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);
+    const certificates = await openCertificates(settings, ground);
+    const listening = await listen(settings, ground, { pipeline, health, publicUrl, certificates });
+    const { server, extra, viewers, watch } = listening;
     ending.add(() => server.close());
     ending.add(() => endExtra(extra));
-    ending.add(() => certificates?.stop());
+    ending.add(() => watch?.stop());
     await viewers?.start();
     ending.add(() => viewers?.stop());
+    const bridge = await startBridge(settings, ground, { take: pipeline.mqtt, health, certificates });
+    ending.add(() => bridge?.stop());
     // Nothing of the start can fail any more: only now do the others give it its share.
     if (worker !== null) await ground.membership.working(true);
     const abort = new AbortController();
@@ -137,7 +145,11 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       const until = performance.now() + allowed * DRAIN_SHARE;
       const left = (): number => Math.max(0, until - performance.now());
       // The listener stays a moment longer than the viewers, so that whoever asks `ready` is told.
-      await Promise.all([viewers?.drain(left()), pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE))]);
+      await Promise.all([
+        viewers?.drain(left()),
+        bridge?.drain(left()),
+        pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE)),
+      ]);
       await Promise.all([closeServer(server, left()), endExtra(extra)]);
     });
     const stop = once(async () => {
@@ -151,10 +163,11 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     return {
       address: addressOf(server.server, settings),
       webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
+      mqttAddress: bridge?.address ?? null,
       ready,
       note: ground.store.note,
       credentials: ground.identity,
-      ...(certificates === null ? {} : { reloadCertificates: () => certificates.check() }),
+      ...(watch === null ? {} : { reloadCertificates: () => watch.check() }),
       drain,
       stop,
     };
@@ -219,17 +232,21 @@ interface Listening {
   /** That of `WS_PORT`. */
   readonly extra: Server | null;
   readonly viewers: Viewers | null;
-  readonly certificates: CertificateWatch | null;
+  readonly watch: CertificateWatch | null;
+}
+
+interface ListenerParts {
+  readonly pipeline: Pipeline;
+  readonly health: Health;
+  readonly publicUrl: string;
+  readonly certificates: ListenerCertificates | null;
 }
 
 async function listen(
   settings: Settings,
   ground: Ground,
-  pipeline: Pipeline,
-  health: Health,
-  publicUrl: string,
+  { pipeline, health, publicUrl, certificates }: ListenerParts,
 ): Promise<Listening> {
-  const certificates = await openCertificates(settings, ground);
   const gateway = settings.roles.includes('gateway');
   const habits = {
     now: () => ground.clock.now(),
@@ -254,14 +271,15 @@ async function listen(
   const all = extra === null ? [main] : [main, extra];
   const clients = watchClientCertificates(...all);
   const viewers = gateway ? createViewers({ main, extra }, settings, ground, pipeline, { publicUrl, clients }) : null;
-  await server.listen({ host: settings.host, port: settings.port, backlog: CONNECTION_BACKLOG });
+  const { host, port } = settings;
+  await server.listen({ host, port, backlog: CONNECTION_BACKLOG }).catch(nameTakenPort('PORT', host, port));
   try {
     if (extra !== null) await listenExtra(extra, settings);
   } catch (error) {
     await server.close();
     throw error;
   }
-  return { server, extra, viewers, certificates: certificates?.keepFresh(all, clients.caChanged) ?? null };
+  return { server, extra, viewers, watch: certificates?.keepFresh(all, clients.caChanged) ?? null };
 }
 
 async function listenExtra(server: Server, { host, wsPort }: Settings): Promise<void> {

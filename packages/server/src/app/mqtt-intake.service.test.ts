@@ -294,13 +294,13 @@ describeWith(['postgres15-postgis'], 'MQTT messages', () => {
       'rejected schema': 2,
     });
     expect(pipeline.live.board.size()).toBe(MOST);
-    expect(warnings().map(({ reason, deviceId }) => `${reason} ${deviceId}`)).toEqual([
-      'device-revoked gone',
-      'device-inactive asleep',
-      'schema quake',
-      `device-cap cap-${room}`,
-      'malformed-json cap-0',
-      'body-too-large cap-0',
+    expect(warnings().map(({ reason, deviceId }) => [reason, deviceId])).toEqual([
+      ['device-revoked', 'gone'],
+      ['device-inactive', 'asleep'],
+      ['schema', 'quake'],
+      ['device-cap', `cap-${room}`],
+      ['malformed-json', 'cap-0'],
+      ['body-too-large', 'cap-0'],
     ]);
     expect(JSON.stringify(lines)).not.toContain('hunter2');
     // Whoever was refused was not enrolled either.
