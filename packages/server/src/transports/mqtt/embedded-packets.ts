@@ -1,8 +1,8 @@
 /**
  * Bytes of a client to whole packets of MQTT 3.1.1, bounded and strictly checked, before anything else sees them.
  *
- * Why beside the library's own parser: that one buffers whatever length a header claims (256 MB), and mqtt-packet 9.0.2 loops
- * without end on an UNSUBSCRIBE with one byte too many and takes null for a topic.
+ * Why beside the library's own parser: that one (mqtt-packet 9.0.2) keeps whatever length a header claims, up to 256 MB, hands
+ * over all packets of a chunk at once, and lets pass what the standard forbids (the identifier 0, texts that are no UTF-8).
  * Guarantees: a length over its bound is refused at the header, before a byte of the body is kept; what was received of a body
  * is kept once, in at most twice its size; a PUBLISH that is only too large to be taken is passed by without being kept.
  * Failure: {@link PacketFault}; the connection cannot go on.

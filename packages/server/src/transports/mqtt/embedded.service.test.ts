@@ -4,11 +4,13 @@ import {
   type BrokerUnderTest,
   closing,
   KEY,
+  movedClock,
   outcome,
   READING_KEY,
   startBroker,
   tokenOf,
 } from './embedded-system.suite.ts';
+import { createMemoryBus } from '../../bus/memory/bus.ts';
 import type { MqttVerdict } from './message.ts';
 
 const FRAMES = 'devices/h1/metrics';
@@ -200,5 +202,32 @@ describe('the end of the broker', () => {
     await settled(() => expect(system.counts.get('connections')).toBe(1));
     await system.broker.drain(60_000);
     expect(acknowledged).toBe(false);
+  });
+});
+
+describe('two brokers of an installation', () => {
+  test('let a client be at one of them only, and ban together', async () => {
+    const clock = movedClock();
+    const bus = createMemoryBus({ clock, instance: 'shared' });
+    const [one, other] = await Promise.all([startBroker({ bus, clock }), startBroker({ bus, clock })]);
+    try {
+      const old = one.client({ clientId: 'same' });
+      await outcome(old);
+      await settled(() => expect(one.broker.connections()).toBe(1));
+      const closed = closing(old);
+      expect(await outcome(other.client({ clientId: 'same' }))).toBe('connect');
+      await closed;
+      // Two connects are counted already.
+      for (let round = 2; round < 15; round++) {
+        const client = (round % 2 === 0 ? one : other).client({ clientId: 'same' });
+        expect(await outcome(client)).toBe('connect');
+      }
+      expect(await outcome(one.client({ clientId: 'same' }))).toBe('code 3');
+      expect(await outcome(other.client({ clientId: 'same' }))).toBe('code 3');
+      expect((one.counts.get('banned id') ?? 0) + (other.counts.get('banned id') ?? 0)).toBe(1);
+    } finally {
+      await Promise.all([one.stop(), other.stop()]);
+      await bus.close();
+    }
   });
 });
