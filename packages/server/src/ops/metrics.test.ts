@@ -39,6 +39,7 @@ describe('metrics', () => {
       'by',
       'code',
       'command',
+      'destination',
       'direction',
       'kind',
       'listener',
