@@ -35,10 +35,10 @@ import { createViewers, type Viewers } from './viewers.ts';
 export interface App {
   /** `http://127.0.0.1:8080`, with the port that it really got. */
   readonly address: string;
-  /** `mqtt://127.0.0.1:1883` or `mqtts://…`, where the embedded broker listens; null: there is none. */
-  readonly mqttAddress: string | null;
   /** `ws://127.0.0.1:9000`, of the listener that `WS_PORT` asks for; null without one. */
   readonly webSocketAddress: string | null;
+  /** `mqtt://127.0.0.1:1883` or `mqtts://…`, where the embedded broker listens; null: there is none. */
+  readonly mqttAddress: string | null;
   /** Resolves once the backlog is worked off and viewers may come. */
   readonly ready: Promise<void>;
   /** What the operator should know about the store, if anything. */
@@ -101,12 +101,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     await pipeline.live.board.start();
     ending.add(() => pipeline.live.board.stop());
     if (settings.roles.includes('gateway')) {
-      health.register({
-        name: 'channel',
-        required: true,
-        timeoutMs: PROBE_TIMEOUT_MS,
-        check: () => pipeline.hub.ready(),
-      });
+      registerChannel(health, pipeline);
       ending.add(pipeline.deliveries.start());
       await pipeline.hub.start();
       ending.add(() => pipeline.hub.stop());
@@ -118,8 +113,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
     const certificates = await openCertificates(settings, ground);
-    const parts = { pipeline, health, publicUrl, certificates };
-    const { server, extra, viewers, watch } = await listen(settings, ground, parts);
+    const listening = await listen(settings, ground, { pipeline, health, publicUrl, certificates });
+    const { server, extra, viewers, watch } = listening;
     ending.add(() => server.close());
     ending.add(() => endExtra(extra));
     ending.add(() => watch?.stop());
@@ -162,8 +157,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     });
     return {
       address: addressOf(server.server, settings),
-      mqttAddress: bridge?.address ?? null,
       webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
+      mqttAddress: bridge?.address ?? null,
       ready,
       note: ground.store.note,
       credentials: ground.identity,
@@ -226,11 +221,8 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
   return health;
 }
 
-interface ListenerParts {
-  readonly pipeline: Pipeline;
-  readonly health: Health;
-  readonly publicUrl: string;
-  readonly certificates: ListenerCertificates | null;
+function registerChannel(health: Health, { hub }: Pipeline): void {
+  health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => hub.ready() });
 }
 
 /** What listens. */
@@ -240,6 +232,13 @@ interface Listening {
   readonly extra: Server | null;
   readonly viewers: Viewers | null;
   readonly watch: CertificateWatch | null;
+}
+
+interface ListenerParts {
+  readonly pipeline: Pipeline;
+  readonly health: Health;
+  readonly publicUrl: string;
+  readonly certificates: ListenerCertificates | null;
 }
 
 async function listen(
@@ -285,7 +284,7 @@ async function listen(
 async function listenExtra(server: Server, { host, wsPort }: Settings): Promise<void> {
   server.listen({ host, port: wsPort ?? 0, backlog: CONNECTION_BACKLOG });
   // Rejects with the error of a listener that cannot be had.
-  await onceEvent(server, 'listening').catch(nameTakenPort('WS_PORT', host, wsPort ?? 0));
+  await onceEvent(server, 'listening');
 }
 
 /** Ends the listener of `WS_PORT`; what is still open there has no answer to wait for. */
