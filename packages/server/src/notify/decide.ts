@@ -26,7 +26,10 @@ export interface Wants {
 /** Why a message is told, or not. */
 export type Decision =
   | { readonly tell: true; readonly event: NoticeEvent; readonly reason: 'first' | 'worse' | 'resolved' }
-  | { readonly tell: false; readonly reason: 'below-severity' | 'not-worse' | 'never-told' | 'first-only' | 'told-again' };
+  | {
+      readonly tell: false;
+      readonly reason: 'below-severity' | 'not-worse' | 'never-told' | 'first-only' | 'told-again';
+    };
 
 /** Decides by the rank of the worst severity that was told of the alert, undefined when nothing was. */
 export function decide(
