@@ -9,7 +9,7 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
-import { createEnds } from '../lib/ends.ts';
+import { createEnds, type Ends } from '../lib/ends.ts';
 import { createHealth, type Health } from '../ops/health.ts';
 import type { Logger } from '../ops/logging.ts';
 import { continueTrace } from '../ops/tracing.ts';
@@ -100,14 +100,7 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     ending.add(endMaintenance);
     await pipeline.live.board.start();
     ending.add(() => pipeline.live.board.stop());
-    if (settings.roles.includes('gateway')) {
-      registerChannel(health, pipeline);
-      ending.add(pipeline.deliveries.start());
-      await pipeline.hub.start();
-      ending.add(() => pipeline.hub.stop());
-      pipeline.live.hub.start();
-      ending.add(() => pipeline.live.hub.stop());
-    }
+    if (settings.roles.includes('gateway')) await startHubs(pipeline, health, ending);
     // It ends after the worker: what that raised last may still be told.
     ending.add(await startNotifications(settings, ground, pipeline, publicUrl));
     const worker = pipeline.startWorker();
@@ -157,8 +150,8 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     });
     return {
       address: addressOf(server.server, settings),
-      webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
       mqttAddress: bridge?.address ?? null,
+      webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
       ready,
       note: ground.store.note,
       credentials: ground.identity,
@@ -170,6 +163,16 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     await ending.endAll().catch(() => undefined);
     throw error;
   }
+}
+
+/** What viewers of this process are served from. */
+async function startHubs({ deliveries, hub, live }: Pipeline, health: Health, ending: Ends): Promise<void> {
+  health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => hub.ready() });
+  ending.add(deliveries.start());
+  await hub.start();
+  ending.add(() => hub.stop());
+  live.hub.start();
+  ending.add(() => live.hub.stop());
 }
 
 /**
@@ -219,10 +222,6 @@ function registerChecks(health: Health, ground: Ground, pipeline: Pipeline): Hea
     }
   });
   return health;
-}
-
-function registerChannel(health: Health, { hub }: Pipeline): void {
-  health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => hub.ready() });
 }
 
 /** What listens. */
@@ -284,7 +283,7 @@ async function listen(
 async function listenExtra(server: Server, { host, wsPort }: Settings): Promise<void> {
   server.listen({ host, port: wsPort ?? 0, backlog: CONNECTION_BACKLOG });
   // Rejects with the error of a listener that cannot be had.
-  await onceEvent(server, 'listening');
+  await onceEvent(server, 'listening').catch(nameTakenPort('WS_PORT', host, wsPort ?? 0));
 }
 
 /** Ends the listener of `WS_PORT`; what is still open there has no answer to wait for. */

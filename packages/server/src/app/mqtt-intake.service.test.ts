@@ -56,7 +56,12 @@ describeWith(['postgres15-postgis'], 'MQTT messages', () => {
     proxy = await startProxy({ port: postgres.port });
     direct = openDatabase(postgres.url, { applicationName: 'direct' });
     await migrate(direct);
-    const env = { DATABASE_URL: proxy.urlFor(postgres.url), CLUSTER_SECRET: SECRET, MAX_DEVICES: String(MOST) };
+    const env = {
+      DATABASE_URL: proxy.urlFor(postgres.url),
+      CLUSTER_SECRET: SECRET,
+      MAX_DEVICES: String(MOST),
+      PRUNE_SECONDS: '3600',
+    };
     const read = readSettings(env, tmpdir());
     if (!('settings' in read)) throw new Error('bad settings');
     const log = createLogger({

@@ -74,8 +74,7 @@ export async function startNotifications(
       log.warn({ err: error }, 'notifications do not hear the bus; they look once a second');
     });
   return async () => {
-    await (await subscribed)?.();
-    await Promise.all(deliveries.map((delivery) => delivery.stop()));
+    await Promise.all([...deliveries.map((delivery) => delivery.stop()), subscribed.then((leave) => leave?.())]);
   };
 }
 

@@ -314,7 +314,9 @@ function createShared(settings: Settings, ground: Ground, parts: IngestParts): S
   };
 }
 
-/** Frames and envelopes of MQTT: the stages of HTTP without API keys and rates, which are HTTP's; refusals are told by the intake. */
+/**
+ * Frames and envelopes of MQTT: the stages of HTTP without API keys and rates, which are HTTP's; the intake tells of refusals.
+ */
 function createMqtt(
   settings: Settings,
   { registry, clock, metrics, log }: Ground,

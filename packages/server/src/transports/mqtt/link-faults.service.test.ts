@@ -209,6 +209,70 @@ describeWith(['mosquitto'], 'the link when something fails', () => {
     expect(await link.metrics()).not.toContain('reconnects_total{reason="timeout"}');
   });
 
+  it('counts what is still at take after a connection ended: there is no new one before there is room', async () => {
+    const { port } = await broker();
+    const proxy = await through(port);
+    let open: (verdict: MqttVerdict) => void = () => undefined;
+    const opened = new Promise<MqttVerdict>((resolve) => {
+      open = resolve;
+    });
+    let asked = 0;
+    const link = startLink({ port: proxy.port }, () => {
+      asked += 1;
+      return opened;
+    });
+    await until(() => link.connected());
+    const { send } = await publisher(port);
+    await Promise.all(Array.from({ length: 1500 }, (_, n) => send(`devices/h${n % 9}/metrics`, String(n))));
+    await until(() => asked === WINDOW_MESSAGES);
+    proxy.reset();
+    await until(async () => (await link.metrics()).includes('reconnects_total{reason="closed"} 1'));
+    await pause(500);
+    expect([asked, link.connected()]).toEqual([WINDOW_MESSAGES, false]);
+    open({ kind: 'acknowledge' });
+    await until(async () => (await link.metrics()).includes('tocsin_mqtt_link_puback_seconds_count 1500'));
+  });
+
+  it('does not take a broker for silent whose answer is behind messages that there is no room for', async () => {
+    const { port } = await broker(['max_inflight_messages 0']);
+    const old = await oldBroker(port, 'return-code');
+    const before = startLink({ port: old }, noting().take);
+    await until(() => before.connected());
+    await before.stop();
+    const { send } = await publisher(port);
+    await Promise.all(Array.from({ length: 1500 }, (_, n) => send(`devices/h${n % 9}/metrics`, String(n))));
+    let open: (verdict: MqttVerdict) => void = () => undefined;
+    const opened = new Promise<MqttVerdict>((resolve) => {
+      open = resolve;
+    });
+    let asked = 0;
+    const take = (): Promise<MqttVerdict> => {
+      asked += 1;
+      return opened;
+    };
+    const link = startLink({ port: old }, take, { times: { answerMs: 200, keepAliveSeconds: 1 } });
+    await until(() => asked === WINDOW_MESSAGES);
+    await pause(1000);
+    expect(asked).toBe(WINDOW_MESSAGES);
+    open({ kind: 'acknowledge' });
+    await until(async () => (await link.metrics()).includes('tocsin_mqtt_link_puback_seconds_count 1500'));
+    expect(link.connected()).toBe(true);
+    expect(await link.metrics()).not.toContain('reconnects_total{reason="timeout"}');
+  });
+
+  it('gives up on a broker that takes connections and says nothing, and ends at once when told to meanwhile', async () => {
+    const { port } = await broker();
+    const proxy = await through(port);
+    proxy.halfOpen();
+    const link = startLink({ port: proxy.port }, noting().take, { times: { answerMs: 200 } });
+    await until(async () => (await link.metrics()).includes('reconnects_total{reason="timeout"} 2'));
+    expect(link.lines[0]).toMatchObject({ reason: 'timeout', detail: 'no CONNACK in 200 ms' });
+    const patient = startLink({ port: proxy.port }, noting().take, { times: { answerMs: 60_000, connectMs: 60_000 } });
+    await until(() => proxy.connections() >= 1);
+    await patient.stop();
+    expect(patient.lines).toEqual([]);
+  });
+
   it('keeps at most 8 MiB in memory when large messages are not taken', async () => {
     const { port } = await broker();
     let open: (verdict: MqttVerdict) => void = () => undefined;

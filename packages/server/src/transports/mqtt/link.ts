@@ -336,6 +336,11 @@ class SlottedLink {
   /** Connects in a slot; the connection is gone from `#open` when it has ended. */
   async #connect(lease: Lease, clean: boolean, until: AbortSignal): Promise<Connection> {
     const { settings, take, clock, metrics } = this.#options;
+    // What an ended connection left at take comes again on the next one: not before there is room for it.
+    await new Promise<void>((resolve) => {
+      this.#room.whenRoom(resolve);
+      until.addEventListener('abort', () => resolve(), { once: true });
+    });
     await lease.sure();
     const version = this.#version.next(clock.monotonic());
     const report = (outcome: VersionOutcome): void => this.#version.report(version, outcome, clock.monotonic());
