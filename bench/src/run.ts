@@ -1,4 +1,5 @@
 /** `npm run bench -- <name> [--json]`. */
+import { benchAgent } from './agent.ts';
 import { benchAlert } from './alert.ts';
 import { benchCluster } from './cluster.ts';
 import { benchDetect } from './detect.ts';
@@ -29,6 +30,7 @@ const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   live: benchLive,
   storm: benchStorm,
   sensitivity: benchSensitivity,
+  agent: benchAgent,
   picture: drawPicture,
 };
 

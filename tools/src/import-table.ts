@@ -85,6 +85,8 @@ export const PUBLIC_MODULES: readonly string[] = [
 /** The foreign libraries of the product. */
 export const LIBRARIES: readonly LibraryRow[] = [
   { library: 'typebox', paths: ['packages/protocol/src', `${SERVER}/transports/http`] },
+  { library: 'aedes', paths: [`${SERVER}/transports/mqtt`] },
+  { library: 'mqtt', paths: [`${SERVER}/transports/mqtt`] },
   { library: 'fastify', paths: [`${SERVER}/transports/http`] },
   { library: '@fastify/*', paths: [`${SERVER}/transports/http`] },
   { library: 'ws', paths: [`${SERVER}/transports/websocket`, 'packages/client/src'] },

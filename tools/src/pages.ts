@@ -11,6 +11,7 @@ import { CLOSE_CODES } from '@tocsin/protocol/close-codes';
 import { ERRORS } from '@tocsin/protocol/errors';
 import { LIMITS } from '@tocsin/protocol/limits';
 import { WIRE_VERSIONS } from '@tocsin/protocol/version';
+import { AGENT_ARGUMENTS } from '@tocsin/server/app/commands/agent-options';
 import { KEYS, NAMESPACES } from '@tocsin/server/bus/redis/keys';
 import { createMetrics } from '@tocsin/server/ops/metrics';
 import { ACTIONS } from './fixtures/answers.ts';
@@ -35,6 +36,7 @@ export const PAGE_TABLES: readonly PageTable[] = [
   { page: 'docs/device-sdk.md', name: 'states', text: stateTable },
   { page: 'docs/device-sdk.md', name: 'tuning', text: tuningTable },
   { page: 'docs/device-sdk.md', name: 'device errors', text: deviceErrorTable },
+  { page: 'docs/agent.md', name: 'agent options', text: agentTable },
   { page: 'docs/viewer-sdk.md', name: 'viewer close codes', text: viewerTable },
   { page: 'docs/operating.md', name: 'metrics', text: metricTable },
   { page: 'docs/redis.md', name: 'keys', text: keyTable },
@@ -153,6 +155,15 @@ function tuningTable(): string {
 function deviceErrorTable(): string {
   const rows = Object.entries(DEVICE_ERRORS).map(([code, meaning]) => [`\`${code}\``, meaning]);
   return markdownTable(['code', 'means'], rows);
+}
+
+function agentTable(): string {
+  const rows = AGENT_ARGUMENTS.map(({ name, value, fallback, prose }) => [
+    `\`--${name}${value === undefined ? '' : ` ${value}`}\``,
+    fallback,
+    prose,
+  ]);
+  return markdownTable(['option', 'default', 'is'], rows);
 }
 
 function keyTable(): string {

@@ -62,4 +62,29 @@ export const LIMITS = {
   headlineCharacters: { value: 200, unit: 'characters', prose: 'the headline of an alert' },
   descriptionCharacters: { value: 4000, unit: 'characters', prose: 'the description of an alert' },
   evidenceEnvelopes: { value: 200, unit: 'envelopes', prose: 'the envelopes that the evidence of an alert names' },
+  mqttConnectMs: { value: 5000, unit: 'ms', prose: 'MQTT: the wait for CONNECT and its check, TLS included' },
+  mqttConnectBytes: { value: 16_384, unit: 'bytes', prose: 'MQTT: a packet that is no PUBLISH' },
+  mqttSkippedBytes: {
+    value: 1_048_576,
+    unit: 'bytes',
+    prose:
+      'MQTT: a PUBLISH that is too large to be taken is skipped and acknowledged up to here; over it the connection is cut',
+  },
+  mqttTopicBytes: { value: 1024, unit: 'bytes', prose: 'MQTT: the topic of a message that is taken' },
+  mqttClientIdCharacters: { value: 128, unit: 'characters', prose: 'MQTT: a client id' },
+  mqttKeepAliveSeconds: { value: 600, unit: 's', prose: 'MQTT: the keep-alive; more, or none, counts as this' },
+  mqttInFlight: { value: 32, unit: 'messages', prose: 'MQTT: messages of a connection that are not yet answered' },
+  mqttHoldMs: {
+    value: 20_000,
+    unit: 'ms',
+    prose: 'MQTT: how long a message is held that cannot be stored; then the connection is cut',
+  },
+  mqttConnections: { value: 20_000, unit: 'connections', prose: 'MQTT: connections of a process' },
+  mqttConnectionsPerAddress: { value: 5000, unit: 'connections', prose: 'MQTT: connections of an address' },
+  mqttConnectsPerMinute: {
+    value: 15,
+    unit: 'connects',
+    prose: 'MQTT: connects of a client a minute before it is banned',
+  },
+  mqttBanMs: { value: 300_000, unit: 'ms', prose: 'MQTT: a ban' },
 } as const;

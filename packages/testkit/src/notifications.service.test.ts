@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type ClusterNode, type ProcessCluster, startProcessCluster } from './cluster-processes.ts';
 import { openTestDatabase, type TestDatabase } from './database.ts';
 import { call, createDevice, post, postJson } from './device.ts';
+import { createHosts } from './hosts.ts';
 import { type MailServer, startMailServer } from './mail-server.ts';
 import { describeWith } from './needs.ts';
 import { type PostReceiver, type ReceivedPost, startPostReceiver } from './post-receiver.ts';
@@ -111,6 +112,37 @@ describe('notifications of a server', () => {
     expect(metrics).toMatch(/^tocsin_notifications_total\{destination="slack",result="sent"\} 3$/m);
     expect(metrics).toMatch(/^tocsin_notifications_total\{destination="email",result="sent"\} 2$/m);
     expect(metrics).toMatch(/^tocsin_notifications_delayed\{destination="webhook"\} 0$/m);
+  });
+});
+
+describe('summaries of a server', () => {
+  test('go to Slack every interval while a host is active, in the contract’s words', async () => {
+    const [database, slack] = await Promise.all([openTestDatabase(), startPostReceiver()]);
+    const app = await startAppOn(database.url, {
+      ...{ SLACK_WEBHOOK_URL: slack.url, SUMMARY_INTERVAL: '0.2', PRUNE_SECONDS: '1' },
+    });
+    try {
+      await app.ready;
+      const hosts = createHosts(() => app.address, CREDENTIALS.apiKey, await signIn(app.address));
+      await hosts.send('web-2', { at: Date.now(), cpu_percent: 7.25, gpu_percent: 33 });
+      await hosts.send('db-1', { at: Date.now(), cpu_percent: 12 });
+      const texts = (): string[] => slack.posts.map(({ body }) => (JSON.parse(body) as { text: string }).text);
+      const whole = [
+        '```\nMetrics summary (last interval):\n',
+        'db-1            | CPU 12% | RAM 41.5% | Disk 12% | GPU n/a',
+        'web-2           | CPU 7.25% | RAM 41.5% | Disk 12% | GPU 33%\n```',
+      ].join('\n');
+      await slack.until(() => texts().includes(whole));
+      // Both leave the board; what is posted stops by itself.
+      await expect
+        .poll(async () => /^tocsin_live_devices 0$/m.test(await metricsOf(app.address)), { timeout: 10_000 })
+        .toBe(true);
+      expect(new Set(texts()).size).toBeLessThanOrEqual(3);
+    } finally {
+      await app.stop();
+      await slack.stop();
+      await database.close();
+    }
   });
 });
 

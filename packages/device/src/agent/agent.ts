@@ -67,8 +67,8 @@ export const SENDS_PER_SECOND = 16;
 const FIRST_SAMPLE_MS = 1000;
 /** How long a delivery that works may go on when the agent is stopped. */
 const FLUSH_MS = 1000;
-/** Bytes of the outbox for each frame that may wait; one has about 350. */
-const FRAME_BYTES = 1024;
+/** Bytes of the outbox for each frame that may wait; one has about 330. */
+export const FRAME_BYTES = 512;
 const OUTBOX_LEAST_BYTES = 1_048_576;
 
 /** The bounds of {@link AgentOptions.keep}. */

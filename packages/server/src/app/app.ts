@@ -1,15 +1,15 @@
 /**
  * The program as a value: started, addressed, drained, stopped; three of them may live in one process.
  *
- * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener; `ready` says 200 once the backlog is
- * worked off. End: `drain` takes no new work and lets viewers go, `stop` ends the parts in the opposite order.
+ * Start: ground (store, bus, identity, registry) -> pipeline -> worker -> listener -> MQTT; `ready` says 200 once the backlog
+ * is worked off. End: `drain` takes no new work and lets viewers and devices go, `stop` ends the parts in the opposite order.
  */
 import { once as onceEvent } from 'node:events';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { FastifyInstance } from 'fastify';
-import { createEnds } from '../lib/ends.ts';
+import { createEnds, type Ends } from '../lib/ends.ts';
 import { createHealth, type Health } from '../ops/health.ts';
 import type { Logger } from '../ops/logging.ts';
 import { continueTrace } from '../ops/tracing.ts';
@@ -24,8 +24,10 @@ import { startNotifications } from './notifications.ts';
 import { createPipeline, type Pipeline } from './pipeline.ts';
 import { registerRoutes } from './routes.ts';
 import type { Settings } from './settings.ts';
+import { nameTakenPort } from './taken-port.ts';
 import type { CredentialBook } from './temporary-access.ts';
-import { openCertificates } from './certificates.ts';
+import { startBridge } from './bridge.ts';
+import { type ListenerCertificates, openCertificates } from './certificates.ts';
 import type { CertificateWatch } from './certificate-watch.ts';
 import { createViewers, type Viewers } from './viewers.ts';
 
@@ -35,6 +37,8 @@ export interface App {
   readonly address: string;
   /** `ws://127.0.0.1:9000`, of the listener that `WS_PORT` asks for; null without one. */
   readonly webSocketAddress: string | null;
+  /** `mqtt://127.0.0.1:1883` or `mqtts://…`, where the embedded broker listens; null: there is none. */
+  readonly mqttAddress: string | null;
   /** Resolves once the backlog is worked off and viewers may come. */
   readonly ready: Promise<void>;
   /** What the operator should know about the store, if anything. */
@@ -96,29 +100,21 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     ending.add(endMaintenance);
     await pipeline.live.board.start();
     ending.add(() => pipeline.live.board.stop());
-    if (settings.roles.includes('gateway')) {
-      health.register({
-        name: 'channel',
-        required: true,
-        timeoutMs: PROBE_TIMEOUT_MS,
-        check: () => pipeline.hub.ready(),
-      });
-      ending.add(pipeline.deliveries.start());
-      await pipeline.hub.start();
-      ending.add(() => pipeline.hub.stop());
-      pipeline.live.hub.start();
-      ending.add(() => pipeline.live.hub.stop());
-    }
+    if (settings.roles.includes('gateway')) await startHubs(pipeline, health, ending);
     // It ends after the worker: what that raised last may still be told.
-    ending.add(await startNotifications(settings, ground, pipeline.channels, publicUrl));
+    ending.add(await startNotifications(settings, ground, pipeline, publicUrl));
     const worker = pipeline.startWorker();
     ending.add(() => worker?.stop());
-    const { server, extra, viewers, certificates } = await listen(settings, ground, pipeline, health, publicUrl);
+    const certificates = await openCertificates(settings, ground);
+    const listening = await listen(settings, ground, { pipeline, health, publicUrl, certificates });
+    const { server, extra, viewers, watch } = listening;
     ending.add(() => server.close());
     ending.add(() => endExtra(extra));
-    ending.add(() => certificates?.stop());
+    ending.add(() => watch?.stop());
     await viewers?.start();
     ending.add(() => viewers?.stop());
+    const bridge = await startBridge(settings, ground, { take: pipeline.mqtt, health, certificates });
+    ending.add(() => bridge?.stop());
     // Nothing of the start can fail any more: only now do the others give it its share.
     if (worker !== null) await ground.membership.working(true);
     const abort = new AbortController();
@@ -137,7 +133,11 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
       const until = performance.now() + allowed * DRAIN_SHARE;
       const left = (): number => Math.max(0, until - performance.now());
       // The listener stays a moment longer than the viewers, so that whoever asks `ready` is told.
-      await Promise.all([viewers?.drain(left()), pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE))]);
+      await Promise.all([
+        viewers?.drain(left()),
+        bridge?.drain(left()),
+        pause(Math.min(NOTICE_MOST_MS, allowed * NOTICE_SHARE)),
+      ]);
       await Promise.all([closeServer(server, left()), endExtra(extra)]);
     });
     const stop = once(async () => {
@@ -150,11 +150,12 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     });
     return {
       address: addressOf(server.server, settings),
+      mqttAddress: bridge?.address ?? null,
       webSocketAddress: extra === null ? null : addressOf(extra, settings).replace('http', 'ws'),
       ready,
       note: ground.store.note,
       credentials: ground.identity,
-      ...(certificates === null ? {} : { reloadCertificates: () => certificates.check() }),
+      ...(watch === null ? {} : { reloadCertificates: () => watch.check() }),
       drain,
       stop,
     };
@@ -162,6 +163,16 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     await ending.endAll().catch(() => undefined);
     throw error;
   }
+}
+
+/** What viewers of this process are served from. */
+async function startHubs({ deliveries, hub, live }: Pipeline, health: Health, ending: Ends): Promise<void> {
+  health.register({ name: 'channel', required: true, timeoutMs: PROBE_TIMEOUT_MS, check: () => hub.ready() });
+  ending.add(deliveries.start());
+  await hub.start();
+  ending.add(() => hub.stop());
+  live.hub.start();
+  ending.add(() => live.hub.stop());
 }
 
 /**
@@ -219,17 +230,21 @@ interface Listening {
   /** That of `WS_PORT`. */
   readonly extra: Server | null;
   readonly viewers: Viewers | null;
-  readonly certificates: CertificateWatch | null;
+  readonly watch: CertificateWatch | null;
+}
+
+interface ListenerParts {
+  readonly pipeline: Pipeline;
+  readonly health: Health;
+  readonly publicUrl: string;
+  readonly certificates: ListenerCertificates | null;
 }
 
 async function listen(
   settings: Settings,
   ground: Ground,
-  pipeline: Pipeline,
-  health: Health,
-  publicUrl: string,
+  { pipeline, health, publicUrl, certificates }: ListenerParts,
 ): Promise<Listening> {
-  const certificates = await openCertificates(settings, ground);
   const gateway = settings.roles.includes('gateway');
   const habits = {
     now: () => ground.clock.now(),
@@ -254,20 +269,21 @@ async function listen(
   const all = extra === null ? [main] : [main, extra];
   const clients = watchClientCertificates(...all);
   const viewers = gateway ? createViewers({ main, extra }, settings, ground, pipeline, { publicUrl, clients }) : null;
-  await server.listen({ host: settings.host, port: settings.port, backlog: CONNECTION_BACKLOG });
+  const { host, port } = settings;
+  await server.listen({ host, port, backlog: CONNECTION_BACKLOG }).catch(nameTakenPort('PORT', host, port));
   try {
     if (extra !== null) await listenExtra(extra, settings);
   } catch (error) {
     await server.close();
     throw error;
   }
-  return { server, extra, viewers, certificates: certificates?.keepFresh(all, clients.caChanged) ?? null };
+  return { server, extra, viewers, watch: certificates?.keepFresh(all, clients.caChanged) ?? null };
 }
 
 async function listenExtra(server: Server, { host, wsPort }: Settings): Promise<void> {
   server.listen({ host, port: wsPort ?? 0, backlog: CONNECTION_BACKLOG });
   // Rejects with the error of a listener that cannot be had.
-  await onceEvent(server, 'listening');
+  await onceEvent(server, 'listening').catch(nameTakenPort('WS_PORT', host, wsPort ?? 0));
 }
 
 /** Ends the listener of `WS_PORT`; what is still open there has no answer to wait for. */

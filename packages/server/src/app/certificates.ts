@@ -10,6 +10,8 @@ import { readCertificates, tlsFiles } from './tls.ts';
 /** Certificates that a listener starts with. */
 export interface ListenerCertificates {
   readonly tls: TlsOptions;
+  /** Gives them to another listener too, now and whenever they are replaced. */
+  share(use: (tls: TlsOptions) => void): void;
   /** Watches their files for listening servers. `caChanged` hears of another client CA, once it is in use. */
   keepFresh(servers: readonly Server[], caChanged: () => void): CertificateWatch;
 }
@@ -23,8 +25,14 @@ export async function openCertificates(
   if (files === null) return null;
   const first = await readCertificates(files);
   if ('fault' in first) throw new CodedError('certificate-unusable', first.fault);
+  const sharers: ((tls: TlsOptions) => void)[] = [];
+  let current = first.tls;
   return {
     tls: first.tls,
+    share(use) {
+      sharers.push(use);
+      use(current);
+    },
     keepFresh: (servers, caChanged) =>
       watchCertificates({
         files,
@@ -33,6 +41,8 @@ export async function openCertificates(
         log,
         replace({ tls }, changed) {
           for (const server of servers) replaceCertificates(server, tls);
+          current = tls;
+          for (const use of sharers) use(tls);
           if (changed.clientCa) caChanged();
         },
         expiry: (validTo) => metrics.certificateExpiry.set({ listener: 'http' }, validTo / 1000),

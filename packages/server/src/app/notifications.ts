@@ -17,9 +17,9 @@ import { readWebhookSecret } from '../notify/webhook/signature.ts';
 import { createWebhook } from '../notify/webhook/webhook.ts';
 import { channelTopic } from '../realtime/channel.ts';
 import type { LiveBoard } from '../realtime/live-board.ts';
-import type { ChannelStore } from '../store/ports/channels.ts';
 import { createNotificationStore } from '../store/postgres/notifications.ts';
 import type { Ground } from './ground.ts';
+import type { Pipeline } from './pipeline.ts';
 import type { Settings } from './settings.ts';
 import { VERSION } from './version.ts';
 
@@ -40,14 +40,13 @@ const SLACK_ONCE: readonly string[] = ['host.cpu'];
 export async function startNotifications(
   settings: Settings,
   ground: Ground,
-  channels: Pick<ChannelStore, 'head' | 'read'>,
+  { channels, live }: Pick<Pipeline, 'channels' | 'live'>,
   publicUrl: string,
-  board: Pick<LiveBoard, 'active'> | null = null,
 ): Promise<() => Promise<void>> {
   if (!settings.roles.includes('worker')) return () => Promise.resolve();
   const { clock, store, bus, metrics, instance, log } = ground;
   const events = createEvents(ground);
-  const targets = targetsOf(settings, ground, publicUrl, board);
+  const targets = targetsOf(settings, ground, publicUrl, live.board);
   const destinations = createNotificationStore(store.db, ALERT_CHANNEL);
   for (const { notifier } of targets) await destinations.enter(notifier.destination);
   const deliveries = targets.map((target) =>
@@ -75,8 +74,7 @@ export async function startNotifications(
       log.warn({ err: error }, 'notifications do not hear the bus; they look once a second');
     });
   return async () => {
-    await (await subscribed)?.();
-    await Promise.all(deliveries.map((delivery) => delivery.stop()));
+    await Promise.all([...deliveries.map((delivery) => delivery.stop()), subscribed.then((leave) => leave?.())]);
   };
 }
 
@@ -84,7 +82,7 @@ function targetsOf(
   settings: Settings,
   { clock, metrics, log }: Ground,
   publicUrl: string,
-  board: Pick<LiveBoard, 'active'> | null,
+  board: Pick<LiveBoard, 'active'>,
 ): Target[] {
   // A made-up address of this machine leads nobody anywhere.
   const link = settings.publicUrl === null ? null : `${settings.publicUrl}/v1/alerts/`;
@@ -95,11 +93,11 @@ function targetsOf(
   const targets: Target[] = [];
   if (settings.slackWebhookUrl !== null) {
     const dropped = (): void => metrics.notifications.add({ destination: 'slack', result: 'summary-dropped' });
-    const texts = (): string[] => summaryTexts([...(board?.active().values() ?? [])].map(({ frame }) => frame));
+    const texts = (): string[] => summaryTexts([...board.active().values()].map(({ frame }) => frame));
     targets.push({
       notifier: createSlack({ url: settings.slackWebhookUrl, link, clock }),
       wants: wants(settings.slackMinSeverity, SLACK_ONCE),
-      summaries: board === null ? null : createSummaryLane(settings.summaryIntervalSeconds * 1000, texts, dropped),
+      summaries: createSummaryLane(settings.summaryIntervalSeconds * 1000, texts, dropped),
     });
   }
   const secrets = (settings.webhookSecrets ?? []).flatMap((text) => readWebhookSecret(text) ?? []);

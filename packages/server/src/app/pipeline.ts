@@ -24,6 +24,7 @@ import { type Draft, newDraft, type Stage, type TransportName } from '../ingest/
 import { ownTopic } from '../ingest/topic.ts';
 import { type DeliveryReport, reportDelivery } from '../alerts/delivery.ts';
 import { ALERT_CHANNEL, createLedger, type Ledger, type RaisedMessage } from '../alerts/ledger.ts';
+import { partitionOf } from '../lib/partition.ts';
 import { createIdFactory } from '../lib/ulid.ts';
 import { throttled } from '../ops/throttled-log.ts';
 import { parseFrame } from '../profiles/host/frame.ts';
@@ -60,6 +61,8 @@ const COMMIT = {
 } as const;
 /** Of MQTT: a broker's link has many messages of one device on their way, and they must not overtake one another. */
 const COMMIT_IN_ORDER = { ...COMMIT, concurrency: 1, inOrder: true } as const;
+/** Such lines; a device is always in the same one. One alone commits two thirds of what two do. */
+const LINES_IN_ORDER = 2;
 const PARTITION_HINT_TOPIC = 'log';
 
 /**
@@ -311,17 +314,19 @@ function createShared(settings: Settings, ground: Ground, parts: IngestParts): S
   };
 }
 
-/** Frames and envelopes of MQTT: the stages of HTTP without API keys and rates, which are HTTP's; refusals are told by the intake. */
+/**
+ * Frames and envelopes of MQTT: the stages of HTTP without API keys and rates, which are HTTP's; the intake tells of refusals.
+ */
 function createMqtt(
   settings: Settings,
   { registry, clock, metrics, log }: Ground,
-  { live, meaning }: IngestParts,
+  parts: IngestParts,
   { device, fresh, line, shedder, finished, counts: { accepted } }: SharedIngest,
 ): TakeMqttMessage {
   const refused = (reason: ErrorCode): void => metrics.rejected.add({ transport: 'mqtt', reason });
   const counts: IngestMetrics = { accepted, rejected: (_transport, reason) => refused(reason) };
-  const cap = createDeviceCap(live.board, settings.maxDevices);
-  const append = line(COMMIT_IN_ORDER).stage;
+  const cap = createDeviceCap(parts.live.board, settings.maxDevices);
+  const append = appendInOrder(line, parts.log.partitions);
   const frames = createIngest(
     [
       limitSize(settings.maxPayloadBytes),
@@ -340,7 +345,15 @@ function createMqtt(
     },
   );
   const envelopes = createIngest(
-    [limitSize(LIMITS.bodyBytes.value), parseJws(), ownTopic, ...device, checkSchema(meaning.parsers), fresh, append],
+    [
+      limitSize(LIMITS.bodyBytes.value),
+      parseJws(),
+      ownTopic,
+      ...device,
+      checkSchema(parts.meaning.parsers),
+      fresh,
+      append,
+    ],
     counts,
     finished,
   );
@@ -353,6 +366,16 @@ function createMqtt(
     log,
     clock,
   });
+}
+
+/** What a device sent first is durable first: its messages stand in one line, in which one commit follows the other. */
+function appendInOrder(line: SharedIngest['line'], partitions: number): Stage {
+  const lines = Array.from({ length: LINES_IN_ORDER }, () => line(COMMIT_IN_ORDER).stage);
+  return (draft) => {
+    const stage = lines[partitionOf(draft.deviceId ?? '', partitions) % LINES_IN_ORDER];
+    if (stage === undefined) throw new TypeError('no line');
+    return stage(draft);
+  };
 }
 
 /** Tells workers of every process that these partitions have grown, and by whom; whoever misses it looks twice a second. */

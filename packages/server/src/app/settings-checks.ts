@@ -166,7 +166,7 @@ function portClash(settings: Settings): string | null {
     ['PORT', settings.port],
     ['WS_PORT', settings.wsPort],
     ['GRPC_PORT', settings.grpcPort],
-    ['MQTT_EMBEDDED_PORT', settings.mqttBroker === null ? settings.mqttEmbeddedPort : null],
+    ['MQTT_EMBEDDED_PORT', settings.mqttBroker === null ? (settings.mqttEmbeddedPort?.port ?? null) : null],
   ];
   for (const [name, port] of used) {
     if (port === null || port === 0) continue;
@@ -186,7 +186,6 @@ export function checkTogether(settings: Settings, bad: ReadonlySet<keyof Setting
 
 /** Settings whose part of the program is not in this release: said once, when they were given. */
 const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
-  ['mqttBroker', 'MQTT_BROKER has no effect: MQTT is not in this release'],
   ['grpcPort', 'GRPC_PORT has no effect: gRPC is not in this release'],
   ['billingWebhookSecrets', 'BILLING_WEBHOOK_SECRET has no effect: billing is not in this release'],
   ['otlpEndpoint', 'OTEL_EXPORTER_OTLP_ENDPOINT has no effect: export of traces is not in this release'],

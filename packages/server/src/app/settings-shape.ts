@@ -10,6 +10,12 @@ export type LeastSeverity = 'extreme' | 'severe' | 'moderate' | 'minor' | 'unkno
 /** Levels of the log; `silent` writes nothing. */
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
 
+/** Where the embedded broker listens. `port` 0: any free one. A port that was not `given` may be taken by somebody else. */
+export interface EmbeddedPort {
+  readonly port: number;
+  readonly given: boolean;
+}
+
 /** Everything that an operator may choose. */
 export interface Settings {
   readonly host: string;
@@ -51,12 +57,13 @@ export interface Settings {
   readonly mqttBroker: string | null;
   readonly mqttPort: number;
   /** null: no embedded broker. */
-  readonly mqttEmbeddedPort: number | null;
+  readonly mqttEmbeddedPort: EmbeddedPort | null;
   readonly mqttTopic: string;
   readonly mqttReadingsTopic: string;
   readonly mqttCaCertFile: string | null;
   readonly mqttClientCertFile: string | null;
   readonly mqttClientKeyFile: string | null;
+  readonly mqttSharedSubscriptions: boolean;
   readonly mqttBackoffMinSeconds: number;
   readonly mqttBackoffMaxSeconds: number;
   /** null: no gRPC. */

@@ -30,7 +30,7 @@ import {
   webhookSecret,
   wholeNumber,
 } from './setting-types.ts';
-import type { Settings } from './settings-shape.ts';
+import type { EmbeddedPort, Settings } from './settings-shape.ts';
 
 /** One row. `fallback` is read like a given text; null: the value is null, `shown` says what that means. */
 export interface SettingRow<Value> {
@@ -60,6 +60,15 @@ function optional<Value>(
 
 const port = wholeNumber(1, 65_535);
 const anyPort = wholeNumber(0, 65_535);
+/** An empty text is never a given one. */
+const embeddedPort: SettingType<EmbeddedPort | null> = orOff({
+  expects: anyPort.expects,
+  parse: (text, cwd) => {
+    if (text === '') return { port: 1883, given: false };
+    const given = anyPort.parse(text, cwd);
+    return given === undefined ? undefined : { port: given, given: true };
+  },
+});
 const seconds = decimal(0.001, 86_400);
 const bytes = wholeNumber(256, 1_048_576);
 const perSecond = decimal(0.001, 1_000_000);
@@ -213,12 +222,14 @@ export const SETTINGS: SettingsTable = {
   ),
   mqttBroker: optional('MQTT_BROKER', host, 'absent', 'An outside MQTT broker. Absent: the embedded one.'),
   mqttPort: row('MQTT_PORT', port, '8883', 'Port of the outside broker; TLS unless it is 1883.'),
-  mqttEmbeddedPort: row(
-    'MQTT_EMBEDDED_PORT',
-    orOff(port),
-    '1883',
-    'Port of the embedded broker (loopback only unless TLS is on), or `off`.',
-  ),
+  mqttEmbeddedPort: {
+    name: 'MQTT_EMBEDDED_PORT',
+    type: embeddedPort,
+    fallback: '',
+    shown: '`1883`',
+    prose:
+      'Port of the embedded broker, or `off`; `0` takes any free one. Loopback only; with `TLS_CERT` it speaks TLS and binds `HOST`. A port that was given must be free; without one a taken 1883 is said in a warning, and `ready` says `degraded`.',
+  },
   mqttTopic: row('MQTT_TOPIC', topicFilter, 'devices/+/metrics', 'Topic filter of host metrics.'),
   mqttReadingsTopic: row('MQTT_READINGS_TOPIC', topicFilter, 'devices/+/readings', 'Topic filter of signed envelopes.'),
   mqttCaCertFile: optional('CA_CERT', pemFile, 'absent', 'CA of the outside broker.'),
@@ -229,6 +240,12 @@ export const SETTINGS: SettingsTable = {
     'Our certificate for the outside broker. Comes with `CLIENT_KEY`.',
   ),
   mqttClientKeyFile: optional('CLIENT_KEY', pemFile, 'absent', 'Its private key.'),
+  mqttSharedSubscriptions: row(
+    'MQTT_SHARED_SUBSCRIPTIONS',
+    trueOrFalse,
+    'true',
+    'Several processes share the messages of an outside broker that can do so. `false`: one takes them all.',
+  ),
   mqttBackoffMinSeconds: row(
     'MQTT_BACKOFF_MIN',
     seconds,
@@ -262,7 +279,7 @@ export const SETTINGS: SettingsTable = {
     'WS_PORT',
     anyPort,
     'absent',
-    'An additional WebSocket-only listener, whose path `/` speaks the raw form of the original bridge.',
+    'An additional WebSocket-only listener, whose path `/` speaks the raw form of the original bridge. Where `HOST` is no loopback address it needs `WS_AUTH_TOKEN`.',
   ),
   wsMaxConnectionsPerUser: row(
     'WS_MAX_CONNECTIONS_PER_USER',
@@ -304,7 +321,7 @@ export const SETTINGS: SettingsTable = {
     'WS_AUTH_TOKEN',
     token(8, 512),
     'absent',
-    'Opens `/ws/devices`, read-only, and the raw form on `WS_PORT`.',
+    'Opens `/ws/devices` (`?token=` or bearer), read-only, and the raw form on `WS_PORT` (`?token=`).',
   ),
   pruneSeconds: row(
     'PRUNE_SECONDS',

@@ -122,6 +122,9 @@ describe('settings', () => {
     ],
     ['a client key without its certificate', { CLIENT_KEY: 'pem' }, 'CLIENT_CERT'],
     ['a back-off whose least is over its most', { MQTT_BACKOFF_MIN: '61' }, 'MQTT_BACKOFF_MIN'],
+    ['a topic that names no device', { MQTT_TOPIC: 'metrics' }, 'MQTT_TOPIC'],
+    ['a shared topic', { MQTT_READINGS_TOPIC: '$share/g/devices/+/readings' }, 'MQTT_READINGS_TOPIC'],
+    ['topics that fit the same', { MQTT_TOPIC: 'devices/#' }, 'MQTT_READINGS_TOPIC'],
     ['gRPC in production without a client CA', { NODE_ENV: 'production' }, 'GRPC_PORT'],
     ['one port for two listeners', { PORT: '50051' }, 'GRPC_PORT'],
     ['the raw listener without a token where others reach it', { HOST: '0.0.0.0', WS_PORT: '9001' }, 'WS_AUTH_TOKEN'],
@@ -176,7 +179,7 @@ describe('settings', () => {
   });
 
   it('are warned about when their part is not in this release', () => {
-    const outcome = readSettings({ MQTT_BROKER: 'broker.example', GRPC_PORT: '6000' }, cwd);
+    const outcome = readSettings({ OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318', GRPC_PORT: '6000' }, cwd);
     expect('warnings' in outcome ? outcome.warnings : []).toHaveLength(2);
     const quiet = readSettings({ GRPC_PORT: 'off' }, cwd);
     expect('warnings' in quiet ? quiet.warnings : ['?']).toEqual([]);
@@ -211,6 +214,14 @@ describe('settings', () => {
       publicUrl: 'https://tocsin.example.org',
       port: 0,
     });
+  });
+
+  it('know whether the port of the embedded broker was given', () => {
+    expect(good({}).mqttEmbeddedPort).toEqual({ port: 1883, given: false });
+    expect(good({ MQTT_EMBEDDED_PORT: '' }).mqttEmbeddedPort).toEqual({ port: 1883, given: false });
+    expect(good({ MQTT_EMBEDDED_PORT: '1883' }).mqttEmbeddedPort).toEqual({ port: 1883, given: true });
+    expect(good({ MQTT_EMBEDDED_PORT: '0' }).mqttEmbeddedPort).toEqual({ port: 0, given: true });
+    expect(good({ MQTT_EMBEDDED_PORT: 'off' }).mqttEmbeddedPort).toBeNull();
   });
 
   it.each([

@@ -70,7 +70,7 @@ export function silentHostsDetector(): Detector<SilentHostsState, SilenceNotice>
     name: 'silent-hosts',
     step: (state, _key, notice, now) => {
       const known = state ?? EMPTY;
-      if (notice.kind === 'silent') return { state: noted(known, notice, now), findings: [] };
+      if (notice.kind === 'silent') return { state: begun(known, notice, now), findings: [] };
       return notice.kind === 'back' || notice.kind === 'gone' ? over(known, notice, now) : { state, findings: [] };
     },
     tick: (state, _key, now) => judged(state, now),
@@ -78,7 +78,7 @@ export function silentHostsDetector(): Detector<SilentHostsState, SilenceNotice>
 }
 
 /** A host is silent. */
-function noted(state: SilentHostsState, { deviceId, since }: SilenceNotice, now: number): SilentHostsState | null {
+function begun(state: SilentHostsState, { deviceId, since }: SilenceNotice, now: number): SilentHostsState | null {
   const ended = state.early.findIndex((other) => other.deviceId === deviceId && other.since === since);
   if (ended >= 0) return settled({ ...state, early: state.early.toSpliced(ended, 1) });
   return { ...state, waiting: [...state.waiting, { deviceId, since, noted: now }] };

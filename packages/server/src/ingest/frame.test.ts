@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { ErrorCode } from '@tocsin/protocol/errors';
+import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
 import type { HostReading, ProfileName } from '@tocsin/protocol/envelope';
 import { RefusalError } from '@tocsin/protocol/refusal-error';
 import { CodedError } from '../lib/coded-error.ts';
@@ -231,21 +231,20 @@ describe('a line that keeps the order', () => {
   const line = (
     append: (envelopes: readonly EnvelopeAppend[]) => Promise<'accepted'[]>,
     clock: { time: number },
-  ): ((id: string) => ReturnType<Stage>) => {
+  ): ((id: string) => Promise<Refusal | null>) => {
     const { stage } = createAppender({
       append,
       ...{ partitions: 16, committed: () => undefined, failed: () => undefined, overload: () => null },
       ...{ mostPending: 100, mostPendingBytes: 1e6, batch: 2, batchBytes: 1e5, mostWaitMs: 1000 },
       ...{ concurrency: 1, inOrder: true, monotonic: () => clock.time },
     });
-    return (id) => {
+    return async (id) => {
       const draft = newDraft('mqtt', 'frame', { body: id, apiKey: undefined, traceparent: null }, NOW);
       const envelope = { id, at: 1, profile: 'host' as const, readings: [] };
       return stage(Object.assign(draft, { device: device('h1'), identity: id, envelope }));
     };
   };
-  const codes = (answers: readonly unknown[]): unknown[] =>
-    answers.map((answer) => (answer === null ? null : (answer as { code: string }).code));
+  const codes = (answers: readonly (Refusal | null)[]): unknown[] => answers.map((answer) => answer?.code);
 
   test('commits one batch after the other; when one fails, all that wait are to come again with it', async () => {
     const batches: string[][] = [];

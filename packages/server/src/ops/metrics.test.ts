@@ -36,8 +36,10 @@ describe('metrics', () => {
     expect(metrics.rows).toHaveLength(own?.length ?? 0);
     const labels = new Set(metrics.rows.flatMap((row) => row.labels));
     const closed = [
+      'by',
       'code',
       'command',
+      'destination',
       'direction',
       'kind',
       'listener',

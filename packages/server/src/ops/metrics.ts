@@ -94,6 +94,24 @@ export interface Metrics {
   readonly shed: CounterMetric<'reason'>;
   /** When the certificate of a listener ends, Unix seconds; no series without TLS. */
   readonly certificateExpiry: GaugeMetric<'listener'>;
+  /** Open connections to the embedded broker. */
+  readonly mqttConnections: GaugeMetric<never>;
+  /** Connects that the embedded broker refused, by the word for why (`RefusedConnect`). */
+  readonly mqttRefused: CounterMetric<'reason'>;
+  /** Connections to it that ended, by the word for why. */
+  readonly mqttEnds: CounterMetric<'reason'>;
+  /** Clients that it banned: `id`, `user`, `address`. */
+  readonly mqttBans: CounterMetric<'by'>;
+  /** 1 while the link to an outside broker takes messages in this process. */
+  readonly mqttLinkConnected: GaugeMetric<never>;
+  /** Connections of the link that ended or did not come about, by the word for why (`LinkReason`). */
+  readonly mqttLinkEnds: CounterMetric<'reason'>;
+  /** Messages that the link got: `fresh`, `redelivered`, `retained`, `oversize`; and of those `dropped`. */
+  readonly mqttLinkMessages: CounterMetric<'kind'>;
+  /** Messages of the link in memory. */
+  readonly mqttLinkInFlight: GaugeMetric<never>;
+  /** From the arrival of a message to its PUBACK. */
+  readonly mqttLinkPuback: HistogramMetric<never>;
   readonly http: HistogramMetric<'method' | 'route' | 'status'>;
   /** Everything as text; `contentType` belongs to it. */
   text(): Promise<string>;
@@ -126,6 +144,7 @@ export function createMetrics(version: string): Metrics {
     rejected: counter('tocsin_rejected_total', 'Envelopes refused, by code', 'transport', 'reason'),
     alerts: counter('tocsin_alerts_total', 'Alerts raised', 'kind', 'severity'),
     ...websocketMetrics(makers),
+    ...mqttMetrics(makers),
     scoring: histogram('tocsin_scoring_seconds', 'Scoring of a reading', BUCKETS, 'profile'),
     redis: histogram('tocsin_redis_seconds', 'Commands to Redis', BUCKETS, 'command'),
     refresh: counter('tocsin_refresh_total', 'Refreshes of tokens', 'result'),
@@ -255,6 +274,24 @@ function websocketMetrics({ counter, gauge, histogram }: Makers): WebSocketPart 
       'Since the store last said where the channel stands and all of it was delivered here',
       'path',
     ),
+  };
+}
+
+function mqttMetrics({ counter, gauge, histogram }: Makers): Pick<Metrics, Extract<keyof Metrics, `mqtt${string}`>> {
+  return {
+    mqttConnections: gauge('tocsin_mqtt_connections', 'Open connections to the embedded broker'),
+    mqttRefused: counter('tocsin_mqtt_refused_total', 'Connects that the embedded broker refused', 'reason'),
+    mqttEnds: counter('tocsin_mqtt_ends_total', 'Connections to the embedded broker that ended', 'reason'),
+    mqttBans: counter('tocsin_mqtt_bans_total', 'Clients that it banned since they came and went', 'by'),
+    mqttLinkConnected: gauge('tocsin_mqtt_link_connected', '1 while messages of the outside broker come in here'),
+    mqttLinkEnds: counter('tocsin_mqtt_link_reconnects_total', 'Connections to the broker that failed, why', 'reason'),
+    mqttLinkMessages: counter(
+      'tocsin_mqtt_link_messages_total',
+      'Messages of the broker: `fresh`, `redelivered`, `retained` or `oversize` (both not taken); `dropped` (QoS 0)',
+      'kind',
+    ),
+    mqttLinkInFlight: gauge('tocsin_mqtt_link_in_flight', 'Messages of the broker in memory'),
+    mqttLinkPuback: histogram('tocsin_mqtt_link_puback_seconds', 'From arrival of a message to its PUBACK', BUCKETS),
   };
 }
 

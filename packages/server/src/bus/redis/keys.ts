@@ -35,7 +35,10 @@ export const BOARD_KEPT_MS = 3_600_000;
 /** How long the ids of a day are kept from its first: that day, the seven that count, one for clocks that differ. */
 export const LOG_IDS_KEPT_SECONDS = 777_600;
 
-/** How long the ids of frames of half an hour are kept from its first: that half hour, the hour that counts, some more for clocks that differ. */
+/**
+ * How long the ids of frames of half an hour are kept from its first: that half hour, the hour that counts, some more for
+ * clocks that differ.
+ */
 export const LOG_FRAMES_KEPT_SECONDS = 5700;
 
 /** Names of the rows. */

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { partitionOf } from '../../lib/partition.ts';
 import type { LogBackend, LogBackendChoice } from '../../store/ports/log-backend.ts';
 import type { EnvelopeAppend, Log } from '../../store/ports/log.ts';
-import { sample } from '../../store/postgres/log.suite.ts';
+import { frame, sample } from '../../store/postgres/log.suite.ts';
 import { adoptLogBackend, confirmLogBackend } from './log-adopt.ts';
 import { checkLogRedis } from './log-check.ts';
 import { openRedisLog } from './log.ts';
@@ -82,6 +82,32 @@ describeWith(['redis'], 'the change of the log’s backend', () => {
     ]);
     expect(await workOff(second)).toEqual([envelope('4').body]);
     expect((await second.state()).every(({ head, position }) => head === position)).toBe(true);
+  });
+
+  test('frames go along in both directions, more of them than a page holds', async () => {
+    const sent = (from: number, count: number): EnvelopeAppend[] =>
+      Array.from({ length: count }, (_, i) => ({
+        ...frame(DEVICE, `${from + i}`, PARTITION),
+        receivedAt: Date.now() - (i % 3) * 1_500_000,
+      }));
+    const outcomes = async (log: Log, frames: readonly EnvelopeAppend[]): Promise<Set<string>> => {
+      const found = new Set<string>();
+      for (let i = 0; i < frames.length; i += 500)
+        for (const outcome of await log.append(frames.slice(i, i + 500))) found.add(outcome);
+      return found;
+    };
+    const everything = async (log: Log): Promise<void> => {
+      while ((await workOff(log)).length > 0);
+    };
+    expect(await outcomes(open.store, sent(0, 6000))).toEqual(new Set(['accepted']));
+    await everything(open.store);
+    const redis = await redisLog();
+    expect(await outcomes(redis, sent(0, 6000))).toEqual(new Set(['replay']));
+    expect(await outcomes(redis, sent(6000, 3000))).toEqual(new Set(['accepted']));
+    await everything(redis);
+    await adopt('store');
+    expect(await outcomes(open.store, sent(0, 9000))).toEqual(new Set(['replay']));
+    expect(await open.store.append([frame(DEVICE, 'new', PARTITION)])).toEqual(['accepted']);
   });
 
   test('it is refused while readings are not worked off, in either direction; ticks do not count', async () => {

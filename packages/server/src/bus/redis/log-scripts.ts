@@ -25,8 +25,8 @@ local function text(number) return string.format('%.0f', number) end
 `;
 
 /**
- * Appends. KEYS: head, records, ids of the day, ids of the other days (of frames: half hours). ARGV: generation, the last ms by the server's clock
- * at which it may take effect, seconds that ids are kept, then id (or ''), digest, meta, body of each record.
+ * Appends. KEYS: head, records, ids of the day, ids of the other days (of frames: half hours). ARGV: generation, the last ms
+ * by the server's clock at which it may take effect, seconds that ids are kept, then id (or ''), digest, meta, body of each record.
  * Answers {'done', now, one letter for each record: a(ccepted) r(eplay) c(onflict)}, {'late', now} or
  * {'resync', now, stamp, top}; in the last two nothing has happened.
  */

@@ -1,7 +1,7 @@
 import { describeWith } from '@tocsin/testkit/needs';
 import { type RedisCluster, type RedisServer, startRedis, startRedisCluster } from '@tocsin/testkit/redis-server';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { logContract, sample } from '../../store/postgres/log.suite.ts';
+import { frame, logContract, sample } from '../../store/postgres/log.suite.ts';
 import { checkLogRedis } from './log-check.ts';
 import { KEEPING, keep, openTestLog, type TestLog } from './log-test-place.suite.ts';
 
@@ -40,6 +40,21 @@ describeWith(['redis'], 'the log on Redis Streams', () => {
     const seconds = Number(await server.cli('ttl', 'sig:{3}:ids:2023-11-14'));
     expect(seconds).toBeGreaterThan(8 * 86_400);
     expect(seconds).toBeLessThanOrEqual(9 * 86_400);
+  });
+
+  test('frames are known for an hour after their own, also by a clock that is ahead, and expire by themselves', async () => {
+    const { log } = await fresh();
+    const minute = 60_000;
+    const end = 1_700_001_000_000 - (1_700_001_000_000 % (30 * minute)) + 29 * minute;
+    await log.append([{ ...frame('a', '1'), receivedAt: end }]);
+    for (const later of [60, -29, 0, 31])
+      expect(await log.append([{ ...frame('a', '1'), receivedAt: end + later * minute }])).toEqual(['replay']);
+    const [key = ''] = (await server.cli('keys', 'sig:{3}:frames:*')).split('\n');
+    expect(key).toMatch(/^sig:\{3\}:frames:2023-11-14T22:30$/);
+    const seconds = Number(await server.cli('ttl', key));
+    expect(seconds).toBeGreaterThan(5400);
+    expect(seconds).toBeLessThanOrEqual(5700);
+    expect(await server.cli('keys', 'sig:{3}:ids:*')).toBe('');
   });
 
   test('one batch over midnight keeps each id in the hash of its day', async () => {

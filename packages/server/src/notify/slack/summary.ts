@@ -8,12 +8,14 @@ import { TEXT_CHARACTERS } from './text.ts';
 const ID_WIDTH = 15;
 /** An identifier has at most so many. */
 const ID_CHARACTERS = 64;
+/** Posts of one summary: Slack takes about one a second, and alerts go between them. Some 10,000 hosts. */
+export const SUMMARY_POSTS_MOST = 20;
 const HEAD = 'Metrics summary (last interval):\n\n';
 const FENCE = '```';
 
 /**
  * The posts of a summary, one unless it would be longer than Slack takes; none when there is no device. Devices by id, numbers as
- * they were reported.
+ * they were reported. Of more than {@link SUMMARY_POSTS_MOST} posts the rest is left out, and said to be.
  */
 export function summaryTexts(frames: Iterable<HostFrame>): string[] {
   const sorted = [...frames].sort((a, b) => (a.device_id < b.device_id ? -1 : a.device_id > b.device_id ? 1 : 0));
@@ -31,7 +33,12 @@ export function summaryTexts(frames: Iterable<HostFrame>): string[] {
     characters += line.length + 1;
   }
   flush();
-  return texts;
+  if (texts.length <= SUMMARY_POSTS_MOST) return texts;
+  const shown = texts.slice(0, SUMMARY_POSTS_MOST);
+  const hosts = shown.join('\n').match(/ \| CPU /g)?.length ?? 0;
+  const last = shown[SUMMARY_POSTS_MOST - 1] ?? '';
+  const more = `… and ${sorted.length - hosts} more`;
+  return [...shown.slice(0, -1), `${last.slice(0, -FENCE.length)}${more}\n${FENCE}`];
 }
 
 function lineOf({ device_id, cpu_percent, mem_percent, disk_percent, gpu_percent }: HostFrame): string {

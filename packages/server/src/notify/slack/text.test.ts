@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { alertOf, AT, busyHost, idOf, noticeFor } from '../notices.suite.ts';
-import { summaryTexts } from './summary.ts';
+import { SUMMARY_POSTS_MOST, summaryTexts } from './summary.ts';
 import { joined, lineOf, TEXT_CHARACTERS } from './text.ts';
 
 const LINK = 'https://tocsin.example.org/v1/alerts/';
@@ -100,5 +100,13 @@ describe('the summary of hosts', () => {
       expect(text).toMatch(/^```\nMetrics summary \(last interval\):\n\n[^`]+\n```$/);
     }
     expect(texts.join('\n').match(/^host-/gm)).toHaveLength(2000);
+  });
+
+  it('is bounded, and says how many hosts it left out', () => {
+    const texts = summaryTexts(Array.from({ length: 30_000 }, (_, n) => frame(`host-${n}`)));
+    expect(texts).toHaveLength(SUMMARY_POSTS_MOST);
+    const shown = texts.join('\n').match(/^host-/gm)?.length ?? 0;
+    expect(texts.at(-1)).toMatch(new RegExp(`\n… and ${30_000 - shown} more\n\`\`\`$`));
+    expect(texts.every((text) => text.length < 40_000)).toBe(true);
   });
 });

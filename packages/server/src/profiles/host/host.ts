@@ -16,7 +16,10 @@ export const NUMBERS: Fields = {
 };
 const READING: Fields = { at: required(time), ...NUMBERS };
 
-/** The numbers of an object that keeps {@link NUMBERS}, in a fixed order; absent ones are null. 0 for -0: equal content, equal text. */
+/**
+ * The numbers of an object that keeps {@link NUMBERS}, in a fixed order; absent ones are null. 0 for -0: equal content, equal
+ * text.
+ */
 export function numbersOf(raw: Readonly<Record<string, unknown>>): Omit<HostReading, 'at'> {
   const number = (name: string): number => (raw[name] as number) + 0;
   const orNull = (name: string): number | null => {

@@ -28,7 +28,7 @@ export interface DeviceContext {
 export interface EnvelopeAppend {
   readonly deviceId: string;
   readonly envelopeId: string;
-  /** SHA-256 over profile and readings: tells a replay from a conflict. 32 bytes; empty for frames, whose id tells the content. */
+  /** SHA-256 over profile and readings (32 bytes): tells a replay from a conflict. Empty for frames: their id tells it. */
   readonly digest: Buffer;
   readonly partition: number;
   readonly kind: LogKind;

@@ -30,16 +30,21 @@ function parseList(entries: readonly string[]): BlockList {
 /** Answers the address of a request's peer from the socket's address and the text of `X-Forwarded-For`. */
 export type AddressReader = (remote: string | undefined, forwardedFor: string | string[] | undefined) => string;
 
-/** Builds the reader. `trusted`: addresses or CIDRs, checked by the settings already; throws on others. */
-export function createAddressReader(trusted: readonly string[]): AddressReader {
-  const list = trusted.length === 0 ? null : parseList(trusted);
-  const trusts = (address: string): boolean => {
+/** Answers whether an address is on a list of addresses and CIDRs (checked by the settings already; throws on others). */
+export function createAddressList(entries: readonly string[]): (address: string) => boolean {
+  const list = entries.length === 0 ? null : parseList(entries);
+  return (address) => {
     const family = isIP(address);
     return list !== null && family !== 0 && list.check(address, family === 6 ? 'ipv6' : 'ipv4');
   };
+}
+
+/** Builds the reader. `trusted`: addresses or CIDRs, checked by the settings already; throws on others. */
+export function createAddressReader(trusted: readonly string[]): AddressReader {
+  const trusts = createAddressList(trusted);
   return (remote, forwardedFor) => {
     let address = plainAddress(remote ?? '');
-    if (list === null || forwardedFor === undefined || !trusts(address)) return address;
+    if (forwardedFor === undefined || !trusts(address)) return address;
     const text = typeof forwardedFor === 'string' ? forwardedFor : forwardedFor.join(',');
     const hops = text.split(',').slice(-HOPS);
     while (trusts(address)) {

@@ -155,8 +155,8 @@ function withGround(handler: Handler, { https, now, origins }: ListenerHabits): 
   };
 }
 
-/** What of the TLS options belongs to certificates: all of a context that is made anew with them. */
-function secureContext({ cert, key, clientCa }: TlsOptions): SecureContextOptions {
+/** What of the TLS options of a listener belongs to certificates: all of a context that is made anew with them. */
+export function secureContext({ cert, key, clientCa }: TlsOptions): SecureContextOptions {
   // Renegotiation (TLS 1.2) could show another certificate than the one that was verified, and costs us more than the peer.
   const secureOptions = constants.SSL_OP_NO_RENEGOTIATION;
   return { cert, key, minVersion: 'TLSv1.2', secureOptions, ...(clientCa === undefined ? {} : { ca: clientCa }) };

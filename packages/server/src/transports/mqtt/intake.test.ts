@@ -160,10 +160,10 @@ describe('a message of MQTT', () => {
     await refuse('metrics', 'device-revoked');
     await refuse('metrics', 'replay');
     await refuse('readings', 'replay');
-    expect(self.lines.map(({ reason, kind }) => `${kind} ${reason}`)).toEqual([
-      'frame schema',
-      'frame device-revoked',
-      'envelope replay',
+    expect(self.lines.map(({ reason, kind }) => [kind, reason])).toEqual([
+      ['frame', 'schema'],
+      ['frame', 'device-revoked'],
+      ['envelope', 'replay'],
     ]);
     self.time = 1001;
     await refuse('metrics', 'schema');

@@ -2,8 +2,8 @@
  * Topic filters (MQTT 5, section 4.7), and the level of a topic that names the device. Pure.
  *
  * The device is the level that the last `+` of the filter stands for; in a filter without one, the first level that `#`
- * stands for. So `devices/+/metrics`, `site/+/+/metrics` (site, device) and `fleet/#` say where it is; a filter without wildcards says
- * nothing, and is for nobody.
+ * stands for. So `devices/+/metrics`, `site/+/+/metrics` (site, device) and `fleet/#` say where it is; a filter without
+ * wildcards says nothing, and is for nobody.
  */
 
 /** A filter that says where the device is. */

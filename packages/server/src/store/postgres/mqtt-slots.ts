@@ -1,0 +1,81 @@
+/** Slots of the link to an outside MQTT broker in PostgreSQL (tables `mqtt_slots` and `installation`). */
+import type { Database, Transaction } from '../ports/database.ts';
+import type { MqttSlot, MqttSlots } from '../ports/mqtt-slots.ts';
+
+/** The lock under which slots change hands. Any number that no other advisory lock of ours has. */
+const SLOT_LOCK = 7_420_032;
+
+const INSTALLATION = `
+INSERT INTO installation (name, value) VALUES ('mqtt-name', left(replace(gen_random_uuid()::text, '-', ''), 12))
+ON CONFLICT (name) DO UPDATE SET value = installation.value
+RETURNING value`;
+
+const STATE = `
+SELECT coalesce(bool_or(number = 0 AND lease_until >= now_ms()), false) AS held,
+  coalesce(bool_or(number = 0 AND shared), false) AS shared
+FROM mqtt_slots`;
+
+/** The lowest number that nobody holds, whether there is a row or not. */
+const LOWEST_FREE = `
+SELECT n AS number FROM generate_series(0, (SELECT count(*) FROM mqtt_slots)) AS n
+WHERE NOT EXISTS (SELECT 1 FROM mqtt_slots s WHERE s.number = n AND s.lease_until >= now_ms())
+ORDER BY n LIMIT 1`;
+
+const LOWEST_ORPHAN = `SELECT number FROM mqtt_slots WHERE lease_until < now_ms() ORDER BY number LIMIT 1`;
+
+const TAKE = `
+INSERT INTO mqtt_slots AS s (number, owner, fence, lease_until)
+VALUES ($1, $2, nextval('mqtt_slot_fences'), now_ms() + $3)
+ON CONFLICT (number) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, lease_until = excluded.lease_until
+RETURNING s.number, s.fence, s.filters`;
+
+/** The statement sees the rows as they were: our own lease may have run out there. */
+const RENEW = `
+WITH kept AS (UPDATE mqtt_slots SET lease_until = now_ms() + $3 WHERE number = $1 AND fence = $2 RETURNING owner)
+SELECT count(DISTINCT s.owner) + 1 AS owners FROM kept
+LEFT JOIN mqtt_slots s ON s.owner <> kept.owner AND s.lease_until >= now_ms()
+HAVING count(kept.owner) > 0`;
+const NOTE = `UPDATE mqtt_slots SET filters = $3, shared = $4 WHERE number = $1 AND fence = $2`;
+const RELEASE = `UPDATE mqtt_slots SET owner = NULL, lease_until = 0 WHERE number = $1 AND fence = $2`;
+const REMOVE = `DELETE FROM mqtt_slots WHERE number = $1 AND fence = $2`;
+
+/** Builds the {@link MqttSlots}. */
+export function createMqttSlots(db: Database): MqttSlots {
+  return {
+    async installation() {
+      const [row] = await db.query<{ value: string }>(INSTALLATION);
+      return row?.value ?? '';
+    },
+    claim: (owner, leaseMs) =>
+      db.transaction(async (sql) => {
+        await lock(sql);
+        const [state] = await sql.query<{ held: boolean; shared: boolean }>(STATE);
+        if (state?.held === true && !state.shared) return null;
+        return take(sql, LOWEST_FREE, owner, leaseMs);
+      }),
+    adopt: (owner, leaseMs) =>
+      db.transaction(async (sql) => {
+        await lock(sql);
+        return take(sql, LOWEST_ORPHAN, owner, leaseMs);
+      }),
+    async renew({ number, fence }, leaseMs) {
+      const [row] = await db.query<{ owners: number }>(RENEW, [number, fence, leaseMs], 'mqtt-slot-renew');
+      return row?.owners ?? null;
+    },
+    note: async ({ number, fence }, { filters, shared }) =>
+      (await db.execute(NOTE, [number, fence, filters, shared])) === 1,
+    release: async ({ number, fence }) => void (await db.execute(RELEASE, [number, fence])),
+    remove: async ({ number, fence }) => void (await db.execute(REMOVE, [number, fence])),
+  };
+}
+
+async function lock(sql: Transaction): Promise<void> {
+  await sql.execute('SELECT pg_advisory_xact_lock($1)', [SLOT_LOCK]);
+}
+
+async function take(sql: Transaction, which: string, owner: string, leaseMs: number): Promise<MqttSlot | null> {
+  const [found] = await sql.query<{ number: number }>(which);
+  if (found === undefined) return null;
+  const [slot] = await sql.query<MqttSlot>(TAKE, [found.number, owner, leaseMs]);
+  return slot ?? null;
+}
