@@ -1,6 +1,7 @@
 /** `npm run bench -- <name> [--json]`. */
 import { benchAgent } from './agent.ts';
 import { benchAlert } from './alert.ts';
+import { benchBridge } from './bridge.ts';
 import { benchCluster } from './cluster.ts';
 import { benchDetect } from './detect.ts';
 import { benchFanout } from './fanout.ts';
@@ -19,6 +20,7 @@ import { type BenchResult, toJson, toTable } from './table.ts';
 const BENCHES: Readonly<Record<string, () => Promise<BenchResult>>> = {
   ingest: benchIngest,
   fanout: benchFanout,
+  bridge: benchBridge,
   fleet: benchFleet,
   overload: benchOverload,
   memory: benchMemory,

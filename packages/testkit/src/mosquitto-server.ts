@@ -1,6 +1,6 @@
 /**
  * A mosquitto for tests: on a free port of 127.0.0.1, in a temporary folder, anybody may connect unless `lines` say
- * otherwise. It is gone with this process however it ends (`guard.ts`). With `persistence` it keeps sessions and messages
+ * otherwise. With `port` it listens there. It is gone with this process however it ends (`guard.ts`). With `persistence` it keeps sessions and messages
  * on disk: what `save` or `end` wrote is there again after a `restart`, what came after them is not.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -17,6 +17,8 @@ import { freePort } from './server-process.ts';
 /** A running (or killed, or frozen) broker. */
 export interface MosquittoServer {
   readonly port: number;
+  /** Of its process now. */
+  readonly pid: number;
   /** SIGSTOP: connections stay open, nothing answers. */
   freeze(): void;
   /** SIGCONT. */
@@ -61,14 +63,14 @@ export function tlsLines(folder: string, { cert, key }: TestCertificate, clients
 /** Starts one. `lines` follow `listener` in its configuration, e.g. `password_file`; by default anybody may connect. */
 export async function startMosquitto(
   lines: (folder: string) => readonly string[] = () => ['allow_anonymous true'],
-  { persistence = false }: { readonly persistence?: boolean } = {},
+  { persistence = false, port: wanted }: { readonly persistence?: boolean; readonly port?: number } = {},
 ): Promise<MosquittoServer> {
   const program = programPath('mosquitto');
   if (program === null) throw new Error('mosquitto is not installed');
   const folder = guardedFolder('tocsin-mosquitto-');
   // Started by root it becomes the user mosquitto, who has to read its files, and to write them.
   await chmod(folder, persistence ? 0o777 : 0o755);
-  const port = await freePort();
+  const port = wanted ?? (await freePort());
   const file = join(folder, 'mosquitto.conf');
   const kept = persistence
     ? ['persistence true', `persistence_location ${folder}/`, 'autosave_interval 3600']
@@ -125,6 +127,9 @@ export async function startMosquitto(
   const signal = (name: NodeJS.Signals): void => void (alive() && child?.kill(name));
   return {
     port,
+    get pid() {
+      return child?.pid ?? 0;
+    },
     freeze: () => signal('SIGSTOP'),
     thaw: () => signal('SIGCONT'),
     kill,
