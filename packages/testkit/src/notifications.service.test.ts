@@ -186,7 +186,11 @@ describeWith(['redis', 'postgres15-postgis'], 'notifications of two workers', ()
     await raise(5);
     await slack.until(() => slack.posts.at(-1)?.status === null);
     await holder?.kill();
-    await slack.until(() => slack.taken().length === 15);
+    await slack
+      .until(() => slack.taken().length === 15)
+      .catch((error: unknown) => {
+        throw new Error(cluster.output(), { cause: error });
+      });
     expect(keys()).toEqual([...raised.slice(0, 11), ...raised.slice(10)]);
     expect(slack.taken().map(({ headers }) => String(headers['idempotency-key']))).toEqual(raised);
     await raise(1);
