@@ -25,7 +25,7 @@ describe.each(engines)('the last readings of hosts on %s', (engine) => {
          VALUES ($1, $2, '\\x00', 0, 0) RETURNING number`,
         [id, profile],
       );
-      numbers.set(String(id), row?.number ?? 0);
+      numbers.set(id, row?.number ?? 0);
     }
   });
   afterAll(async () => {
