@@ -1,6 +1,6 @@
 /** The embedded broker in a whole server: from a client's PUBLISH to the store. */
 import { execFile } from 'node:child_process';
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { globalAgent } from 'node:https';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -11,7 +11,8 @@ import { connectAsync, type IClientOptions, type MqttClient } from 'mqtt';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { createAuthority, LOCAL_NAMES, type TestAuthority } from './certificates.ts';
 import { call, createDevice, postJson } from './device.ts';
-import { guardChild } from './guard.ts';
+import { startAgent } from './agent-process.ts';
+import { folderRemoved, guardChild, guardedFolder } from './guard.ts';
 import { describeWith } from './needs.ts';
 import { CREDENTIALS, freePort, type ServerProcess, signIn, startServer } from './server-process.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
@@ -95,6 +96,30 @@ describe('a server with the embedded broker', () => {
     });
     expect(await refused.send('a.b.c', 'e0')).toEqual({ kind: 'failed', reason: 'broker-refused' });
     await refused.close();
+  });
+
+  test('takes the frames of the agent', async () => {
+    const folder = guardedFolder('tocsin-broker-agent-');
+    try {
+      const password = join(folder, 'password');
+      await writeFile(password, CREDENTIALS.apiKey, { mode: 0o600 });
+      const where = ['--server', app.app.mqttAddress ?? '', '--user', 'any', '--password-file', password];
+      const agent = startAgent([
+        '--id',
+        'agent-1',
+        '--folder',
+        join(folder, 'state'),
+        '--disk',
+        folder,
+        '--once',
+        ...where,
+      ]);
+      expect(await agent.exited).toBe(0);
+      await stored(app.base, app.token, 'agent-1', 1);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+      folderRemoved(folder);
+    }
   });
 
   test('lets go of a client whose API key is revoked, within seconds', async () => {

@@ -279,7 +279,7 @@ export const SETTINGS: SettingsTable = {
     'WS_PORT',
     anyPort,
     'absent',
-    'An additional WebSocket-only listener, whose path `/` speaks the raw form of the original bridge.',
+    'An additional WebSocket-only listener, whose path `/` speaks the raw form of the original bridge. Where `HOST` is no loopback address it needs `WS_AUTH_TOKEN`.',
   ),
   wsMaxConnectionsPerUser: row(
     'WS_MAX_CONNECTIONS_PER_USER',
@@ -321,7 +321,7 @@ export const SETTINGS: SettingsTable = {
     'WS_AUTH_TOKEN',
     token(8, 512),
     'absent',
-    'Opens `/ws/devices`, read-only, and the raw form on `WS_PORT`.',
+    'Opens `/ws/devices` (`?token=` or bearer), read-only, and the raw form on `WS_PORT` (`?token=`).',
   ),
   pruneSeconds: row(
     'PRUNE_SECONDS',

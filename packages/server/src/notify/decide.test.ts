@@ -22,6 +22,12 @@ describe('what a destination is told', () => {
     ['nothing of an acknowledgement', alertOf({ state: 'acknowledged', revision: 2 }), 3, 'not-worse'],
     ['the end of what was told', alertOf({ state: 'resolved', severity: 'minor', revision: 2 }), 3, 'resolved'],
     ['no end of what was not', alertOf({ state: 'resolved', revision: 2 }), undefined, 'never-told'],
+    [
+      'no end of what the next alert of its host says again',
+      alertOf({ kind: 'host.disk', state: 'resolved', revision: 2, evidence: { ended: { at: 1, reason: 'again' } } }),
+      3,
+      'told-again',
+    ],
     ['a busy host', busyHost('web-1'), undefined, 'first'],
     ['nothing more of a busy host', busyHost('web-1', { state: 'resolved', revision: 2 }), 2, 'first-only'],
     ['not that a busy host became worse', busyHost('web-1', { severity: 'extreme', revision: 2 }), 2, 'first-only'],

@@ -2,7 +2,8 @@
  * Which messages of the channel a destination is told. Pure; the reason is the field of the log and the assertion of tests.
  *
  * Told are: the first message of an alert that is severe enough (which may be a later revision, when the first was not), a
- * revision by which it became worse than was told, and that it was resolved, if anything was told before.
+ * revision by which it became worse than was told, and that it was resolved, if anything was told before. An alert that is
+ * resolved only because the next one says the same of its host (`evidence.ended.reason` is `again`) is not over.
  */
 import {
   type Alert,
@@ -25,11 +26,14 @@ export interface Wants {
 /** Why a message is told, or not. */
 export type Decision =
   | { readonly tell: true; readonly event: NoticeEvent; readonly reason: 'first' | 'worse' | 'resolved' }
-  | { readonly tell: false; readonly reason: 'below-severity' | 'not-worse' | 'never-told' | 'first-only' };
+  | {
+      readonly tell: false;
+      readonly reason: 'below-severity' | 'not-worse' | 'never-told' | 'first-only' | 'told-again';
+    };
 
 /** Decides by the rank of the worst severity that was told of the alert, undefined when nothing was. */
 export function decide(
-  alert: Pick<Alert, 'kind' | 'severity' | 'state'>,
+  alert: Pick<Alert, 'kind' | 'severity' | 'state' | 'evidence'>,
   told: number | undefined,
   { least, firstOnly }: Wants,
 ): Decision {
@@ -37,6 +41,7 @@ export function decide(
   if (alert.state === 'resolved') {
     if (told === undefined) return { tell: false, reason: 'never-told' };
     if (firstOnly.includes(alert.kind)) return { tell: false, reason: 'first-only' };
+    if (isToldAgain(alert.evidence)) return { tell: false, reason: 'told-again' };
     return { tell: true, event: 'resolved', reason: 'resolved' };
   }
   if (told === undefined) {
@@ -44,6 +49,10 @@ export function decide(
   }
   if (firstOnly.includes(alert.kind)) return { tell: false, reason: 'first-only' };
   return rank > told ? { tell: true, event: 'updated', reason: 'worse' } : { tell: false, reason: 'not-worse' };
+}
+
+function isToldAgain({ ended }: Alert['evidence']): boolean {
+  return typeof ended === 'object' && ended !== null && 'reason' in ended && ended.reason === 'again';
 }
 
 const isText = (value: unknown): value is string => typeof value === 'string';

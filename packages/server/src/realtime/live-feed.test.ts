@@ -187,6 +187,9 @@ describe('the live board', () => {
     ground.refuses = false;
     await pass(1000);
     expect(ground.payloads.join()).not.toContain('"c"');
+    one.heard(device('d', Date.now()));
+    await pass(10);
+    expect(other.has('d')).toBe(true);
   });
 
   it('knows by the numbers that it missed something, also when nothing follows, and reads the store', async () => {

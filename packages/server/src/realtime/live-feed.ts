@@ -121,12 +121,13 @@ function createTeller(
   async function sendAll(): Promise<void> {
     let taken = true;
     for (let batch = take(); batch.length > 0; batch = taken ? take() : []) taken = await publish(batch);
-    sending = null;
-    if (waiting.size > 0) later(RETRY_MS);
   }
 
   function send(): void {
-    sending ??= sendAll();
+    sending ??= sendAll().finally(() => {
+      sending = null;
+      if (waiting.size > 0) later(RETRY_MS);
+    });
   }
 
   return {

@@ -15,13 +15,17 @@ describe.each(engines)('the last readings of hosts on %s', (engine) => {
   beforeAll(async () => {
     database = await openTestDatabase({ engine });
     now = Date.now();
-    for (const [id, profile] of [...HOSTS.map((host) => [host, 'host'] as const), ['s1', 'seismic'], ['m1', 'mobile']]) {
+    for (const [id, profile] of [
+      ...HOSTS.map((host) => [host, 'host'] as const),
+      ['s1', 'seismic'],
+      ['m1', 'mobile'],
+    ]) {
       const [row] = await database.db.query<{ number: number }>(
         `INSERT INTO devices (id, profile, public_key, created_at, updated_at)
          VALUES ($1, $2, '\\x00', 0, 0) RETURNING number`,
         [id, profile],
       );
-      numbers.set(String(id), row?.number ?? 0);
+      numbers.set(id, row?.number ?? 0);
     }
   });
   afterAll(async () => {
