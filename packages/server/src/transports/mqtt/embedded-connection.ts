@@ -337,9 +337,9 @@ export class Connection {
     const { metrics } = this.#home.options;
     const deviceId = this.#home.deviceOf(topic);
     let fine = false;
-    if (deviceId === null) metrics.rejected('not-found');
-    else if (holder.kind === 'device' && holder.deviceId !== deviceId) metrics.rejected('device-mismatch');
-    else if (packet.skipped) metrics.rejected('body-too-large');
+    if (deviceId === null) metrics.rejected('not-found', null);
+    else if (holder.kind === 'device' && holder.deviceId !== deviceId) metrics.rejected('device-mismatch', deviceId);
+    else if (packet.skipped) metrics.rejected('body-too-large', deviceId);
     // QoS 2: it was received before, and waits for its release.
     else fine = !(qos === 2 && this.#received.has(messageId));
     if (!fine && qos === 0) return;
