@@ -222,6 +222,13 @@ export const SETTINGS: SettingsTable = {
   ),
   mqttBroker: optional('MQTT_BROKER', host, 'absent', 'An outside MQTT broker. Absent: the embedded one.'),
   mqttPort: row('MQTT_PORT', port, '8883', 'Port of the outside broker; TLS unless it is 1883.'),
+  mqttUsername: optional('MQTT_USERNAME', secret(1, 1024), 'absent', 'Our user name at the outside broker.'),
+  mqttPassword: optional(
+    'MQTT_PASSWORD',
+    secret(1, 1024),
+    'absent',
+    'Its password; comes with `MQTT_USERNAME`, which may stand alone. On port 1883 it travels as plain text.',
+  ),
   mqttEmbeddedPort: {
     name: 'MQTT_EMBEDDED_PORT',
     type: embeddedPort,
