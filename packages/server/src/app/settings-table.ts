@@ -251,7 +251,7 @@ export const SETTINGS: SettingsTable = {
     'MQTT_SHARED_SUBSCRIPTIONS',
     trueOrFalse,
     'true',
-    'Several processes share the messages of an outside broker that can do so. `false`: one takes them all.',
+    'Several processes share the messages of an outside broker that can do so, and keeps that when it restarts (mosquitto from 2.0.12 on). `false`: one takes them all.',
   ),
   mqttBackoffMinSeconds: row(
     'MQTT_BACKOFF_MIN',
