@@ -140,7 +140,7 @@ function tell(
   { code, detail, errors = [] }: Refusal,
   about: { readonly kind?: Kind; readonly deviceId?: string },
 ): void {
-  const violations = errors.slice(0, MOST_VIOLATIONS).map(({ pointer, detail }) => `${plain(pointer)} ${detail}`);
+  const violations = errors.slice(0, MOST_VIOLATIONS).map((wrong) => `${plain(wrong.pointer)} ${wrong.detail}`);
   const rule = OWN_WORDS.has(code) ? { rule: detail } : {};
   const fields = { transport: 'mqtt', ...about, ...rule, ...(violations.length === 0 ? {} : { violations }) };
   lines.warn(code, fields, 'message refused');
