@@ -55,6 +55,8 @@ function startLink(settings: Settings, host: string, ground: Ground, { take, ref
       caFile: settings.mqttCaCertFile,
       certFile: settings.mqttClientCertFile,
       keyFile: settings.mqttClientKeyFile,
+      username: settings.mqttUsername,
+      password: settings.mqttPassword,
       filters: [settings.mqttTopic, settings.mqttReadingsTopic],
       sharing: settings.mqttSharedSubscriptions,
       backoffMinMs: settings.mqttBackoffMinSeconds * 1000,

@@ -102,7 +102,11 @@ describe('a message of MQTT', () => {
     expect(await send(topic)).toEqual(ACKNOWLEDGE);
     expect(asked).toEqual([]);
     expect(refused).toEqual([reason]);
-    expect(lines).toEqual([{ level: 'warn', transport: 'mqtt', reason, message: 'message refused' }]);
+    const rule =
+      reason === 'not-found'
+        ? 'The topic fits neither MQTT_TOPIC (devices/+/metrics) nor MQTT_READINGS_TOPIC (devices/+/readings)'
+        : 'The device in the topic must be 1 to 64 of A-Z a-z 0-9 . _ -';
+    expect(lines).toEqual([{ level: 'warn', transport: 'mqtt', rule, reason, message: 'message refused' }]);
   });
 
   test('that is refused is acknowledged and told with places and rules, never with what may be of the payload', async () => {

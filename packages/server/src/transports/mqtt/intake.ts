@@ -56,6 +56,8 @@ const FAILED_RETRY_MS = 5000;
 const ACKNOWLEDGE: MqttVerdict = { kind: 'acknowledge' };
 /** Nothing was decided: the same message may be taken in later. */
 const LATER: ReadonlySet<ErrorCode> = new Set(['overloaded', 'store-unavailable', 'starting', 'draining', 'internal']);
+/** What is said of these names settings and rules, and nothing that was sent. */
+const OWN_WORDS: ReadonlySet<ErrorCode> = new Set(['not-found', 'malformed-parameter', 'device-cap']);
 /** A member's name that may stand in the log; another one came from the payload as likely as not. */
 const PLAIN_NAME = /^[a-z][a-z0-9_]{0,31}$/;
 const MOST_VIOLATIONS = 20;
@@ -70,6 +72,7 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
   ];
   const { lines } = options;
   const inTurn = createTurns();
+  const nowhere = `The topic fits neither MQTT_TOPIC (${options.frameTopic}) nor MQTT_READINGS_TOPIC (${options.envelopeTopic})`;
   const here = (refusal: Refusal): MqttVerdict => {
     options.refused(refusal.code);
     tell(lines, refusal, {});
@@ -91,7 +94,7 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
   };
   return async (message) => {
     const found = kindOf(kinds, message.topic);
-    if (found === null) return here({ code: 'not-found', detail: 'The topic is none of those that are listened to' });
+    if (found === null) return here({ code: 'not-found', detail: nowhere });
     const { kind, topicDevice, work } = found;
     if (!isIdentifier(topicDevice))
       return here({
@@ -140,11 +143,12 @@ function verdictOf({ code, retryAfterMs = RETRY_AFTER_MS }: Refusal): MqttVerdic
 
 function tell(
   lines: ThrottledLog,
-  { code, errors = [] }: Refusal,
+  { code, detail, errors = [] }: Refusal,
   about: { readonly kind?: Kind; readonly deviceId?: string },
 ): void {
-  const violations = errors.slice(0, MOST_VIOLATIONS).map(({ pointer, detail }) => `${plain(pointer)} ${detail}`);
-  const fields = { transport: 'mqtt', ...about, ...(violations.length === 0 ? {} : { violations }) };
+  const violations = errors.slice(0, MOST_VIOLATIONS).map((wrong) => `${plain(wrong.pointer)} ${wrong.detail}`);
+  const rule = OWN_WORDS.has(code) ? { rule: detail } : {};
+  const fields = { transport: 'mqtt', ...about, ...rule, ...(violations.length === 0 ? {} : { violations }) };
   lines.warn(code, fields, 'message refused');
 }
 

@@ -1,6 +1,6 @@
 /**
  * One connection to the broker, from CONNECT to its end, over the library `mqtt`; never a second one: the link decides when
- * to connect again. The only module of the link that loads the library.
+ * to connect again.
  *
  * Guarantees: every step ends within its time limit, or the connection does (some calls of the library never settle).
  * PUBACK is sent only for what the window acknowledges, on the connection that brought it, many in one write. The library
@@ -15,7 +15,7 @@ import { LIMITS } from '@tocsin/protocol/limits';
 import { createFrameFilter } from './link-frames.ts';
 import { LinkError, linkError } from './link-reason.ts';
 import type { Room } from './link-room.ts';
-import { type LinkTarget, openStream } from './link-stream.ts';
+import { type LinkTarget, loginOf, openStream } from './link-stream.ts';
 import type { MqttVersion } from './link-version.ts';
 import { createWindow, type Window } from './link-window.ts';
 import type { TakeMqttMessage } from './message.ts';
@@ -28,6 +28,8 @@ const PACKET_BYTES_MOST = 320 * 1024;
 const SESSION_SECONDS = 7 * 86_400;
 /** CONNACK: unsupported protocol version, in the words of MQTT 5 and of 3.1.1. */
 const VERSION_CODES: readonly number[] = [0x84, 1];
+/** CONNACK: bad user name or password, not authorized; in the words of MQTT 5 and of 3.1.1. */
+const LOGIN_CODES: readonly number[] = [0x86, 0x87, 4, 5];
 /** DISCONNECT: another client with our id. */
 const TAKEN_OVER = 0x8e;
 const SUBACK_QOS_1 = 1;
@@ -42,6 +44,8 @@ export interface LinkTimes {
   /** Of CONNACK, SUBACK, UNSUBACK, PINGRESP. */
   readonly answerMs: number;
   readonly keepAliveSeconds: number;
+  /** Of the question what the broker is, altogether. */
+  readonly askMs: number;
   /** Of the end in good order. */
   readonly closeMs: number;
 }
@@ -316,7 +320,9 @@ class BrokerConnection implements Connection {
     if (typeof code !== 'number') return linkError(error);
     const early = VERSION_CODES.includes(code) ? 'version' : 'refused';
     const detail = `${error.message} (reason code ${code})`;
-    return new LinkError(this.#connack === undefined ? early : 'protocol', detail, { cause: error });
+    if (this.#connack !== undefined) return new LinkError('protocol', detail, { cause: error });
+    const advice = LOGIN_CODES.includes(code) ? ': check MQTT_USERNAME, MQTT_PASSWORD and CLIENT_CERT' : '';
+    return new LinkError(early, `${detail}${advice}`, { cause: error });
   }
 
   async #answered(what: string, ask: (resolve: () => void, reject: (error: LinkError) => void) => void): Promise<void> {
@@ -350,7 +356,7 @@ class BrokerConnection implements Connection {
   }
 }
 
-function clientOptions({ clientId, version, clean, times }: ConnectionOptions): IClientOptions {
+function clientOptions({ target, clientId, version, clean, times }: ConnectionOptions): IClientOptions {
   const properties = {
     sessionExpiryInterval: clean ? 0 : SESSION_SECONDS,
     receiveMaximum: WINDOW_MESSAGES,
@@ -359,6 +365,7 @@ function clientOptions({ clientId, version, clean, times }: ConnectionOptions): 
   };
   return {
     clientId,
+    ...loginOf(target),
     protocolVersion: version,
     clean,
     keepalive: times.keepAliveSeconds,
