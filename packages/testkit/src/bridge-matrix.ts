@@ -16,7 +16,7 @@ import { startMosquitto, tlsLines } from './mosquitto-server.ts';
 import { startPostReceiver } from './post-receiver.ts';
 import { signIn } from './server-process.ts';
 import { settled } from './settled.ts';
-import { type SlackCounts, slackCounts } from './slack-counts.ts';
+import { type RaisedAlert, type SlackCounts, slackCounts } from './slack-counts.ts';
 import { connectSteadily, type SteadyViewer } from './steady-viewer.ts';
 
 /** What came of a round. */
@@ -239,11 +239,11 @@ function tells(body: string, id: string): boolean {
 }
 
 /** The first messages of alerts of hosts of the round, as a viewer got them. */
-function raised(viewer: SteadyViewer | undefined, name: string): { id: string; offset: number; deviceId: string }[] {
+function raised(viewer: SteadyViewer | undefined, name: string): RaisedAlert[] {
   const messages = viewer?.channel() ?? [];
   return messages.flatMap(({ type, offset = 0, data }) => {
-    const { id, deviceId } = data as { id: string; deviceId: string | null };
-    return type === 'alert' && deviceId?.startsWith(`${name}-`) === true ? [{ id, offset, deviceId }] : [];
+    const { id, deviceId, onset } = data as { id: string; deviceId: string | null; onset: number };
+    return type === 'alert' && deviceId?.startsWith(`${name}-`) === true ? [{ id, offset, deviceId, onset }] : [];
   });
 }
 

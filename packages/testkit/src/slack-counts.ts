@@ -19,6 +19,9 @@ export interface SlackCounts {
   /** From when hosts became busy until Slack had taken the last of their alerts, ms: in the fault, and after it. */
   readonly slackMs: number;
   readonly laterSlackMs: number;
+  /** The longest time from the arrival of a busy frame until Slack had taken its alert, ms: in the fault, and after it. */
+  readonly delayMs: number;
+  readonly laterDelayMs: number;
 }
 
 /** An alert as a viewer got it. */
@@ -26,6 +29,7 @@ export interface RaisedAlert {
   readonly id: string;
   readonly offset: number;
   readonly deviceId: string;
+  readonly onset: number;
 }
 
 /** What is known of a round. Times are Unix ms. */
@@ -58,12 +62,14 @@ export function slackCounts(
     .filter((line) => alertOf(line) !== undefined);
   const groups = [...new Set(lines.map(({ key }) => key))].map((key) => lines.filter((line) => line.key === key));
   const firsts = groups.map(([first]) => (first === undefined ? 0 : (alertOf(first)?.offset ?? 0)));
-  const last = (inFault: boolean, since: number): number =>
+  const longest = (inFault: boolean, since: (alert: RaisedAlert) => number): number =>
     Math.max(
       0,
-      ...groups
-        .filter(([first]) => first !== undefined && early.includes(alertOf(first)?.deviceId ?? '') === inFault)
-        .map((group) => (group.find(({ taken }) => taken)?.at ?? Number.POSITIVE_INFINITY) - since),
+      ...groups.flatMap((group) => {
+        const alert = group[0] === undefined ? undefined : alertOf(group[0]);
+        if (alert === undefined || early.includes(alert.deviceId) !== inFault) return [];
+        return (group.find(({ taken }) => taken)?.at ?? Number.POSITIVE_INFINITY) - since(alert);
+      }),
     );
   return {
     posts: posts.length,
@@ -76,8 +82,10 @@ export function slackCounts(
     tooEarly: posts.filter(
       (post, i) => posts[i - 1]?.status === 429 && post.at - (posts[i - 1]?.at ?? 0) < retryAfterMs,
     ).length,
-    slackMs: last(true, heatedAt),
-    laterSlackMs: last(false, laterAt),
+    slackMs: longest(true, () => heatedAt),
+    laterSlackMs: longest(false, () => laterAt),
+    delayMs: longest(true, ({ onset }) => onset),
+    laterDelayMs: longest(false, ({ onset }) => onset),
   };
 }
 
