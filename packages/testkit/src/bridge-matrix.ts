@@ -242,8 +242,8 @@ function tells(body: string, id: string): boolean {
 function raised(viewer: SteadyViewer | undefined, name: string): RaisedAlert[] {
   const messages = viewer?.channel() ?? [];
   return messages.flatMap(({ type, offset = 0, data }) => {
-    const { id, deviceId, onset } = data as { id: string; deviceId: string | null; onset: number };
-    return type === 'alert' && deviceId?.startsWith(`${name}-`) === true ? [{ id, offset, deviceId, onset }] : [];
+    const alert = data as Omit<RaisedAlert, 'offset'>;
+    return type === 'alert' && alert.deviceId?.startsWith(`${name}-`) ? [{ ...alert, offset }] : [];
   });
 }
 

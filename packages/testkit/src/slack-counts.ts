@@ -22,6 +22,8 @@ export interface SlackCounts {
   /** The longest time from the arrival of a busy frame until Slack had taken its alert, ms: in the fault, and after it. */
   readonly delayMs: number;
   readonly laterDelayMs: number;
+  /** Of that, until the alert was raised. */
+  readonly raisedMs: number;
 }
 
 /** An alert as a viewer got it. */
@@ -30,6 +32,8 @@ export interface RaisedAlert {
   readonly offset: number;
   readonly deviceId: string;
   readonly onset: number;
+  /** When it was raised. */
+  readonly updatedAt: number;
 }
 
 /** What is known of a round. Times are Unix ms. */
@@ -85,6 +89,7 @@ export function slackCounts(
     slackMs: longest(true, () => heatedAt),
     laterSlackMs: longest(false, () => laterAt),
     delayMs: longest(true, ({ onset }) => onset),
+    raisedMs: Math.max(0, ...alerts.map(({ onset, updatedAt }) => updatedAt - onset)),
     laterDelayMs: longest(false, ({ onset }) => onset),
   };
 }
