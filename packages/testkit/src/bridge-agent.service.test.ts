@@ -60,7 +60,18 @@ describe('an agent that reports to the broker of a server', () => {
     const first = await start();
     const outbox = join(folder, 'agent');
     const agent = startAgent(
-      ['--id', 'web-1', '--folder', outbox, '--disk', folder, '--interval', '1', '--server', `mqtt://127.0.0.1:${mqtt}`],
+      [
+        '--id',
+        'web-1',
+        '--folder',
+        outbox,
+        '--disk',
+        folder,
+        '--interval',
+        '1',
+        '--server',
+        `mqtt://127.0.0.1:${mqtt}`,
+      ],
       { TOCSIN_AGENT_PASSWORD: CREDENTIALS.apiKey },
     );
     ends.push(() => agent.signal('SIGKILL'));

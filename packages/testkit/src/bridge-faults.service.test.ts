@@ -9,7 +9,7 @@ import { describeWith } from './needs.ts';
  */
 const ROWS = process.env['BRIDGE_ROWS'];
 const ROUNDS = Number(process.env['BRIDGE_ROUNDS'] ?? '1');
-const LASTS_MS = Number(process.env['BRIDGE_SECONDS'] ?? '4') * 1000;
+const LASTS_MS = Number(process.env['BRIDGE_SECONDS'] ?? '3') * 1000;
 
 const SHORT = [
   'broker, killed and started again',

@@ -43,6 +43,8 @@ export interface BridgeReport extends SlackCounts {
   readonly pubackGapMs: number;
   readonly viewerGapMs: number;
   readonly dashboards: number;
+  /** Connections of hosts that ended. */
+  readonly hostCuts: number;
 }
 
 /** Processes, broker, Slack that are ready for rounds. */
@@ -165,16 +167,23 @@ async function runRound(given: Round): Promise<BridgeReport> {
     const laterAt = Date.now();
     crowd.heat(late);
     await until('the posts after it', () => told(late));
+    const gaps = {
+      pubackGapMs: Math.round(crowd.longestGap(struckAt)),
+      viewerGapMs: Math.round(Math.max(...live.map((each) => each.longestGap(struckAt)))),
+    };
     await crowd.rest();
     await stored(db, name, countOf(crowd));
     await settled(db, PATIENCE_MS);
     const unequal = await differing(cluster, name);
     await crowd.farewell();
     const frames = lastOf(crowd);
-    await until('dashboards', () => live.every((each) => lacking(each, frames) === 0)).catch(() => undefined);
+    const fresh = await Promise.all(cluster.wholes().map(({ base }) => watchLive([devicesUrl(base)], 'devices')));
+    const shown = [...live, ...fresh];
+    await until('dashboards', () => shown.every((each) => lacking(each, frames) === 0)).catch(() => undefined);
+    const behind = Math.max(...shown.map((each) => lacking(each, frames)));
+    for (const each of fresh) each.close();
     await stored(db, name, countOf(crowd));
     await settled(db, PATIENCE_MS);
-    const snapshots = await Promise.all(cluster.wholes().map((node) => snapshotOf(node.base)));
     const messages = raised(alerts[0], name);
     return {
       bridge: fault.name,
@@ -185,9 +194,9 @@ async function runRound(given: Round): Promise<BridgeReport> {
       seen: alerts.map((each) => raised(each, name).length),
       viewerFaults: [...alerts.flatMap((each) => each.faults()), ...live.flatMap((each) => each.faults())],
       unequal,
-      behind: Math.max(...[...live, ...snapshots].map((each) => lacking(each, frames))),
-      pubackGapMs: Math.round(crowd.longestGap(struckAt)),
-      viewerGapMs: Math.round(Math.max(...live.map((each) => each.longestGap(struckAt)))),
+      behind,
+      ...gaps,
+      hostCuts: crowd.cuts(),
       dashboards: live.reduce((sum, each) => sum + each.connections(), 0),
       ...slackCounts(slack.posts.slice(postsBefore), messages, {
         early,
