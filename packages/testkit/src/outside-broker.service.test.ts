@@ -65,6 +65,7 @@ describeWith(['mosquitto'], 'a server behind an outside broker', () => {
     };
     const first = start();
     await first.ready();
+    await vi.waitFor(() => expect(first.output()).toContain('mqtt: connected'), { timeout: 30_000 });
     const devices = await connectAsync({
       ...{ protocol: 'mqtts', host: '127.0.0.1', port: broker.port, reconnectPeriod: 50 },
       ...{ ca: authority.ca, cert: own.cert, key: own.key },

@@ -41,7 +41,7 @@ export function createLive(settings: Settings, ground: Ground): Live {
     pubsub: bus.pubsub,
     bus,
     instance,
-    store: createLiveReadings(store.upkeep),
+    store: createLiveReadings(store.front),
     clock,
     windowMs,
     most,

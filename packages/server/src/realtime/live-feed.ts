@@ -200,7 +200,7 @@ export function createLiveFeed(options: LiveFeedOptions): LiveFeed {
       readAt = now;
       settled = before;
     } catch (error) {
-      options.onFailure('store', error);
+      if (!stopped) options.onFailure('store', error);
     }
   }
 
@@ -241,7 +241,7 @@ export function createLiveFeed(options: LiveFeedOptions): LiveFeed {
       if (timer !== null) clearInterval(timer);
       await teller?.stop();
       await unsubscribe?.().catch(() => undefined);
-      await reading;
+      // A read under way is left alone: a store that is frozen answers it long after the process should have ended.
     },
   };
 }
