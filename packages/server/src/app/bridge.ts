@@ -12,6 +12,7 @@ import { createEmbeddedBroker } from '../transports/mqtt/embedded.ts';
 import type { EmbeddedIdentity, EmbeddedMetrics } from '../transports/mqtt/embedded-options.ts';
 import { createBrokerLink } from '../transports/mqtt/link.ts';
 import type { TakeMqttMessage } from '../transports/mqtt/message.ts';
+import { fitsNeither } from '../transports/mqtt/topic.ts';
 import type { ListenerCertificates } from './certificates.ts';
 import type { Ground } from './ground.ts';
 import type { EmbeddedPort, Settings } from './settings-shape.ts';
@@ -104,7 +105,7 @@ async function startEmbedded(
     identity: identityOf(ground),
     bus,
     clock,
-    metrics: observe(ground),
+    metrics: observe(ground, fitsNeither(settings.mqttTopic, settings.mqttReadingsTopic)),
     log,
   });
   health.register({ name: 'mqtt', required: false, timeoutMs: CHECK_TIMEOUT_MS, check: () => broker.listening() });
@@ -132,7 +133,8 @@ function identityOf({ identity, registry }: Ground): EmbeddedIdentity {
   };
 }
 
-function observe({ metrics, log, clock }: Ground): EmbeddedMetrics {
+/** `nowhere`: what is said of a topic that is none of ours. */
+function observe({ metrics, log, clock }: Ground, nowhere: string): EmbeddedMetrics {
   const refusals = throttled(log, LINE_MS, clock);
   return {
     connections: (change) => metrics.mqttConnections.add({}, change),
@@ -141,7 +143,8 @@ function observe({ metrics, log, clock }: Ground): EmbeddedMetrics {
     banned: (by) => metrics.mqttBans.add({ by }),
     rejected(reason) {
       metrics.rejected.add({ transport: 'mqtt', reason });
-      refusals.warn(reason, { transport: 'mqtt' }, 'message refused');
+      const rule = reason === 'not-found' ? { rule: nowhere } : {};
+      refusals.warn(reason, { transport: 'mqtt', ...rule }, 'message refused');
     },
   };
 }

@@ -14,7 +14,7 @@ import type { Clock } from '../../lib/clock.ts';
 import { throttled, type ThrottledInto, type ThrottledLog } from '../../ops/throttled-log.ts';
 import { continueTrace } from '../../ops/tracing.ts';
 import type { MqttMessage, MqttVerdict, TakeMqttMessage } from './message.ts';
-import { type DeviceTopic, deviceTopic } from './topic.ts';
+import { type DeviceTopic, deviceTopic, fitsNeither } from './topic.ts';
 
 /** What ingest wants to know of a message. */
 export interface ArrivedMessage {
@@ -74,7 +74,7 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
   ];
   const lines = throttled(options.log, LINE_EVERY_MS, options.clock);
   const inTurn = createTurns();
-  const nowhere = `The topic fits neither MQTT_TOPIC (${options.frameTopic}) nor MQTT_READINGS_TOPIC (${options.envelopeTopic})`;
+  const nowhere = fitsNeither(options.frameTopic, options.envelopeTopic);
   const here = (refusal: Refusal): MqttVerdict => {
     options.refused(refusal.code);
     tell(lines, refusal, {});
