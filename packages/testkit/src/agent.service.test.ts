@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type AgentProcess, startAgent } from './agent-process.ts';
 import { createAuthority, LOCAL_NAMES } from './certificates.ts';
 import { call, postJson } from './device.ts';
-import { type MosquittoServer, startMosquitto } from './mosquitto-server.ts';
+import { type MosquittoServer, passwordLines, startMosquitto } from './mosquitto-server.ts';
 import { describeWith } from './needs.ts';
 import { startProxy } from './proxy.ts';
 import { freePort } from './server-process.ts';
@@ -171,13 +171,7 @@ describeWith(['mosquitto'], 'an agent', () => {
   });
 
   it('says in a readable line that the password is wrong, never the password, and delivers once it is right', async () => {
-    const passwords = (where: string): readonly string[] => {
-      writeFileSync(join(where, 'passwords'), '');
-      execFileSync('mosquitto_passwd', ['-b', join(where, 'passwords'), 'h1', 'right-secret']);
-      chmodSync(join(where, 'passwords'), 0o644);
-      return ['allow_anonymous false', `password_file ${join(where, 'passwords')}`];
-    };
-    const { port } = await broker(passwords);
+    const { port } = await broker((where) => passwordLines(where, 'h1', 'right-secret'));
     const server = ['--server', `mqtt://127.0.0.1:${port}`, '--interval', '1'];
     const wrong = agent(server, { TOCSIN_AGENT_PASSWORD: 'wrong-secret' });
     expect(await wrong.told('refused')).toMatchObject({ reason: 'broker-refused', queued: 1 });

@@ -50,6 +50,7 @@ const CHECKS: readonly Check[] = [
     },
   },
   together('mqttClientCertFile', 'CLIENT_CERT', 'mqttClientKeyFile', 'CLIENT_KEY'),
+  needs('mqttPassword', 'MQTT_PASSWORD', 'mqttUsername', 'MQTT_USERNAME'),
   {
     about: ['tlsCertFile', 'tlsKeyFile'],
     mistake: ({ tlsCertFile, tlsKeyFile }) => keyMistake('TLS_CERT', tlsCertFile, 'TLS_KEY', tlsKeyFile),

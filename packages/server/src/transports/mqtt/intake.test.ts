@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
+import { throttled } from '../../ops/throttled-log.ts';
 import { type ArrivedMessage, createMqttIntake, MOST_WAITING } from './intake.ts';
 import type { MqttVerdict } from './message.ts';
 
@@ -40,11 +41,14 @@ function bench(): {
     takeFrame: door('frame'),
     takeEnvelope: door('envelope'),
     refused: (reason) => refused.push(reason),
-    log: {
-      warn: (fields, message) => void lines.push({ level: 'warn', ...fields, message }),
-      error: (fields, message) => void lines.push({ level: 'error', ...fields, message }),
-    },
-    clock: { now: () => self.time, monotonic: () => self.time },
+    lines: throttled(
+      {
+        warn: (fields, message) => void lines.push({ level: 'warn', ...fields, message }),
+        error: (fields, message) => void lines.push({ level: 'error', ...fields, message }),
+      },
+      1000,
+      { now: () => self.time, monotonic: () => self.time },
+    ),
   });
   const self = {
     asked,

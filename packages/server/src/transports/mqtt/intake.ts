@@ -10,10 +10,9 @@
  */
 import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
-import type { Clock } from '../../lib/clock.ts';
-import { throttled, type ThrottledInto, type ThrottledLog } from '../../ops/throttled-log.ts';
+import type { ThrottledLog } from '../../ops/throttled-log.ts';
 import { continueTrace } from '../../ops/tracing.ts';
-import type { MqttMessage, MqttVerdict, TakeMqttMessage } from './message.ts';
+import type { MqttMessage, MqttVerdict, RefusedUnread, TakeMqttMessage } from './message.ts';
 import { type DeviceTopic, deviceTopic, fitsNeither } from './topic.ts';
 
 /** What ingest wants to know of a message. */
@@ -42,8 +41,8 @@ export interface MqttIntakeOptions {
   readonly takeEnvelope: TakeArrived;
   /** Counts a refusal that was made here; ingest counts its own. */
   readonly refused: (reason: ErrorCode) => void;
-  readonly log: ThrottledInto;
-  readonly clock: Clock;
+  /** Where refusals are told: a line in a second for each code, those of {@link RefusedUnread} among them. */
+  readonly lines: ThrottledLog;
 }
 
 /** Messages that wait for others of their device at most. */
@@ -51,7 +50,6 @@ export const MOST_WAITING = 10_000;
 /** And their bytes. */
 export const MOST_WAITING_BYTES = 33_554_432;
 
-const LINE_EVERY_MS = 1000;
 const RETRY_AFTER_MS = 1000;
 /** After a failure that nobody foresaw. */
 const FAILED_RETRY_MS = 5000;
@@ -72,7 +70,7 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
     ['frame', deviceTopic(options.frameTopic), options.takeFrame],
     ['envelope', deviceTopic(options.envelopeTopic), options.takeEnvelope],
   ];
-  const lines = throttled(options.log, LINE_EVERY_MS, options.clock);
+  const { lines } = options;
   const inTurn = createTurns();
   const nowhere = fitsNeither(options.frameTopic, options.envelopeTopic);
   const here = (refusal: Refusal): MqttVerdict => {
@@ -110,6 +108,24 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
   };
 }
 
+/** Counts and tells what never came to the intake, as the intake does. */
+export function refusedUnread({
+  refused,
+  lines,
+  frameTopic,
+  envelopeTopic,
+}: Pick<MqttIntakeOptions, 'refused' | 'lines' | 'frameTopic' | 'envelopeTopic'>): RefusedUnread {
+  const nowhere = fitsNeither(frameTopic, envelopeTopic);
+  return (reason, deviceId) => {
+    refused(reason);
+    tell(
+      lines,
+      { code: reason, detail: reason === 'not-found' ? nowhere : '' },
+      isIdentifier(deviceId) ? { deviceId } : {},
+    );
+  };
+}
+
 function kindOf(
   kinds: readonly (readonly [Kind, DeviceTopic, TakeArrived])[],
   topic: string,
@@ -141,7 +157,7 @@ function tell(
   about: { readonly kind?: Kind; readonly deviceId?: string },
 ): void {
   const violations = errors.slice(0, MOST_VIOLATIONS).map((wrong) => `${plain(wrong.pointer)} ${wrong.detail}`);
-  const rule = OWN_WORDS.has(code) ? { rule: detail } : {};
+  const rule = OWN_WORDS.has(code) && detail !== '' ? { rule: detail } : {};
   const fields = { transport: 'mqtt', ...about, ...rule, ...(violations.length === 0 ? {} : { violations }) };
   lines.warn(code, fields, 'message refused');
 }
