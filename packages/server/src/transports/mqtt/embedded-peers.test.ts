@@ -4,12 +4,14 @@ import { expect, test } from 'vitest';
 import { createPeers } from './embedded-peers.ts';
 
 class FakeSocket extends EventEmitter {
+  readonly remoteAddress: string;
+  readonly remotePort: number;
   destroyed = false;
-  constructor(
-    readonly remoteAddress: string,
-    readonly remotePort: number,
-  ) {
+
+  constructor(remoteAddress: string, remotePort: number) {
     super();
+    this.remoteAddress = remoteAddress;
+    this.remotePort = remotePort;
   }
 
   destroy(): void {

@@ -132,6 +132,36 @@ describeWith(['mosquitto'], 'links of several processes', () => {
     await until(() => published.every((text) => all().has(text)));
   });
 
+  it('lose nothing when one freezes beyond its lease and wakes up: another has its session by then, and it works in a slot of its own', async () => {
+    const port = await brokerPort();
+    const { db, url, close } = await openTestDatabase();
+    later(close);
+    const first = startInstance('a', port, url);
+    await until(() => first.lines.some((line) => line.includes('mqtt: connected')));
+    const second = startInstance('b', port, url);
+    await until(() => second.lines.some((line) => line.includes('mqtt: connected')));
+    const { send } = await publisher(port);
+    const published: string[] = [];
+    const publish = async (count: number): Promise<void> => {
+      const begun = published.length;
+      for (let n = begun; n < begun + count; n += 1) published.push(`devices/h${n % 10}/metrics ${n}`);
+      await Promise.all(published.slice(begun).map((text) => send(...(text.split(' ') as [string, string]))));
+    };
+    const going = publish(600);
+    await until(() => first.taken.size > 50);
+    first.child.kill('SIGSTOP');
+    await going;
+    await until(() => second.lines.some((line) => line.includes('ended its session')));
+    await until(() => published.every((text) => first.taken.has(text) || second.taken.has(text)));
+    const before = first.lines.length;
+    first.child.kill('SIGCONT');
+    await until(() => first.lines.slice(before).some((line) => line.includes('mqtt: connected')));
+    await publish(200);
+    await until(() => published.every((text) => first.taken.has(text) || second.taken.has(text)));
+    expect(second.lines.filter((line) => line.includes('no connection'))).toEqual([]);
+    expect(await db.query('SELECT owner FROM mqtt_slots ORDER BY owner')).toEqual([{ owner: 'a' }, { owner: 'b' }]);
+  });
+
   it('do not share where the broker forgets that at its restart: nothing is lost when it ends in mid-stream', async () => {
     const lines = ['allow_anonymous true', 'max_queued_messages 0'];
     const broker = await startMosquitto(() => lines, { persistence: true });
