@@ -208,6 +208,10 @@ describeWith(['mosquitto'], 'an agent', () => {
     expect(await stranger.exited).toBe(69);
     expect(stranger.output()).toContain('the certificates do not check');
     expect(await agent([...url, '--ca', authority.caFile]).exited).toBe(69);
+    const other = authority.issue({ subject: '/CN=h2', usage: 'clientAuth' });
+    const mixed = agent([...url, '--cert', own.certFile, '--client-key', other.keyFile]);
+    expect(await mixed.exited).toBe(78);
+    expect(mixed.output()).toContain('--client-key must be the private key of --cert');
   });
 
   it('signs with its key when it is told to; --show-key prints the public half', async () => {
@@ -250,6 +254,8 @@ describe('an agent that cannot begin', () => {
     ['a folder that cannot be made', () => ['--folder', '/dev/null/x'], 78, 'cannot work on /dev/null/x'],
     ['a disk that is not there', () => ['--disk', join(folder, 'gone')], 78, 'gone cannot be asked: ENOENT'],
     ['a password file that is not there', () => ['--password-file', '/nonexistent'], 78, 'cannot be read: ENOENT'],
+    ['a CA file that is none', () => ['--ca', '/etc/hostname'], 78, '--ca /etc/hostname holds no certificate'],
+    ['a topic prefix that is none', () => ['--topic-prefix', 'a/#'], 64, '--topic-prefix must be'],
     ['a certificate without its key', () => ['--cert', '/x'], 64, '--cert and --client-key go together'],
     ['an id that is none', () => ['--id', 'a b'], 64, '--id must be'],
     ['an interval that is none', () => ['--interval', '0'], 64, '--interval must be'],

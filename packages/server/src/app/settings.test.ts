@@ -188,6 +188,17 @@ describe('settings', () => {
     expect('warnings' in quiet ? quiet.warnings : ['?']).toEqual([]);
   });
 
+  it('are warned about when they speak of the embedded broker and there is an outside one', () => {
+    const warnings = (port: string): readonly string[] => {
+      const outcome = readSettings({ MQTT_BROKER: 'broker.example', MQTT_EMBEDDED_PORT: port }, cwd);
+      return 'warnings' in outcome ? outcome.warnings : ['?'];
+    };
+    expect(warnings('1999')).toEqual([
+      'MQTT_EMBEDDED_PORT has no effect: with MQTT_BROKER there is no embedded broker',
+    ]);
+    expect(warnings('off')).toEqual([]);
+  });
+
   it('are warned about when readings would be accepted that nobody works off', () => {
     const warnings = (env: Environment): readonly string[] => {
       const outcome = readSettings(env, cwd);

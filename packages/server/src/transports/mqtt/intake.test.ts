@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
+import { throttled } from '../../ops/throttled-log.ts';
 import { type ArrivedMessage, createMqttIntake, MOST_WAITING } from './intake.ts';
 import type { MqttVerdict } from './message.ts';
 
@@ -40,11 +41,14 @@ function bench(): {
     takeFrame: door('frame'),
     takeEnvelope: door('envelope'),
     refused: (reason) => refused.push(reason),
-    log: {
-      warn: (fields, message) => void lines.push({ level: 'warn', ...fields, message }),
-      error: (fields, message) => void lines.push({ level: 'error', ...fields, message }),
-    },
-    clock: { now: () => self.time, monotonic: () => self.time },
+    lines: throttled(
+      {
+        warn: (fields, message) => void lines.push({ level: 'warn', ...fields, message }),
+        error: (fields, message) => void lines.push({ level: 'error', ...fields, message }),
+      },
+      1000,
+      { now: () => self.time, monotonic: () => self.time },
+    ),
   });
   const self = {
     asked,
@@ -98,7 +102,11 @@ describe('a message of MQTT', () => {
     expect(await send(topic)).toEqual(ACKNOWLEDGE);
     expect(asked).toEqual([]);
     expect(refused).toEqual([reason]);
-    expect(lines).toEqual([{ level: 'warn', transport: 'mqtt', reason, message: 'message refused' }]);
+    const rule =
+      reason === 'not-found'
+        ? 'The topic fits neither MQTT_TOPIC (devices/+/metrics) nor MQTT_READINGS_TOPIC (devices/+/readings)'
+        : 'The device in the topic must be 1 to 64 of A-Z a-z 0-9 . _ -';
+    expect(lines).toEqual([{ level: 'warn', transport: 'mqtt', rule, reason, message: 'message refused' }]);
   });
 
   test('that is refused is acknowledged and told with places and rules, never with what may be of the payload', async () => {

@@ -11,6 +11,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { type IClientOptions, type IConnackPacket, type IPublishPacket, MqttClient, type Packet } from 'mqtt';
+import { LIMITS } from '@tocsin/protocol/limits';
 import { createFrameFilter } from './link-frames.ts';
 import { LinkError, linkError } from './link-reason.ts';
 import type { Room } from './link-room.ts';
@@ -21,10 +22,8 @@ import type { TakeMqttMessage } from './message.ts';
 
 /** Messages that may be on their way at once: the receive maximum of MQTT 5, and what the link keeps in memory. */
 export const WINDOW_MESSAGES = 1000;
-/** Longest packet after its fixed header: a message of 256 KiB, its topic and properties. */
+/** Longest packet after its fixed header that is read: a message of 256 KiB, its topic and properties. */
 const PACKET_BYTES_MOST = 320 * 1024;
-/** Of its fixed header. */
-const HEADER_BYTES_MOST = 5;
 /** The broker keeps our session so long after a connection ended (AWS IoT keeps none for longer), seconds. */
 const SESSION_SECONDS = 7 * 86_400;
 /** CONNACK: unsupported protocol version, in the words of MQTT 5 and of 3.1.1. */
@@ -69,7 +68,7 @@ export interface ConnectionOptions {
   readonly monotonic: () => number;
   /** Ends the attempt; after CONNACK it says nothing any more. */
   readonly signal: AbortSignal;
-  readonly arrived: (kind: ArrivalKind) => void;
+  readonly arrived: (kind: ArrivalKind, topic: string) => void;
   /** PUBACK goes out, so many ms after the message came. */
   readonly acknowledged: (waitedMs: number) => void;
 }
@@ -107,6 +106,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   const { target, version, times, signal } = options;
   const filter = createFrameFilter(PACKET_BYTES_MOST, version);
   const stream = await openStream(target, filter, times.connectMs, signal);
+  if (stream.destroyed) throw linkError(stream.errored ?? new LinkError('closed', 'the connection ended at once'));
   const connection = new BrokerConnection(options, stream);
   await connection.opened();
   return connection;
@@ -147,7 +147,7 @@ class BrokerConnection implements Connection {
         acknowledged(waitedMs);
         this.#acknowledge(packetId);
       },
-      dropped: () => arrived('dropped'),
+      dropped: (topic) => arrived('dropped', topic),
     });
     this.#client = new MqttClient(() => stream, clientOptions(options));
     this.#client.handleMessage = (packet, next) => this.#arrive(packet, () => next(ACKNOWLEDGED_LATER));
@@ -273,7 +273,7 @@ class BrokerConnection implements Connection {
     if (qos === 2) return this.#fail(new LinkError('protocol', 'a message of QoS 2 on a subscription of QoS 1'));
     const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload);
     const kind = retain ? (payload.length === 0 ? 'oversize' : 'retained') : dup ? 'redelivered' : 'fresh';
-    this.#options.arrived(kind);
+    this.#options.arrived(kind, topic);
     this.#arrivals += 1;
     const traceparent = traceparentOf(properties?.userProperties?.['traceparent']);
     const message = { topic, payload, traceparent };
@@ -360,7 +360,8 @@ function clientOptions({ target, clientId, version, clean, times }: ConnectionOp
   const properties = {
     sessionExpiryInterval: clean ? 0 : SESSION_SECONDS,
     receiveMaximum: WINDOW_MESSAGES,
-    maximumPacketSize: PACKET_BYTES_MOST + HEADER_BYTES_MOST,
+    // What is larger the broker drops without a word (section 3.1.2.11.4); up to here we see it, and can say so.
+    maximumPacketSize: LIMITS.mqttSkippedBytes.value,
   };
   return {
     clientId,

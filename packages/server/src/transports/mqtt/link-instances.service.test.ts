@@ -51,6 +51,7 @@ createBrokerLink({
     writeSync(1, 'taken ' + topic + ' ' + payload.toString('utf8') + '\\n');
     return { kind: 'acknowledge' };
   },
+  refused: () => undefined,
   slots: createMqttSlots(openDatabase(url)),
   clock: systemClock,
   log: { info: say('info'), warn: say('warn'), error: say('error') },

@@ -38,7 +38,11 @@ export async function openStream(
   signal: AbortSignal,
 ): Promise<Duplex> {
   const socket = await openSocket(target);
-  await new Promise<void>((resolve, reject) => {
+  // Node's `tls.connect` does not look at the options of that name. A PUBACK must not wait for that of TCP.
+  socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+  // Also between two of those who listen below.
+  socket.on('error', () => undefined);
+  return await new Promise<Duplex>((resolve, reject) => {
     const ready = target.tls ? 'secureConnect' : 'connect';
     const finish = (settle: () => void): void => {
       clearTimeout(timer);
@@ -47,8 +51,6 @@ export async function openStream(
       settle();
     };
     const fail = (error: LinkError): void => {
-      // What comes of destroying it is no news.
-      socket.on('error', () => undefined);
       finish(() => reject(error));
       socket.destroy();
     };
@@ -57,13 +59,11 @@ export async function openStream(
     const aborted = (): void => fail(new LinkError('stopped', 'the link ends'));
     const timer = setTimeout(() => fail(new LinkError('timeout', `no connection in ${timeoutMs} ms`)), timeoutMs);
     socket.once('error', failed).once('close', closed);
-    socket.once(ready, () => finish(resolve));
+    // At once, as it may end in this very turn of the event loop.
+    socket.once(ready, () => finish(() => resolve(new BrokerStream(socket, filter))));
     signal.addEventListener('abort', aborted, { once: true });
     if (signal.aborted) aborted();
   });
-  // Node's `tls.connect` does not look at the options of that name. A PUBACK must not wait for that of TCP.
-  socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
-  return new BrokerStream(socket, filter);
 }
 
 /** User name and password as the library takes them. */
@@ -100,6 +100,8 @@ class BrokerStream extends Duplex {
   constructor(socket: Socket, filter: FrameFilter) {
     super({ allowHalfOpen: false });
     this.#socket = socket;
+    // Until the reader listens.
+    this.on('error', () => undefined);
     socket.on('data', (chunk: Buffer) => {
       const parts = filter(chunk);
       if (parts === null) return this.destroy(new LinkError('protocol', 'what the broker sends is not MQTT'));

@@ -83,6 +83,8 @@ export function memorySlots(): MemorySlots {
 /** A link of a test, and what it said. */
 export interface TestLink extends BrokerLink {
   readonly slots: MqttSlots;
+  /** What was refused unread: reason and device. */
+  readonly unread: string[];
   readonly lines: { readonly level: string; readonly message: string; readonly [field: string]: unknown }[];
   metrics(): Promise<string>;
 }
@@ -100,6 +102,7 @@ export function startLink(
       void lines.push(typeof fields === 'string' ? { level, message: fields } : { level, ...fields, message });
   const metrics = createMetrics('test');
   const slots = more.slots ?? memorySlots();
+  const unread: string[] = [];
   const link = createBrokerLink({
     settings: {
       host: '127.0.0.1',
@@ -117,6 +120,7 @@ export function startLink(
       ...settings,
     },
     take,
+    refused: (reason, deviceId) => unread.push(`${reason} ${deviceId}`),
     slots,
     clock: systemClock,
     log: { info: write('info'), warn: write('warn'), error: write('error') },
@@ -139,7 +143,7 @@ export function startLink(
     return stopped;
   };
   ends.push(() => stop(100));
-  return { ...link, slots, stop, lines, metrics: () => metrics.text() };
+  return { ...link, slots, stop, lines, unread, metrics: () => metrics.text() };
 }
 
 /** How a broker that does not know MQTT 5 says so. */

@@ -29,7 +29,7 @@ import { createRoom } from './link-room.ts';
 import { forgetsShares } from './link-sharing.ts';
 import type { LinkTarget } from './link-stream.ts';
 import { createVersionChoice, type VersionOutcome } from './link-version.ts';
-import type { TakeMqttMessage } from './message.ts';
+import type { RefusedUnread, TakeMqttMessage } from './message.ts';
 import { deviceTopic } from './topic.ts';
 
 /** Where to connect and what to take. */
@@ -56,6 +56,8 @@ export interface BrokerLinkTimes extends LinkTimes, LeaseTimes {
 export interface BrokerLinkOptions {
   readonly settings: BrokerLinkSettings;
   readonly take: TakeMqttMessage;
+  /** Of a message that is too large to be read. */
+  readonly refused: RefusedUnread;
   readonly slots: MqttSlots;
   readonly clock: Clock;
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
@@ -383,11 +385,16 @@ class SlottedLink {
 
   /** Connects in a slot; the connection is gone from `#open` when it has ended. */
   async #connect(lease: Lease, clean: boolean, until: AbortSignal): Promise<Connection> {
-    const { settings, take, clock, metrics } = this.#options;
+    const { settings, take, refused, clock, metrics } = this.#options;
     // What an ended connection left at take comes again on the next one: not before there is room for it.
     await new Promise<void>((resolve) => {
-      this.#room.whenRoom(resolve);
-      until.addEventListener('abort', () => resolve(), { once: true });
+      const go = (): void => {
+        until.removeEventListener('abort', go);
+        resolve();
+      };
+      until.addEventListener('abort', go);
+      if (until.aborted) go();
+      else this.#room.whenRoom(go);
     });
     await lease.sure();
     const version = this.#version.next(clock.monotonic());
@@ -405,7 +412,10 @@ class SlottedLink {
         laneOf: this.#laneOf,
         monotonic: clock.monotonic,
         signal: until,
-        arrived: (kind) => metrics.mqttLinkMessages.add({ kind }),
+        arrived: (kind, topic) => {
+          metrics.mqttLinkMessages.add({ kind });
+          if (kind === 'oversize') refused('body-too-large', this.#laneOf(topic));
+        },
         acknowledged: (waitedMs) => metrics.mqttLinkPuback.observe({}, waitedMs / 1000),
       });
     } catch (error) {
