@@ -360,15 +360,15 @@ function createMqtt(
     finished,
   );
   const lines = throttled(log, 1000, clock);
+  const topics = { frameTopic: settings.mqttTopic, envelopeTopic: settings.mqttReadingsTopic };
   const mqtt = createMqttIntake({
-    frameTopic: settings.mqttTopic,
-    envelopeTopic: settings.mqttReadingsTopic,
+    ...topics,
     takeFrame: (arrived) => frames(newDraft('mqtt', 'frame', arrived, clock.now())),
     takeEnvelope: (arrived) => envelopes(newDraft('mqtt', 'envelope', arrived, clock.now())),
     refused,
     lines,
   });
-  return { mqtt, mqttRefused: refusedUnread({ refused, lines }) };
+  return { mqtt, mqttRefused: refusedUnread({ ...topics, refused, lines }) };
 }
 
 /** What a device sent first is durable first: its messages stand in one line, in which one commit follows the other. */

@@ -13,7 +13,7 @@ import { isIdentifier } from '@tocsin/protocol/identifiers';
 import type { ThrottledLog } from '../../ops/throttled-log.ts';
 import { continueTrace } from '../../ops/tracing.ts';
 import type { MqttMessage, MqttVerdict, RefusedUnread, TakeMqttMessage } from './message.ts';
-import { type DeviceTopic, deviceTopic } from './topic.ts';
+import { type DeviceTopic, deviceTopic, fitsNeither } from './topic.ts';
 
 /** What ingest wants to know of a message. */
 export interface ArrivedMessage {
@@ -72,7 +72,7 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
   ];
   const { lines } = options;
   const inTurn = createTurns();
-  const nowhere = `The topic fits neither MQTT_TOPIC (${options.frameTopic}) nor MQTT_READINGS_TOPIC (${options.envelopeTopic})`;
+  const nowhere = fitsNeither(options.frameTopic, options.envelopeTopic);
   const here = (refusal: Refusal): MqttVerdict => {
     options.refused(refusal.code);
     tell(lines, refusal, {});
@@ -109,10 +109,20 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
 }
 
 /** Counts and tells what never came to the intake, as the intake does. */
-export function refusedUnread({ refused, lines }: Pick<MqttIntakeOptions, 'refused' | 'lines'>): RefusedUnread {
+export function refusedUnread({
+  refused,
+  lines,
+  frameTopic,
+  envelopeTopic,
+}: Pick<MqttIntakeOptions, 'refused' | 'lines' | 'frameTopic' | 'envelopeTopic'>): RefusedUnread {
+  const nowhere = fitsNeither(frameTopic, envelopeTopic);
   return (reason, deviceId) => {
     refused(reason);
-    tell(lines, { code: reason, detail: '' }, isIdentifier(deviceId) ? { deviceId } : {});
+    tell(
+      lines,
+      { code: reason, detail: reason === 'not-found' ? nowhere : '' },
+      isIdentifier(deviceId) ? { deviceId } : {},
+    );
   };
 }
 
@@ -147,7 +157,7 @@ function tell(
   about: { readonly kind?: Kind; readonly deviceId?: string },
 ): void {
   const violations = errors.slice(0, MOST_VIOLATIONS).map((wrong) => `${plain(wrong.pointer)} ${wrong.detail}`);
-  const rule = OWN_WORDS.has(code) ? { rule: detail } : {};
+  const rule = OWN_WORDS.has(code) && detail !== '' ? { rule: detail } : {};
   const fields = { transport: 'mqtt', ...about, ...rule, ...(violations.length === 0 ? {} : { violations }) };
   lines.warn(code, fields, 'message refused');
 }

@@ -232,8 +232,7 @@ class SlottedLink {
       await this.#drain(lease, connection, until);
       if (forgetsShares(this.#broker)) {
         this.#standBy();
-        // The holder of slot 0 is to see that several work, and to ask the broker too: then there is no slot but its own.
-        await this.#pause(2 * this.#times.renewMs, until);
+        await this.#beSeen(lease, until);
       }
       return true;
     }
@@ -262,6 +261,17 @@ class SlottedLink {
       adopting.abort();
       await adoption;
     }
+  }
+
+  /**
+   * Keeps the slot for long enough that the holder of slot 0 sees that several work, and asks the broker too: then there is no
+   * slot but its own. Ends once there is no other: slot 0 is free.
+   */
+  async #beSeen(lease: Lease, until: AbortSignal): Promise<void> {
+    if (!lease.several()) return;
+    const alone = new AbortController();
+    void lease.changed().then(() => alone.abort());
+    await this.#pause(2 * this.#times.renewMs, AbortSignal.any([until, alone.signal]));
   }
 
   /**
