@@ -1,9 +1,17 @@
-/** Slots of the link to an outside MQTT broker in PostgreSQL (tables `mqtt_slots` and `installation`). */
+/**
+ * Slots of the link to an outside MQTT broker in PostgreSQL (tables `mqtt_slots` and `installation`).
+ *
+ * A process may freeze anywhere, also inside a transaction, and its slot is then to change hands: so a slot is adopted by one
+ * statement, and those who claim one hold their lock for {@link LOCK_IDLE_MS} at most.
+ */
 import type { Database, Transaction } from '../ports/database.ts';
 import type { MqttSlot, MqttSlots } from '../ports/mqtt-slots.ts';
 
-/** The lock under which slots change hands. Any number that no other advisory lock of ours has. */
+/** The lock under which slots are claimed. Any number that no other advisory lock of ours has. */
 const SLOT_LOCK = 7_420_032;
+/** PostgreSQL ends the session of a holder that is silent for so long. */
+const LOCK_IDLE_MS = 2000;
+const LOCK = `SELECT pg_advisory_xact_lock($1), set_config('idle_in_transaction_session_timeout', '${LOCK_IDLE_MS}', true)`;
 
 const INSTALLATION = `
 INSERT INTO installation (name, value) VALUES ('mqtt-name', left(replace(gen_random_uuid()::text, '-', ''), 12))
@@ -21,13 +29,19 @@ SELECT n AS number FROM generate_series(0, (SELECT count(*) FROM mqtt_slots)) AS
 WHERE NOT EXISTS (SELECT 1 FROM mqtt_slots s WHERE s.number = n AND s.lease_until >= now_ms())
 ORDER BY n LIMIT 1`;
 
-const LOWEST_ORPHAN = `SELECT number FROM mqtt_slots WHERE lease_until < now_ms() ORDER BY number LIMIT 1`;
-
 const TAKE = `
 INSERT INTO mqtt_slots AS s (number, owner, fence, lease_until)
 VALUES ($1, $2, nextval('mqtt_slot_fences'), now_ms() + $3)
 ON CONFLICT (number) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, lease_until = excluded.lease_until
+WHERE s.lease_until < now_ms()
 RETURNING s.number, s.fence, s.filters`;
+
+const ADOPT = `
+UPDATE mqtt_slots SET owner = $1, fence = nextval('mqtt_slot_fences'), lease_until = now_ms() + $2
+WHERE number = (
+  SELECT number FROM mqtt_slots WHERE lease_until < now_ms() ORDER BY number LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+RETURNING number, fence, filters`;
 
 /** The statement sees the rows as they were: our own lease may have run out there. */
 const RENEW = `
@@ -46,18 +60,15 @@ export function createMqttSlots(db: Database): MqttSlots {
       const [row] = await db.query<{ value: string }>(INSTALLATION);
       return row?.value ?? '';
     },
-    claim: (owner, leaseMs) =>
-      db.transaction(async (sql) => {
-        await lock(sql);
-        const [state] = await sql.query<{ held: boolean; shared: boolean }>(STATE);
-        if (state?.held === true && !state.shared) return null;
-        return take(sql, LOWEST_FREE, owner, leaseMs);
-      }),
-    adopt: (owner, leaseMs) =>
-      db.transaction(async (sql) => {
-        await lock(sql);
-        return take(sql, LOWEST_ORPHAN, owner, leaseMs);
-      }),
+    async claim(owner, leaseMs) {
+      // Whoever stands by asks again and again.
+      if (await isOneEnough(db)) return null;
+      return await db.transaction(async (sql) => {
+        await sql.execute(LOCK, [SLOT_LOCK]);
+        return (await isOneEnough(sql)) ? null : take(sql, owner, leaseMs);
+      });
+    },
+    adopt: async (owner, leaseMs) => (await db.query<MqttSlot>(ADOPT, [owner, leaseMs]))[0] ?? null,
     async renew({ number, fence }, leaseMs) {
       const [row] = await db.query<{ owners: number }>(RENEW, [number, fence, leaseMs], 'mqtt-slot-renew');
       return row?.owners ?? null;
@@ -69,12 +80,15 @@ export function createMqttSlots(db: Database): MqttSlots {
   };
 }
 
-async function lock(sql: Transaction): Promise<void> {
-  await sql.execute('SELECT pg_advisory_xact_lock($1)', [SLOT_LOCK]);
+/** Somebody works in slot 0, and the broker does not share. */
+async function isOneEnough(sql: Pick<Database, 'query'>): Promise<boolean> {
+  const [state] = await sql.query<{ held: boolean; shared: boolean }>(STATE);
+  return state?.held === true && !state.shared;
 }
 
-async function take(sql: Transaction, which: string, owner: string, leaseMs: number): Promise<MqttSlot | null> {
-  const [found] = await sql.query<{ number: number }>(which);
+/** Null: the one that was free is being adopted. */
+async function take(sql: Transaction, owner: string, leaseMs: number): Promise<MqttSlot | null> {
+  const [found] = await sql.query<{ number: number }>(LOWEST_FREE);
   if (found === undefined) return null;
   const [slot] = await sql.query<MqttSlot>(TAKE, [found.number, owner, leaseMs]);
   return slot ?? null;
