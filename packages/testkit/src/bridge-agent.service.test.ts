@@ -110,7 +110,7 @@ function shown(dashboard: LiveWatch): unknown {
 /** How many alerts Slack was told of and it was written down. */
 async function toldOf({ db }: TestDatabase): Promise<number> {
   const [row] = await db.query<{ told: number }>('SELECT told FROM notification_destinations');
-  return Number(row?.told ?? 0);
+  return row?.told ?? 0;
 }
 
 /** Lets the agent deliver what it kept and end; answers how much that was, and of which seconds. */

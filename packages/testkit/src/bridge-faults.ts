@@ -132,8 +132,7 @@ export const BRIDGE_FAULTS: readonly BridgeFault[] = [
     name: 'the connected process, frozen',
     shared: false,
     mayRepeat: true,
-    begin: async ({ cluster }) =>
-      frozen((await connectedNodes(cluster, 1))[0] ?? wholeOf({ cluster } as BridgeParts, 0)),
+    begin: async (parts) => frozen((await connectedNodes(parts.cluster, 1))[0] ?? wholeOf(parts, 0)),
   },
   {
     name: 'the connected process, killed',

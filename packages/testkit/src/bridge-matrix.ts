@@ -43,8 +43,6 @@ export interface BridgeReport extends SlackCounts {
   readonly pubackGapMs: number;
   readonly viewerGapMs: number;
   readonly dashboards: number;
-  /** Connections of hosts that ended. */
-  readonly hostCuts: number;
 }
 
 /** Processes, broker, Slack that are ready for rounds. */
@@ -136,7 +134,7 @@ interface Round {
 }
 
 interface Watchers {
-  readonly live: readonly LiveWatch[];
+  readonly live: LiveWatch[];
   readonly alerts: readonly SteadyViewer[];
 }
 
@@ -174,14 +172,14 @@ async function runRound(given: Round): Promise<BridgeReport> {
     await crowd.rest();
     await stored(db, name, countOf(crowd));
     await settled(db, PATIENCE_MS);
-    const unequal = await differing(cluster, name);
+    const fresh = await Promise.all(cluster.wholes().map(({ base }) => watchLive([devicesUrl(base)], 'devices')));
+    live.push(...fresh);
+    await until('one picture', () => differing(fresh, crowd.ids) === 0).catch(() => undefined);
+    const unequal = differing(fresh, crowd.ids);
     await crowd.farewell();
     const frames = lastOf(crowd);
-    const fresh = await Promise.all(cluster.wholes().map(({ base }) => watchLive([devicesUrl(base)], 'devices')));
-    const shown = [...live, ...fresh];
-    await until('dashboards', () => shown.every((each) => lacking(each, frames) === 0)).catch(() => undefined);
-    const behind = Math.max(...shown.map((each) => lacking(each, frames)));
-    for (const each of fresh) each.close();
+    await until('dashboards', () => live.every((each) => lacking(each, frames) === 0)).catch(() => undefined);
+    const behind = Math.max(...live.map((each) => lacking(each, frames)));
     await stored(db, name, countOf(crowd));
     await settled(db, PATIENCE_MS);
     const messages = raised(alerts[0], name);
@@ -196,7 +194,6 @@ async function runRound(given: Round): Promise<BridgeReport> {
       unequal,
       behind,
       ...gaps,
-      hostCuts: crowd.cuts(),
       dashboards: live.reduce((sum, each) => sum + each.connections(), 0),
       ...slackCounts(slack.posts.slice(postsBefore), messages, {
         early,
@@ -269,7 +266,7 @@ const ALERTS = `SELECT count(*) AS n FROM alerts WHERE kind = 'host.cpu' AND dev
 
 async function count(db: Database, sql: string, name: string): Promise<number> {
   const [row] = await db.query<{ n: number }>(sql, [`${name}-%`]);
-  return Number(row?.n ?? 0);
+  return row?.n ?? 0;
 }
 
 function countAlerts(db: Database, name: string): Promise<number> {
@@ -286,7 +283,7 @@ async function compared(
   crowd: HostCrowd,
 ): Promise<Pick<BridgeReport, 'acknowledged' | 'stored' | 'different' | 'lost'>> {
   const rows = await db.query<{ id: string; at: number; fields: Record<string, number> }>(ROWS, [`${name}-%`]);
-  const keyOf = (id: string, at: number, cpu: unknown, memory: unknown): string => `${id} ${at} ${cpu} ${memory}`;
+  const keyOf = (id: string, at: number, cpu?: number, memory?: number): string => `${id} ${at} ${cpu} ${memory}`;
   const there = new Set(rows.map(({ id, at, fields }) => keyOf(id, at, fields['cpu_percent'], fields['mem_percent'])));
   const sent = [...crowd.acknowledged().values()].flat();
   const lost = sent.filter(
@@ -295,27 +292,15 @@ async function compared(
   return { acknowledged: sent.length, stored: rows.length, different: there.size, lost: lost.length };
 }
 
-/** What a new dashboard is shown at once. */
-async function snapshotOf(base: string): Promise<Pick<LiveWatch, 'picture'>> {
-  const fresh = await watchLive([devicesUrl(base)], 'devices');
-  try {
-    await until('a snapshot', () => fresh.picture().size > 0);
-    return { picture: () => fresh.picture() };
-  } finally {
-    fresh.close();
-  }
-}
-
-/** Hosts of the round that new dashboards at the processes are shown differently. */
-async function differing(cluster: ProcessCluster, name: string): Promise<number> {
-  const [one, other] = await Promise.all(cluster.wholes().map(({ base }) => snapshotOf(base)));
-  const ids = new Set([one, other].flatMap((each) => [...(each?.picture().keys() ?? [])]));
-  const shown = (each: typeof one, id: string): string => JSON.stringify(each?.picture().get(id));
-  return [...ids].filter((id) => id.startsWith(`${name}-`) && shown(one, id) !== shown(other, id)).length;
+/** Which of these hosts two dashboards show differently, or not at all. */
+function differing([one, other]: readonly LiveWatch[], ids: readonly string[]): number {
+  const shown = (each: LiveWatch | undefined, id: string): string | undefined =>
+    JSON.stringify(each?.picture().get(id));
+  return ids.filter((id) => shown(one, id) === undefined || shown(one, id) !== shown(other, id)).length;
 }
 
 /** How many of these frames are not what is shown. */
-function lacking({ picture }: Pick<LiveWatch, 'picture'>, frames: ReadonlyMap<string, CrowdFrame>): number {
+function lacking({ picture }: LiveWatch, frames: ReadonlyMap<string, CrowdFrame>): number {
   const shown = picture();
   return [...frames].filter(([id, { timestamp, cpu_percent }]) => {
     const frame = shown.get(id);

@@ -9,7 +9,7 @@ const REPORT: BridgeReport = {
   round: 0,
   lastedMs: 4026,
   ...{ acknowledged: 1500, stored: 1500, different: 1500, lost: 0, unequal: 0, behind: 0 },
-  ...{ alerts: 24, seen: [24, 24], viewerFaults: [], pubackGapMs: 4100, viewerGapMs: 4300, dashboards: 4, hostCuts: 0 },
+  ...{ alerts: 24, seen: [24, 24], viewerFaults: [], pubackGapMs: 4100, viewerGapMs: 4300, dashboards: 4 },
   ...{ posts: 25, refused: 1, told: 24, repeated: 1, mostTimes: 2, otherTexts: 0, outOfOrder: 0, tooEarly: 0 },
   ...{ slackMs: 5000, laterSlackMs: 300, delayMs: 900, laterDelayMs: 200, raisedMs: 100 },
 };

@@ -27,8 +27,6 @@ export interface HostCrowd {
   heat(ids: readonly string[]): void;
   /** The longest time between two acknowledgements of the crowd since `since`, ms. */
   longestGap(since: number): number;
-  /** Connections that ended so far. */
-  cuts(): number;
   /** Lets everybody end with an acknowledged frame; nobody sends any more. */
   rest(): Promise<void>;
   /** One more frame of each, acknowledged; only after {@link rest}. */
@@ -54,10 +52,9 @@ export async function startHostCrowd(options: IClientOptions, name: string, coun
   const began = Math.floor(Date.now() / 1000);
   const acknowledgedAt: number[] = [performance.now()];
   let going = true;
-  let cuts = 0;
   const connected = async (_: unknown, n: number): Promise<Host> => {
     const client = await connectAsync({ ...options, reconnectPeriod: RECONNECT_MS, clientId: `${name}-${n}` });
-    client.on('error', () => undefined).on('close', () => (cuts += 1));
+    client.on('error', () => undefined);
     return { id: `${name}-${n}`, client, sent: [], serial: 0, hot: false };
   };
   const hosts = await Promise.all(Array.from({ length: count }, connected));
@@ -90,7 +87,6 @@ export async function startHostCrowd(options: IClientOptions, name: string, coun
       for (const host of hosts) host.hot ||= chosen.includes(host.id);
     },
     longestGap: (since) => longestBetween(acknowledgedAt, since),
-    cuts: () => cuts,
     rest: async () => {
       going = false;
       await reports;
