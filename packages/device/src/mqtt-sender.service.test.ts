@@ -1,10 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { execFileSync } from 'node:child_process';
-import { type MosquittoServer, startMosquitto } from '@tocsin/testkit/mosquitto-server';
+import { type MosquittoServer, passwordLines, startMosquitto } from '@tocsin/testkit/mosquitto-server';
 import { describeWith } from '@tocsin/testkit/needs';
 import { startProxy } from '@tocsin/testkit/proxy';
 import { freePort } from '@tocsin/testkit/server-process';
@@ -117,13 +116,7 @@ describeWith(['mosquitto'], 'envelopes over MQTT', () => {
   });
 
   it('wait in the state refused while the broker does not take the password, then go on', async () => {
-    const passwords = (where: string): readonly string[] => {
-      writeFileSync(join(where, 'passwords'), '');
-      execFileSync('mosquitto_passwd', ['-b', join(where, 'passwords'), 'any', 'right']);
-      execFileSync('chmod', ['0644', join(where, 'passwords')]);
-      return ['allow_anonymous false', `password_file ${join(where, 'passwords')}`];
-    };
-    const { port } = await broker(passwords);
+    const { port } = await broker((where) => passwordLines(where, 'any', 'right'));
     const wrong = await device(port, { username: 'any', password: 'wrong' });
     await wrong.report([{ at: 1, value: 1 }]);
     await until(() => wrong.status().state.state === 'refused');

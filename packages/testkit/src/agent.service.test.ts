@@ -9,7 +9,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { type AgentProcess, startAgent } from './agent-process.ts';
 import { createAuthority, LOCAL_NAMES } from './certificates.ts';
 import { call, postJson } from './device.ts';
-import { type MosquittoServer, startMosquitto } from './mosquitto-server.ts';
+import { type MosquittoServer, passwordLines, startMosquitto } from './mosquitto-server.ts';
 import { describeWith } from './needs.ts';
 import { startProxy } from './proxy.ts';
 import { freePort } from './server-process.ts';
@@ -171,13 +171,7 @@ describeWith(['mosquitto'], 'an agent', () => {
   });
 
   it('says in a readable line that the password is wrong, never the password, and delivers once it is right', async () => {
-    const passwords = (where: string): readonly string[] => {
-      writeFileSync(join(where, 'passwords'), '');
-      execFileSync('mosquitto_passwd', ['-b', join(where, 'passwords'), 'h1', 'right-secret']);
-      chmodSync(join(where, 'passwords'), 0o644);
-      return ['allow_anonymous false', `password_file ${join(where, 'passwords')}`];
-    };
-    const { port } = await broker(passwords);
+    const { port } = await broker((where) => passwordLines(where, 'h1', 'right-secret'));
     const server = ['--server', `mqtt://127.0.0.1:${port}`, '--interval', '1'];
     const wrong = agent(server, { TOCSIN_AGENT_PASSWORD: 'wrong-secret' });
     expect(await wrong.told('refused')).toMatchObject({ reason: 'broker-refused', queued: 1 });
@@ -214,6 +208,10 @@ describeWith(['mosquitto'], 'an agent', () => {
     expect(await stranger.exited).toBe(69);
     expect(stranger.output()).toContain('the certificates do not check');
     expect(await agent([...url, '--ca', authority.caFile]).exited).toBe(69);
+    const other = authority.issue({ subject: '/CN=h2', usage: 'clientAuth' });
+    const mixed = agent([...url, '--cert', own.certFile, '--client-key', other.keyFile]);
+    expect(await mixed.exited).toBe(78);
+    expect(mixed.output()).toContain('--client-key must be the private key of --cert');
   });
 
   it('signs with its key when it is told to; --show-key prints the public half', async () => {
@@ -256,6 +254,8 @@ describe('an agent that cannot begin', () => {
     ['a folder that cannot be made', () => ['--folder', '/dev/null/x'], 78, 'cannot work on /dev/null/x'],
     ['a disk that is not there', () => ['--disk', join(folder, 'gone')], 78, 'gone cannot be asked: ENOENT'],
     ['a password file that is not there', () => ['--password-file', '/nonexistent'], 78, 'cannot be read: ENOENT'],
+    ['a CA file that is none', () => ['--ca', '/etc/hostname'], 78, '--ca /etc/hostname holds no certificate'],
+    ['a topic prefix that is none', () => ['--topic-prefix', 'a/#'], 64, '--topic-prefix must be'],
     ['a certificate without its key', () => ['--cert', '/x'], 64, '--cert and --client-key go together'],
     ['an id that is none', () => ['--id', 'a b'], 64, '--id must be'],
     ['an interval that is none', () => ['--interval', '0'], 64, '--interval must be'],

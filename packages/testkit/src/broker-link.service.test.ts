@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { createAuthority, LOCAL_NAMES, type TestAuthority } from './certificates.ts';
 import { call } from './device.ts';
 import { folderRemoved, guardedFolder } from './guard.ts';
-import { type MosquittoServer, startMosquitto, tlsLines } from './mosquitto-server.ts';
+import { type MosquittoServer, passwordLines, startMosquitto, tlsLines } from './mosquitto-server.ts';
 import { describeWith } from './needs.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
 
@@ -33,11 +33,13 @@ describeWith(['mosquitto'], 'a server with an outside broker', () => {
     folder = guardedFolder('tocsin-link-app-');
     writeFileSync(join(folder, 'ca.pem'), authority.ca);
     const certificate = authority.issue({ subject: '/CN=broker', names: LOCAL_NAMES });
-    broker = await startMosquitto((at) => ['allow_anonymous true', ...tlsLines(at, certificate)]);
+    broker = await startMosquitto((at) => [...passwordLines(at, 'tocsin', 'right'), ...tlsLines(at, certificate)]);
     app = await startTestApp({
       MQTT_BROKER: '127.0.0.1',
       MQTT_PORT: String(broker.port),
       CA_CERT: join(folder, 'ca.pem'),
+      MQTT_USERNAME: 'tocsin',
+      MQTT_PASSWORD: 'right',
       MQTT_BACKOFF_MIN: '0.1',
       MQTT_BACKOFF_MAX: '0.5',
     });
@@ -56,7 +58,12 @@ describeWith(['mosquitto'], 'a server with an outside broker', () => {
       timeout: 20_000,
       interval: 50,
     });
-    const client = await connectAsync(`mqtts://localhost:${broker.port}`, { ca: authority.ca, reconnectPeriod: 0 });
+    const login = { username: 'tocsin', password: 'right' };
+    const client = await connectAsync(`mqtts://localhost:${broker.port}`, {
+      ...login,
+      ca: authority.ca,
+      reconnectPeriod: 0,
+    });
     for (let timestamp = 1; timestamp <= 10; timestamp++) {
       const frame = { device_id: 'h1', timestamp, cpu_percent: 1, mem_percent: 2, disk_percent: 3 };
       await client.publishAsync('devices/h1/metrics', JSON.stringify(frame), { qos: 1 });

@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Role } from './cluster-app.ts';
+import type { Role as PartialRole } from './cluster-app.ts';
 import { folderRemoved, guardChild, guardedFolder } from './guard.ts';
 import { type PostgresServer, startPostgres } from './postgres-server.ts';
 import { type Proxy, startProxy } from './proxy.ts';
@@ -23,11 +23,16 @@ import {
 } from './redis-server.ts';
 import { freePort, type ServerProcess, signIn, startServer } from './server-process.ts';
 
-/** One process of the cluster; its port and its links stay over restarts. */
+/** What a process does; `whole`: all three roles of the product, with a `WS_PORT`. */
+type Role = PartialRole | 'whole';
+
+/** One process of the cluster; its ports and its links stay over restarts. */
 export interface ClusterNode {
   readonly name: string;
   readonly role: Role;
   readonly base: string;
+  /** Its `WS_PORT`: only of a whole one. */
+  readonly livePort: number | null;
   readonly links: { readonly postgres: Proxy; readonly redis: Proxy | null };
   /** The process of now. */
   process(): ServerProcess;
@@ -58,6 +63,7 @@ export interface ProcessCluster {
   nodes(): readonly ClusterNode[];
   gateways(): readonly ClusterNode[];
   workers(): readonly ClusterNode[];
+  wholes(): readonly ClusterNode[];
   /** One more node; resolves once it is ready. */
   add(role: Role, environment?: Readonly<Record<string, string>>): Promise<ClusterNode>;
   /** What all nodes wrote, for the message of a failed test. */
@@ -67,13 +73,16 @@ export interface ProcessCluster {
 
 /** What a cluster consists of. */
 export interface ProcessClusterOptions {
-  readonly gateways: number;
-  readonly workers: number;
+  readonly gateways?: number;
+  readonly workers?: number;
+  readonly wholes?: number;
   readonly redis: ClusterRedis['kind'];
   /** For a single Redis. */
   readonly redisArgs?: readonly string[];
   /** Settings for all. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Settings of the one of this name (`gateway-0`) on top. */
+  readonly own?: (name: string) => Readonly<Record<string, string>>;
 }
 
 /** Starts it; resolves once every node is ready. */
@@ -86,7 +95,7 @@ export async function startProcessCluster(options: ProcessClusterOptions): Promi
     },
   ];
   const nodes: ClusterNode[] = [];
-  const counts = { gateway: 0, worker: 0 };
+  const counts = { gateway: 0, worker: 0, whole: 0 };
   const stop = async (): Promise<void> => {
     await Promise.all(nodes.map((node) => node.kill()));
     for (const end of ends.splice(0).reverse()) await end();
@@ -113,16 +122,17 @@ export async function startProcessCluster(options: ProcessClusterOptions): Promi
         ...common,
         DATABASE_URL: links.postgres.urlFor(postgres.url),
         ...place,
+        ...options.own?.(name),
         ...environment,
-        ROLES: role,
+        ROLES: role === 'whole' ? 'gateway,worker,bridge' : role,
       });
       nodes.push(node);
       await node.process().ready();
       return node;
     };
     // The first migrates and makes the keys: the others would only wait for it on these two cores.
-    await add('gateway');
-    const rest = [...Array<Role>(options.gateways - 1).fill('gateway'), ...Array<Role>(options.workers).fill('worker')];
+    const [first = 'gateway', ...rest] = rolesOf(options);
+    await add(first);
     await Promise.all(rest.map((role) => add(role)));
     nodes.sort((a, b) => a.name.localeCompare(b.name));
     const ofRole = (role: Role) => (): readonly ClusterNode[] => nodes.filter((node) => node.role === role);
@@ -133,6 +143,7 @@ export async function startProcessCluster(options: ProcessClusterOptions): Promi
       nodes: () => nodes,
       gateways: ofRole('gateway'),
       workers: ofRole('worker'),
+      wholes: ofRole('whole'),
       add,
       output: () => nodes.map((node) => `--- ${node.name}\n${node.process().output()}`).join('\n'),
       stop,
@@ -141,6 +152,12 @@ export async function startProcessCluster(options: ProcessClusterOptions): Promi
     await stop();
     throw error;
   }
+}
+
+/** The first one answers HTTP. */
+function rolesOf({ gateways = 0, workers = 0, wholes = 0 }: ProcessClusterOptions): Role[] {
+  const some = (role: Role, count: number): Role[] => Array<Role>(count).fill(role);
+  return [...some('gateway', gateways), ...some('whole', wholes), ...some('worker', workers)];
 }
 
 async function openRedis({ redis: kind, redisArgs: args = [] }: ProcessClusterOptions): Promise<ClusterRedis> {
@@ -172,8 +189,10 @@ async function createNode(
   const folder = join(parent, name);
   mkdirSync(folder);
   const port = await freePort();
+  const livePort = role === 'whole' ? await freePort() : null;
+  const listeners = livePort === null ? {} : { WS_PORT: String(livePort) };
   const start = (): ServerProcess => {
-    const begun = startServer(folder, port, environment);
+    const begun = startServer(folder, port, { ...listeners, ...environment });
     guardChild(begun.child);
     return begun;
   };
@@ -186,6 +205,7 @@ async function createNode(
     name,
     role,
     base: current.base,
+    livePort,
     links,
     process: () => current,
     freeze: () => void current.child.kill('SIGSTOP'),

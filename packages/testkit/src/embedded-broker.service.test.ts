@@ -249,9 +249,13 @@ describe('a server process with the embedded broker and TLS', () => {
         },
       );
     }
-    // In an orderly end, devices are let go and the code is 0.
+    // Who looks for frames on a topic that nobody listens to finds the settings in the log.
     const client = await open(`mqtts://localhost:${mqttPort}`, { ca: authority.ca });
     client.on('error', () => undefined);
+    await client.publishAsync('hosts/k0', frame('k0', 0), { qos: 1 });
+    await vi.waitFor(() => expect(server.output()).toContain('fits neither MQTT_TOPIC (devices/+/metrics) nor'));
+    expect(server.output()).not.toContain('hosts/k0');
+    // In an orderly end, devices are let go and the code is 0.
     const closed = closing(client);
     server.child.kill('SIGTERM');
     await closed;

@@ -3,8 +3,8 @@
  * otherwise. With `port` it listens there. It is gone with this process however it ends (`guard.ts`). With `persistence` it keeps sessions and messages
  * on disk: what `save` or `end` wrote is there again after a `restart`, what came after them is not.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { chmodSync, writeFileSync } from 'node:fs';
 import { chmod, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -58,6 +58,15 @@ export function tlsLines(folder: string, { cert, key }: TestCertificate, clients
     'require_certificate true',
     'use_identity_as_username true',
   ];
+}
+
+/** Lines of its configuration that let in who has this name and password, and nobody else. */
+export function passwordLines(folder: string, name: string, password: string): readonly string[] {
+  const file = join(folder, 'passwords');
+  writeFileSync(file, '');
+  execFileSync('mosquitto_passwd', ['-b', file, name, password]);
+  chmodSync(file, 0o644);
+  return ['allow_anonymous false', `password_file ${file}`];
 }
 
 /** Starts one. `lines` follow `listener` in its configuration, e.g. `password_file`; by default anybody may connect. */

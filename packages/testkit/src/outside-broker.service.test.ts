@@ -101,6 +101,6 @@ describeWith(['mosquitto'], 'a server behind an outside broker', () => {
     })();
     const base = `http://127.0.0.1:${port}`;
     const token = await signIn(base);
-    await vi.waitFor(async () => expect(await counts(base, token)).toEqual(sent), { timeout: 30_000, interval: 200 });
-  }, 120_000);
+    await vi.waitFor(async () => expect(await counts(base, token)).toEqual(sent), { timeout: 60_000, interval: 200 });
+  }, 180_000);
 });

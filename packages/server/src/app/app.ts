@@ -113,7 +113,12 @@ export async function startApp(settings: Settings, options: AppOptions): Promise
     ending.add(() => watch?.stop());
     await viewers?.start();
     ending.add(() => viewers?.stop());
-    const bridge = await startBridge(settings, ground, { take: pipeline.mqtt, health, certificates });
+    const bridge = await startBridge(settings, ground, {
+      take: pipeline.mqtt,
+      refused: pipeline.mqttRefused,
+      health,
+      certificates,
+    });
     ending.add(() => bridge?.stop());
     // Nothing of the start can fail any more: only now do the others give it its share.
     if (worker !== null) await ground.membership.working(true);

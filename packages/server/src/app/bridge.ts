@@ -6,12 +6,11 @@
  * taken, the server runs without it: one warning, and `ready` says `degraded`. So it does while the link is not connected.
  */
 import type { Health } from '../ops/health.ts';
-import { throttled } from '../ops/throttled-log.ts';
 import { createMqttSlots } from '../store/postgres/mqtt-slots.ts';
 import { createEmbeddedBroker } from '../transports/mqtt/embedded.ts';
 import type { EmbeddedIdentity, EmbeddedMetrics } from '../transports/mqtt/embedded-options.ts';
 import { createBrokerLink } from '../transports/mqtt/link.ts';
-import type { TakeMqttMessage } from '../transports/mqtt/message.ts';
+import type { RefusedUnread, TakeMqttMessage } from '../transports/mqtt/message.ts';
 import type { ListenerCertificates } from './certificates.ts';
 import type { Ground } from './ground.ts';
 import type { EmbeddedPort, Settings } from './settings-shape.ts';
@@ -29,6 +28,7 @@ export interface Bridge {
 /** What it needs beside the ground. */
 export interface BridgeParts {
   readonly take: TakeMqttMessage;
+  readonly refused: RefusedUnread;
   readonly health: Pick<Health, 'register'>;
   readonly certificates: ListenerCertificates | null;
 }
@@ -37,8 +37,6 @@ const LOOPBACK = '127.0.0.1';
 /** Without TLS there. */
 const PLAIN_PORT = 1883;
 const CHECK_TIMEOUT_MS = 1000;
-/** Refusals of one kind are a line in this time, ms. */
-const LINE_MS = 1000;
 
 /** Starts it; null: this process has no MQTT. */
 export async function startBridge(settings: Settings, ground: Ground, parts: BridgeParts): Promise<Bridge | null> {
@@ -47,7 +45,7 @@ export async function startBridge(settings: Settings, ground: Ground, parts: Bri
   return settings.mqttEmbeddedPort === null ? null : startEmbedded(settings, settings.mqttEmbeddedPort, ground, parts);
 }
 
-function startLink(settings: Settings, host: string, ground: Ground, { take, health }: BridgeParts): Bridge {
+function startLink(settings: Settings, host: string, ground: Ground, { take, refused, health }: BridgeParts): Bridge {
   const { clock, log, metrics, instance, store } = ground;
   const link = createBrokerLink({
     settings: {
@@ -57,6 +55,8 @@ function startLink(settings: Settings, host: string, ground: Ground, { take, hea
       caFile: settings.mqttCaCertFile,
       certFile: settings.mqttClientCertFile,
       keyFile: settings.mqttClientKeyFile,
+      username: settings.mqttUsername,
+      password: settings.mqttPassword,
       filters: [settings.mqttTopic, settings.mqttReadingsTopic],
       sharing: settings.mqttSharedSubscriptions,
       backoffMinMs: settings.mqttBackoffMinSeconds * 1000,
@@ -64,6 +64,7 @@ function startLink(settings: Settings, host: string, ground: Ground, { take, hea
       instance,
     },
     take,
+    refused,
     slots: createMqttSlots(store.db),
     clock,
     log,
@@ -88,7 +89,7 @@ async function startEmbedded(
   settings: Settings,
   { port, given }: EmbeddedPort,
   ground: Ground,
-  { take, health, certificates }: BridgeParts,
+  { take, refused, health, certificates }: BridgeParts,
 ): Promise<Bridge> {
   const { bus, clock, log } = ground;
   const host = certificates === null ? LOOPBACK : settings.host;
@@ -104,7 +105,7 @@ async function startEmbedded(
     identity: identityOf(ground),
     bus,
     clock,
-    metrics: observe(ground),
+    metrics: observe(ground, refused),
     log,
   });
   health.register({ name: 'mqtt', required: false, timeoutMs: CHECK_TIMEOUT_MS, check: () => broker.listening() });
@@ -132,16 +133,12 @@ function identityOf({ identity, registry }: Ground): EmbeddedIdentity {
   };
 }
 
-function observe({ metrics, log, clock }: Ground): EmbeddedMetrics {
-  const refusals = throttled(log, LINE_MS, clock);
+function observe({ metrics }: Ground, rejected: RefusedUnread): EmbeddedMetrics {
   return {
     connections: (change) => metrics.mqttConnections.add({}, change),
     refused: (reason) => metrics.mqttRefused.add({ reason }),
     ended: (reason) => metrics.mqttEnds.add({ reason }),
     banned: (by) => metrics.mqttBans.add({ by }),
-    rejected(reason) {
-      metrics.rejected.add({ transport: 'mqtt', reason });
-      refusals.warn(reason, { transport: 'mqtt' }, 'message refused');
-    },
+    rejected,
   };
 }

@@ -41,6 +41,15 @@ describe('the cluster secret', () => {
     expect(mode('cluster-secret')).toBe(0o600);
   });
 
+  it('that cannot be written names DATA_DIR and why', async () => {
+    mkdirSync(dataDir);
+    writeFileSync(join(dataDir, 'file'), '');
+    const closed = join(dataDir, 'file', 'data');
+    await expect(ensureClusterSecret({ clusterSecret: null, dataDir: closed })).rejects.toThrow(
+      /cannot be (written|used): .*ENOTDIR/,
+    );
+  });
+
   it('is never replaced when its file is damaged', async () => {
     mkdirSync(dataDir);
     writeFileSync(join(dataDir, 'cluster-secret'), 'cut');

@@ -25,8 +25,7 @@ export async function ensureClusterSecret(settings: Pick<Settings, 'clusterSecre
   const file = join(settings.dataDir, CLUSTER_SECRET_FILE);
   const kept = await readSecret(file);
   if (kept !== undefined) return kept;
-  await mkdir(settings.dataDir, { recursive: true, mode: 0o700 });
-  const aside = await writeAside(file, `${randomBytes(32).toString('base64url')}\n`);
+  const aside = await firstFile(settings.dataDir, file);
   try {
     await link(aside, file);
     await syncFolder(dirname(file));
@@ -39,6 +38,19 @@ export async function ensureClusterSecret(settings: Pick<Settings, 'clusterSecre
   const made = await readSecret(file);
   if (made === undefined) throw unreadable(file, 'it vanished');
   return made;
+}
+
+/** Makes DATA_DIR and a file in it; when that cannot be done, a line says of which setting. */
+async function firstFile(dataDir: string, file: string): Promise<string> {
+  try {
+    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    return await writeAside(file, `${randomBytes(32).toString('base64url')}\n`);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : 'unknown';
+    throw new CodedError('cluster-secret-unreadable', `DATA_DIR ${dataDir} cannot be written: ${why}`, {
+      cause: error,
+    });
+  }
 }
 
 async function readSecret(file: string): Promise<string | undefined> {

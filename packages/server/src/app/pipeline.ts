@@ -46,8 +46,8 @@ import { createAccount, writeDeliveries } from './deliveries.ts';
 import { createLive, type Live, showOn } from './live.ts';
 import { createMeaning, type MeaningOfReadings } from './meaning.ts';
 import type { Settings } from './settings.ts';
-import { createMqttIntake } from '../transports/mqtt/intake.ts';
-import type { TakeMqttMessage } from '../transports/mqtt/message.ts';
+import { createMqttIntake, refusedUnread } from '../transports/mqtt/intake.ts';
+import type { RefusedUnread, TakeMqttMessage } from '../transports/mqtt/message.ts';
 import { ALERTS_PATH } from '../transports/websocket/request.ts';
 
 /** Envelopes of one commit, and what may wait for commits: at 500 bytes each the count rules, at 256 KiB the bytes. */
@@ -107,6 +107,8 @@ export interface Pipeline {
   readonly originals: Ingest;
   /** Frames and envelopes of MQTT. */
   readonly mqtt: TakeMqttMessage;
+  /** Counts and tells what MQTT refused unread. */
+  readonly mqttRefused: RefusedUnread;
   /** How far workers are behind. */
   readonly backlog: Backlog;
   /** Counts a refusal that a transport made before the stages. */
@@ -238,7 +240,7 @@ function createIngests(
   settings: Settings,
   ground: Ground,
   parts: IngestParts,
-): Pick<Pipeline, 'envelopes' | 'originals' | 'mqtt'> {
+): Pick<Pipeline, 'envelopes' | 'originals' | 'mqtt' | 'mqttRefused'> {
   const { bus, identity, registry } = ground;
   const limits = {
     perKey: settings.rateLimitPerKey,
@@ -255,7 +257,7 @@ function createIngests(
   return {
     envelopes: createIngest([...key, parseJws(), ...limited, schema, ...last], counts, finished),
     originals: createIngest([...key, parseOriginal, ...limited, originalEnvelope, ...last], counts, finished),
-    mqtt: createMqtt(settings, ground, parts, shared),
+    ...createMqtt(settings, ground, parts, shared),
   };
 }
 
@@ -322,7 +324,7 @@ function createMqtt(
   { registry, clock, metrics, log }: Ground,
   parts: IngestParts,
   { device, fresh, line, shedder, finished, counts: { accepted } }: SharedIngest,
-): TakeMqttMessage {
+): Pick<Pipeline, 'mqtt' | 'mqttRefused'> {
   const refused = (reason: ErrorCode): void => metrics.rejected.add({ transport: 'mqtt', reason });
   const counts: IngestMetrics = { accepted, rejected: (_transport, reason) => refused(reason) };
   const cap = createDeviceCap(parts.live.board, settings.maxDevices);
@@ -357,15 +359,16 @@ function createMqtt(
     counts,
     finished,
   );
-  return createMqttIntake({
-    frameTopic: settings.mqttTopic,
-    envelopeTopic: settings.mqttReadingsTopic,
+  const lines = throttled(log, 1000, clock);
+  const topics = { frameTopic: settings.mqttTopic, envelopeTopic: settings.mqttReadingsTopic };
+  const mqtt = createMqttIntake({
+    ...topics,
     takeFrame: (arrived) => frames(newDraft('mqtt', 'frame', arrived, clock.now())),
     takeEnvelope: (arrived) => envelopes(newDraft('mqtt', 'envelope', arrived, clock.now())),
     refused,
-    log,
-    clock,
+    lines,
   });
+  return { mqtt, mqttRefused: refusedUnread({ ...topics, refused, lines }) };
 }
 
 /** What a device sent first is durable first: its messages stand in one line, in which one commit follows the other. */

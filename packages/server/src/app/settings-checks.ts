@@ -50,6 +50,7 @@ const CHECKS: readonly Check[] = [
     },
   },
   together('mqttClientCertFile', 'CLIENT_CERT', 'mqttClientKeyFile', 'CLIENT_KEY'),
+  needs('mqttPassword', 'MQTT_PASSWORD', 'mqttUsername', 'MQTT_USERNAME'),
   {
     about: ['tlsCertFile', 'tlsKeyFile'],
     mistake: ({ tlsCertFile, tlsKeyFile }) => keyMistake('TLS_CERT', tlsCertFile, 'TLS_KEY', tlsKeyFile),
@@ -194,8 +195,15 @@ const WITHOUT_EFFECT_YET: readonly (readonly [keyof Settings, string])[] = [
 /** What an operator should hear of good settings, one line each. `given`: fields that were set. */
 export function warningsOf(settings: Settings, given: ReadonlySet<keyof Settings>): string[] {
   const idle = WITHOUT_EFFECT_YET.filter(([field]) => given.has(field) && settings[field] !== null);
-  return [...idle.map(([, line]) => line), ...(raisesNothing(settings) ? [RAISES_NOTHING] : [])];
+  const two = given.has('mqttEmbeddedPort') && settings.mqttEmbeddedPort !== null && settings.mqttBroker !== null;
+  return [
+    ...idle.map(([, line]) => line),
+    ...(two ? [OUTSIDE] : []),
+    ...(raisesNothing(settings) ? [RAISES_NOTHING] : []),
+  ];
 }
+
+const OUTSIDE = 'MQTT_EMBEDDED_PORT has no effect: with MQTT_BROKER there is no embedded broker';
 
 const RAISES_NOTHING =
   'ROLES has no worker, and without Redis no other process may be one: readings are accepted, but nothing is made of them';

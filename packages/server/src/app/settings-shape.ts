@@ -56,6 +56,8 @@ export interface Settings {
   readonly liveReadingSeconds: number;
   readonly mqttBroker: string | null;
   readonly mqttPort: number;
+  readonly mqttUsername: string | null;
+  readonly mqttPassword: string | null;
   /** null: no embedded broker. */
   readonly mqttEmbeddedPort: EmbeddedPort | null;
   readonly mqttTopic: string;

@@ -222,6 +222,13 @@ export const SETTINGS: SettingsTable = {
   ),
   mqttBroker: optional('MQTT_BROKER', host, 'absent', 'An outside MQTT broker. Absent: the embedded one.'),
   mqttPort: row('MQTT_PORT', port, '8883', 'Port of the outside broker; TLS unless it is 1883.'),
+  mqttUsername: optional('MQTT_USERNAME', secret(1, 1024), 'absent', 'Our user name at the outside broker.'),
+  mqttPassword: optional(
+    'MQTT_PASSWORD',
+    secret(1, 1024),
+    'absent',
+    'Its password; comes with `MQTT_USERNAME`, which may stand alone. On port 1883 it travels as plain text.',
+  ),
   mqttEmbeddedPort: {
     name: 'MQTT_EMBEDDED_PORT',
     type: embeddedPort,
@@ -244,7 +251,7 @@ export const SETTINGS: SettingsTable = {
     'MQTT_SHARED_SUBSCRIPTIONS',
     trueOrFalse,
     'true',
-    'Several processes share the messages of an outside broker that can do so. `false`: one takes them all.',
+    'Several processes share the messages of an outside broker that can do so, and keeps that when it restarts (mosquitto from 2.0.12 on). `false`: one takes them all.',
   ),
   mqttBackoffMinSeconds: row(
     'MQTT_BACKOFF_MIN',

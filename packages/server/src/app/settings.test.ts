@@ -99,8 +99,10 @@ describe('settings', () => {
       WEBHOOK_URLS: 'ftp://hunter2.example',
       WEBHOOK_SECRETS: 'hunter2',
       SMTP_URL: 'smtp://u:hunter2@h/x',
+      MQTT_USERNAME: 'hunter2\u0007',
+      MQTT_PASSWORD: 'hunter2\u0007',
     });
-    expect(lines).toHaveLength(14);
+    expect(lines).toHaveLength(16);
     expect(lines.join('\n')).not.toContain('hunter2');
   });
 
@@ -121,6 +123,7 @@ describe('settings', () => {
       'ADMIN_PASSWORD',
     ],
     ['a client key without its certificate', { CLIENT_KEY: 'pem' }, 'CLIENT_CERT'],
+    ['a password of the broker without a user name', { MQTT_PASSWORD: 'x' }, 'MQTT_USERNAME'],
     ['a back-off whose least is over its most', { MQTT_BACKOFF_MIN: '61' }, 'MQTT_BACKOFF_MIN'],
     ['a topic that names no device', { MQTT_TOPIC: 'metrics' }, 'MQTT_TOPIC'],
     ['a shared topic', { MQTT_READINGS_TOPIC: '$share/g/devices/+/readings' }, 'MQTT_READINGS_TOPIC'],
@@ -183,6 +186,17 @@ describe('settings', () => {
     expect('warnings' in outcome ? outcome.warnings : []).toHaveLength(2);
     const quiet = readSettings({ GRPC_PORT: 'off' }, cwd);
     expect('warnings' in quiet ? quiet.warnings : ['?']).toEqual([]);
+  });
+
+  it('are warned about when they speak of the embedded broker and there is an outside one', () => {
+    const warnings = (port: string): readonly string[] => {
+      const outcome = readSettings({ MQTT_BROKER: 'broker.example', MQTT_EMBEDDED_PORT: port }, cwd);
+      return 'warnings' in outcome ? outcome.warnings : ['?'];
+    };
+    expect(warnings('1999')).toEqual([
+      'MQTT_EMBEDDED_PORT has no effect: with MQTT_BROKER there is no embedded broker',
+    ]);
+    expect(warnings('off')).toEqual([]);
   });
 
   it('are warned about when readings would be accepted that nobody works off', () => {

@@ -90,6 +90,16 @@ describe('a host that reported regularly and is silent', () => {
     expect(one.told).toEqual(['silent 600 790']);
   });
 
+  test('is not taken for a rare one because its first frame came long before the others', () => {
+    const one = host();
+    one.frame(-7 * 3600);
+    one.frames(0, 100, 5);
+    one.ticks(100, 130);
+    expect(one.told).toEqual([]);
+    one.ticks(140, 150);
+    expect(one.told).toEqual(['silent 100 140']);
+  });
+
   test('that takes a slower rhythm is told once or twice, not for ever', () => {
     const one = host();
     one.frames(0, 100, 5);

@@ -98,5 +98,7 @@ export function silenceWatcher({ leastMs }: SilenceOptions): Watcher<SilenceStat
 function learn({ usual, notes }: SilenceState, distance: number): number {
   const most = Math.min(distance, MOST_USUAL_MS);
   if (notes === 1) return most;
+  // A first frame that was sent by hand long before says nothing of the rhythm: of two distances the shorter one counts.
+  if (notes < REGULAR) return Math.min(usual, most);
   return most > usual ? Math.min(most, 2 * usual) : Math.round(usual - (usual - most) / 8);
 }

@@ -17,7 +17,7 @@ export interface DeviceCap {
   finished(draft: Draft): void;
 }
 
-const FULL: Refusal = { code: 'device-cap', detail: 'As many devices report as may at once' };
+const FULL: Refusal = { code: 'device-cap', detail: 'As many hosts report as may at once (MAX_DEVICES)' };
 
 /** Refuses with `device-cap` a host that is not among `heard` while they are `most`. */
 export function createDeviceCap(heard: HeardHosts, most: number): DeviceCap {

@@ -13,7 +13,10 @@ import type { IngestDevice, Stage } from './stage.ts';
  */
 export type EnrolDevice = (deviceId: string) => Promise<IngestDevice | null>;
 
-const NO_ROOM: Refusal = { code: 'device-cap', detail: 'There are as many devices as there may be' };
+const NO_ROOM: Refusal = {
+  code: 'device-cap',
+  detail: 'There are as many hosts without a key as there may be (ten times MAX_DEVICES)',
+};
 const NO_HOST: Refusal = {
   code: 'schema',
   detail: '/device_id is a device of another kind',

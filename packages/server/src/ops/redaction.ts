@@ -29,6 +29,8 @@ const SECRET_NAMES: ReadonlySet<string> = new Set([
   'databaseurl',
   'idtoken',
   'jws',
+  'mqttpassword',
+  'mqttusername',
   'newpassword',
   'nonce',
   'oldpassword',

@@ -46,6 +46,15 @@ export const agentCommand: Command = {
   },
 };
 
+/** Options of the SDK that stand at the beginning of what it says, as the command line calls them. */
+const OPTION_WORDS: ReadonlyMap<string, string> = new Map([
+  ['broker', '--server'],
+  ['server', '--server'],
+  ['topicPrefix', '--topic-prefix'],
+  ['clientId', '--client-id'],
+  ['clockUrl', '--clock-url'],
+  ['username', '--user'],
+]);
 /** The option that allows it, as the SDK and as the command line call it. */
 const INSECURE_WORDS = ['allowInsecure be true', 'add --allow-insecure'] as const;
 
@@ -54,7 +63,7 @@ function mistakeOf(error: unknown): unknown {
   if (error instanceof MeasureError) return new SettingsError([`tocsin: ${error.message}`]);
   if (!(error instanceof DeviceError)) return error;
   return error.code === 'option-invalid' || error.code === 'server-insecure'
-    ? new UsageError(error.message.replace(/^(broker|server) /, '--server ').replace(...INSECURE_WORDS))
+    ? new UsageError(error.message.replace(/^\w+/, (word) => OPTION_WORDS.get(word) ?? word).replace(...INSECURE_WORDS))
     : new SettingsError([`tocsin: ${error.message}`]);
 }
 
@@ -141,14 +150,14 @@ async function createSender(
 ): Promise<Sender> {
   const { id, allowInsecure, signs, clientId, topicPrefix, clockUrl } = options;
   const tls = await readTls(options);
-  const apiKey = await readSecret(options.apiKeyFile, env['TOCSIN_AGENT_API_KEY']);
+  const apiKey = await readSecret('--api-key-file', options.apiKeyFile, env['TOCSIN_AGENT_API_KEY']);
   if (by === 'http') {
     if (apiKey === null) throw new UsageError('an API key is missing: --api-key-file or TOCSIN_AGENT_API_KEY');
     const { createHttpSender } = await import('@tocsin/device/http-sender');
     return createHttpSender({ server: url, apiKey, allowInsecure, tls, requestMs: REQUEST_MS, connections: 1 });
   }
   const { createMqttSender } = await import('@tocsin/device/mqtt-sender');
-  const password = (await readSecret(options.passwordFile, env['TOCSIN_AGENT_PASSWORD'])) ?? apiKey;
+  const password = (await readSecret('--password-file', options.passwordFile, env['TOCSIN_AGENT_PASSWORD'])) ?? apiKey;
   const username = options.user ?? (password === null ? null : id);
   return createMqttSender({
     ...{ broker: url, id, allowInsecure, tls, timeoutMs: REQUEST_MS, topic: signs ? 'readings' : 'metrics' },
@@ -161,33 +170,59 @@ async function createSender(
 }
 
 async function readTls({ ca, cert, clientKey }: AgentCommandOptions): Promise<Record<string, string>> {
-  const files = Object.entries({ ca, cert, key: clientKey });
+  const files = [
+    ['ca', '--ca', ca],
+    ['cert', '--cert', cert],
+    ['key', '--client-key', clientKey],
+  ] as const;
   const texts: Record<string, string> = {};
-  for (const [name, path] of files) if (path !== null) texts[name] = await readBounded(path, MOST_PEM_BYTES);
+  for (const [name, option, path] of files)
+    if (path !== null) texts[name] = await readBounded(option, path, MOST_PEM_BYTES);
+  await checkTls(texts, files);
   return texts;
 }
 
+/** What cannot be used for any connection is said before the first one. */
+async function checkTls(
+  texts: Readonly<Record<string, string>>,
+  files: readonly (readonly [string, string, string | null])[],
+): Promise<void> {
+  for (const [name, option, path] of files) {
+    const label =
+      name === 'key' ? /-----BEGIN [A-Z ]*PRIVATE KEY-----/ : /-----BEGIN (TRUSTED |X509 )?CERTIFICATE-----/;
+    if (path !== null && !label.test(texts[name] ?? ''))
+      throw new SettingsError([`tocsin: ${option} ${path} holds no ${name === 'key' ? 'private key' : 'certificate'}`]);
+  }
+  if (texts['key'] === undefined) return;
+  const { createSecureContext } = await import('node:tls');
+  try {
+    createSecureContext(texts);
+  } catch {
+    throw new SettingsError(['tocsin: --client-key must be the private key of --cert, without a passphrase']);
+  }
+}
+
 /** The first line of the file, else the text of the environment; null for neither. Never shown. */
-async function readSecret(path: string | null, given: string | undefined): Promise<string | null> {
+async function readSecret(option: string, path: string | null, given: string | undefined): Promise<string | null> {
   if (path === null) return given === undefined || given === '' ? null : given;
-  const [line = ''] = (await readBounded(path, MOST_SECRET_BYTES)).split(/\r?\n/, 1);
-  if (line === '') throw new SettingsError([`tocsin: ${path} is empty`]);
+  const [line = ''] = (await readBounded(option, path, MOST_SECRET_BYTES)).split(/\r?\n/, 1);
+  if (line === '') throw new SettingsError([`tocsin: ${option} ${path} is empty`]);
   return line;
 }
 
-async function readBounded(path: string, most: number): Promise<string> {
+async function readBounded(option: string, path: string, most: number): Promise<string> {
   try {
     const file = await open(path, 'r');
     try {
       const { buffer, bytesRead } = await file.read(Buffer.alloc(most + 1), 0, most + 1, 0);
-      if (bytesRead > most) throw new SettingsError([`tocsin: ${path} is larger than ${most} bytes`]);
+      if (bytesRead > most) throw new SettingsError([`tocsin: ${option} ${path} is larger than ${most} bytes`]);
       return buffer.toString('utf8', 0, bytesRead);
     } finally {
       await file.close();
     }
   } catch (error) {
     if (error instanceof SettingsError) throw error;
-    throw new SettingsError([`tocsin: ${path} cannot be read: ${systemCode(error) || 'unknown'}`]);
+    throw new SettingsError([`tocsin: ${option} ${path} cannot be read: ${systemCode(error) || 'unknown'}`]);
   }
 }
 

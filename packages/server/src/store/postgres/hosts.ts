@@ -8,6 +8,9 @@ import type { Enrolment, HostStore } from '../ports/registry.ts';
 
 /** Key of the advisory lock that serialises enrolments, so that the bound holds. */
 const ENROL_LOCK = 7_201_003;
+/** PostgreSQL ends the session of a holder that is silent for so long: a process that is frozen must not keep all others waiting. */
+const LOCK_IDLE_MS = 2000;
+const LOCK = `SELECT pg_advisory_xact_lock($1), set_config('idle_in_transaction_session_timeout', '${LOCK_IDLE_MS}', true)`;
 /** Numbers whose rollups are deleted at once. */
 const NUMBERS_AT_ONCE = 50;
 
@@ -26,7 +29,7 @@ const ENROL = `
 
 async function enrol(sql: Transaction, ids: readonly string[], at: number, most: number): Promise<Enrolment> {
   // A statement of its own: the ones after it see what the enrolment before committed.
-  await sql.execute('SELECT pg_advisory_xact_lock($1)', [ENROL_LOCK]);
+  await sql.execute(LOCK, [ENROL_LOCK]);
   // First: it waits for a deletion in progress, after which the id has no row and gets a new one.
   const taken = await sql.query<{ id: string }>(TAKE_BACK, [ids, at], 'hosts_take_back');
   const made = await sql.query<{ id: string }>(ENROL, [ids, at, most], 'hosts_enrol');

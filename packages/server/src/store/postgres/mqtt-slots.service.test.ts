@@ -62,6 +62,35 @@ describe.each(engines)('slots of the link to a broker on %s', (engine) => {
     expect(await slots.claim('c', LEASE_MS)).toBeNull();
   });
 
+  test('is adopted while a process that is frozen holds the lock of those who claim; who stands by waits for nobody', async () => {
+    const { db, close } = await openTestDatabase(engine);
+    ends.push(close);
+    const slots = createMqttSlots(db);
+    const given = await slots.claim('a', OVER);
+    const found = await db.transaction(async (sql) => {
+      await sql.execute('SELECT pg_advisory_xact_lock(7420032)');
+      const adopted = await slots.adopt('b', LEASE_MS);
+      return { adopted, claimed: await slots.claim('c', LEASE_MS) };
+    });
+    expect(found.adopted).toMatchObject({ number: given?.number });
+    expect(found.claimed).toBeNull();
+  });
+
+  test('an orphan is adopted by one of many who look at once, and by nobody who claims meanwhile', async () => {
+    const slots = await open();
+    for (let round = 0; round < 10; round++) {
+      const orphan = await slots.claim('a', OVER);
+      if (orphan === null) throw new Error('no slot');
+      await slots.note(orphan, { filters: [], shared: true });
+      const looks = Array.from({ length: 6 }, (_, n) => slots.adopt(`b${n}`, LEASE_MS));
+      const claims = Array.from({ length: 2 }, (_, n) => slots.claim(`c${n}`, LEASE_MS));
+      const got = (await Promise.all([...looks, ...claims])).filter((slot) => slot !== null);
+      expect(new Set(got.map(({ number }) => number)).size).toBe(got.length);
+      for (const slot of got) expect(await slots.renew(slot, LEASE_MS)).not.toBeNull();
+      for (const slot of got) await slots.remove(slot);
+    }
+  });
+
   test('one that was given up is adopted at once, with its filters, by one; removed it is gone, and its fence never comes again', async () => {
     const slots = await open();
     const own = await slots.claim('a', LEASE_MS);

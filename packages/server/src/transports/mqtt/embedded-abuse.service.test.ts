@@ -160,6 +160,32 @@ describe('bytes that are sent to the embedded broker', () => {
     expect(await client.read(4)).toEqual(Buffer.from([0x50, 2, 0, 7]));
     expect(system.taken).toHaveLength(2);
   });
+
+  test('of QoS 2 may be any number at once, each released after all: nobody is cut for it', async () => {
+    const client = await connected();
+    const ids = Array.from({ length: 700 }, (_, index) => index + 1);
+    const of = (first: number): Buffer => Buffer.concat(ids.map((id) => Buffer.from([first, 2, id >> 8, id & 0xff])));
+    client.send(...ids.map((id) => publishPacket(`devices/h${id}/metrics`, '{}', { qos: 2, id })));
+    expect(await client.read(2800)).toEqual(of(0x50));
+    client.send(of(0x62));
+    expect(await client.read(2800)).toEqual(of(0x70));
+    expect(system.taken).toHaveLength(700);
+    // A release of nothing counts as any other packet.
+    client.send(of(0x62));
+    await client.closed;
+    expect(system.counts.get('ended flood')).toBe(1);
+  });
+
+  test('of a topic too deep for the library are dropped, and the connection stays', async () => {
+    await system.stop();
+    system = await startBroker({ filters: ['fleet/#'] });
+    const client = await connected();
+    client.send(publishPacket(`fleet${'/a'.repeat(99)}`, '{}', { id: 1 }));
+    client.send(publishPacket(`fleet${'/a'.repeat(100)}`, '{}', { id: 2 }));
+    expect(await client.read(8)).toEqual(Buffer.from([0x40, 2, 0, 1, 0x40, 2, 0, 2]));
+    expect(system.taken).toHaveLength(1);
+    expect(system.counts.get('rejected not-found')).toBe(1);
+  });
 });
 
 describe('the patience of the embedded broker', () => {

@@ -65,7 +65,7 @@ export interface ConnectionHome {
   readonly options: Pick<EmbeddedOptions, 'take' | 'clock' | 'metrics'>;
   /** The device that a topic names; null: the topic is none of ours. */
   deviceOf(topic: string): string | null;
-  /** Bodies that are not whole yet, of all connections. */
+  /** Bytes of messages that are not whole yet, or have no verdict yet, of all connections. */
   readonly memory: { held: number };
   /** Decides about a CONNECT; never rejects. */
   admit(
@@ -81,8 +81,12 @@ export interface ConnectionHome {
   ended(connection: Connection, who: Speaker, reason: EndReason): void;
 }
 
-/** Most bytes of bodies that are not whole yet, of all connections. */
+/** Above so many bytes of messages, of all connections, each has one on its way at most, and a large one that is not whole is cut. */
 export const HELD_MOST = 134_217_728;
+/** So much of a message that is not whole yet is kept in any case. */
+const ALWAYS_KEPT = 16_384;
+/** QoS 2: identifiers that are remembered. */
+const RECEIVED_MOST = 64;
 
 /** A connection. */
 export class Connection {
@@ -94,12 +98,14 @@ export class Connection {
   readonly addressKey: string | null;
   /** When its first byte could come, monotonic ms. */
   readonly beganAt: number;
-  /** QoS 2: what was received and not released yet. */
-  readonly received: Set<number> = new Set();
   readonly #socket: Socket;
   readonly #home: ConnectionHome;
   readonly #splitter = new PacketSplitter();
   readonly #flow: Flow;
+  /** QoS 2: what was taken and not released yet, as far as it is remembered. */
+  readonly #received = new Set<number>();
+  /** QoS 2: releases that the client owes. */
+  #owed = 0;
   #state: State = { kind: 'waiting' };
   #outstanding = 0;
   #held = 0;
@@ -124,7 +130,12 @@ export class Connection {
     this.beganAt = at;
     this.#heardAt = this.beganAt;
     this.#controlAt = this.beganAt;
-    this.#flow = createFlow({ take, clock, cut: () => this.close(this.#draining ? 'end' : 'store') });
+    this.#flow = createFlow({
+      take,
+      clock,
+      kept: (bytes) => void (home.memory.held += bytes),
+      cut: () => this.close(this.#draining ? 'end' : 'store'),
+    });
     socket.on('error', () => undefined);
     socket.on('close', () => this.close('lost'));
     socket.on('end', () => {
@@ -163,6 +174,16 @@ export class Connection {
     const deviceId = topic === DROPPED_TOPIC ? null : this.#home.deviceOf(topic);
     if (deviceId === null) this.#flow.pass(done);
     else this.#flow.accept(deviceId, { topic, payload, traceparent: null }, qos, done);
+  }
+
+  /** QoS 2: it was taken, and waits for its release. What is not remembered is taken anew when it comes again, and is a replay. */
+  remember(messageId: number): void {
+    if (this.#received.size < RECEIVED_MOST) this.#received.add(messageId);
+  }
+
+  /** QoS 2: it was released. */
+  forget(messageId: number): void {
+    this.#received.delete(messageId);
   }
 
   /** Time has passed. */
@@ -249,6 +270,8 @@ export class Connection {
   #ready(): boolean {
     if (this.#state.kind === 'waiting') return true;
     if (this.#state.kind !== 'open' || this.#draining || this.#saidGoodbye) return false;
+    // Without room for more, each connection still has one message on its way.
+    if (this.#outstanding > 0 && this.#home.memory.held >= HELD_MOST) return false;
     return this.#outstanding < LIMITS.mqttInFlight.value && this.#unread() < UNREAD_MOST;
   }
 
@@ -267,7 +290,8 @@ export class Connection {
     const { memory } = this.#home;
     memory.held += bytes - this.#held;
     this.#held = bytes;
-    if (memory.held > HELD_MOST) throw new PacketFault('too-large', 'too much is on its way in all connections');
+    // Not its fault, but somebody's message must go: a large one, so that many large ones do not keep small ones out.
+    if (memory.held > HELD_MOST && bytes > ALWAYS_KEPT) this.close('store');
   }
 
   #begin({ body }: RawPacket): void {
@@ -296,7 +320,9 @@ export class Connection {
     const { type, flags, body } = packet;
     if (type === TYPE.publish) return this.#publish(packet, readPublish(packet), stream, holder);
     checkControl(packet);
-    if (this.#floods()) return this.close('flood');
+    // Of QoS 2 every message has its release: these are paced as messages are.
+    if (type === TYPE.pubrel && this.#owed > 0) this.#owed -= 1;
+    else if (this.#floods()) return this.close('flood');
     // We send nothing that a client would have to acknowledge.
     if (type === TYPE.puback || type === TYPE.pubrec || type === TYPE.pubcomp) return;
     if (type === TYPE.disconnect) {
@@ -311,13 +337,14 @@ export class Connection {
     const { metrics } = this.#home.options;
     const deviceId = this.#home.deviceOf(topic);
     let fine = false;
-    if (deviceId === null) metrics.rejected('not-found');
-    else if (holder.kind === 'device' && holder.deviceId !== deviceId) metrics.rejected('device-mismatch');
-    else if (packet.skipped) metrics.rejected('body-too-large');
+    if (deviceId === null) metrics.rejected('not-found', null);
+    else if (holder.kind === 'device' && holder.deviceId !== deviceId) metrics.rejected('device-mismatch', deviceId);
+    else if (packet.skipped) metrics.rejected('body-too-large', deviceId);
     // QoS 2: it was received before, and waits for its release.
-    else fine = !(qos === 2 && this.received.has(messageId));
+    else fine = !(qos === 2 && this.#received.has(messageId));
     if (!fine && qos === 0) return;
     this.#outstanding += 1;
+    if (qos === 2) this.#owed += 1;
     stream.push(fine ? encodePacket(TYPE.publish, packet.flags, packet.body) : droppedPublish(qos, messageId));
   }
 

@@ -12,6 +12,7 @@ test('messages of a device are taken one after the other, of several at once, an
   const answered: string[] = [];
   const flow = createFlow({
     clock: movedClock(),
+    kept: () => undefined,
     cut: () => void answered.push('cut'),
     take: ({ topic }) => {
       asked.push(topic);
@@ -40,8 +41,10 @@ test('what cannot be stored in the time that it is held is given up with all beh
   const clock = movedClock();
   const asked: string[] = [];
   const answered: string[] = [];
+  let kept = 0;
   const flow = createFlow({
     clock,
+    kept: (bytes) => void (kept += bytes),
     cut: () => void answered.push('cut'),
     take: async ({ topic }) => {
       asked.push(topic);
@@ -51,7 +54,9 @@ test('what cannot be stored in the time that it is held is given up with all beh
   });
   flow.accept('a', message('a1'), 1, () => void answered.push('a1'));
   flow.accept('a', message('a2'), 1, () => void answered.push('a2'));
+  expect(kept).toBe(4);
   await flow.idle();
+  expect(kept).toBe(0);
   expect(asked).toEqual(['a1']);
   expect(answered).toEqual(['cut', 'cut']);
 });

@@ -33,12 +33,14 @@ export interface Flow {
 export interface FlowOptions {
   readonly take: TakeMqttMessage;
   readonly clock: Clock;
+  /** So many bytes more, or less, are kept here: of messages that have no verdict yet. */
+  readonly kept: (bytes: number) => void;
   /** A message could not be stored in time. */
   readonly cut: () => void;
 }
 
 /** Creates it. */
-export function createFlow({ take, clock, cut }: FlowOptions): Flow {
+export function createFlow({ take, clock, kept, cut }: FlowOptions): Flow {
   const lastOf = new Map<string, Promise<boolean>>();
   let answered: Promise<unknown> = Promise.resolve();
   let isDeaf = false;
@@ -65,6 +67,9 @@ export function createFlow({ take, clock, cut }: FlowOptions): Flow {
       const before = lastOf.get(deviceId) ?? Promise.resolve(true);
       // After one that was given up, the rest of its device must not overtake it; the connection is cut anyway.
       const own = before.then((went) => went && settle(message, qos));
+      const bytes = message.payload.length + message.topic.length;
+      kept(bytes);
+      void own.then(() => kept(-bytes));
       lastOf.set(deviceId, own);
       answered = Promise.all([answered, own]).then(([, stored]) => {
         if (lastOf.get(deviceId) === own) lastOf.delete(deviceId);

@@ -3,11 +3,10 @@
  * PINGRESP to clients whose packets were checked before. It forwards, stores and remembers nothing:
  * - no will, session, retained message or subscription reaches it; every filter of a SUBSCRIBE gets 0x80;
  * - its emitter and its persistence are the empty ones of this file, so a publish ends where it was acknowledged. Of QoS 2 the
- *   identifiers that wait for their release are kept with the connection.
+ *   connection remembers some identifiers that wait for their release.
  */
 import { Readable } from 'node:stream';
 import { Aedes, type Client } from 'aedes';
-import { LIMITS } from '@tocsin/protocol/limits';
 import type { Connection } from './embedded-connection.ts';
 import type { PacketStream } from './embedded-stream.ts';
 
@@ -37,7 +36,6 @@ export async function createLibrary(failed: (error: unknown) => void): Promise<L
     },
     authorizeSubscribe: (_client, _subscription, done) => done(null, null),
     authorizeForward: () => null,
-    maxInflightInbound: 2 * LIMITS.mqttInFlight.value,
     heartbeatInterval: HEARTBEAT_MS,
   });
   broker.on('clientReady', (client) => of(client)?.opened());
@@ -94,15 +92,13 @@ function createPersistence(of: (client: { readonly conn: object }) => Connection
     putWill: nothing,
     delWill: nothing,
     streamWill: empty,
-    async incomingStorePacket(client: Client, { messageId }: Numbered) {
-      of(client)?.received.add(messageId);
-    },
+    // Every identifier is there, so that the library answers and keeps nothing; it is asked after the verdict, and at the release.
     async incomingGetPacket(client: Client, { messageId }: Numbered) {
-      if (of(client)?.received.has(messageId) !== true) throw new Error('no such packet');
+      of(client)?.remember(messageId);
       return { messageId };
     },
     async incomingDelPacket(client: Client, { messageId }: Numbered) {
-      of(client)?.received.delete(messageId);
+      of(client)?.forget(messageId);
     },
     cleanIncoming: nothing,
   };

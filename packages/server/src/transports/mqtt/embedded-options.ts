@@ -1,9 +1,8 @@
 /** What the embedded broker is given: settings, and the parts of the program that it speaks to, by their shape. Types only. */
-import type { ErrorCode } from '@tocsin/protocol/errors';
 import type { Cells, Limiter, PublishSubscribe } from '../../bus/ports/bus.ts';
 import type { Clock } from '../../lib/clock.ts';
 import type { TlsOptions } from '../http/server-socket.ts';
-import type { TakeMqttMessage } from './message.ts';
+import type { RefusedUnread, TakeMqttMessage } from './message.ts';
 
 /** Where it listens, and what it takes. */
 export interface EmbeddedSettings {
@@ -76,7 +75,7 @@ export interface EmbeddedMetrics {
   ended(reason: EndReason): void;
   banned(by: BanKind): void;
   /** A message was dropped, and acknowledged, before the stages. */
-  rejected(reason: ErrorCode): void;
+  readonly rejected: RefusedUnread;
 }
 
 /** What {@link createEmbeddedBroker} needs. */

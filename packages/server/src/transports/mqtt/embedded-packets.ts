@@ -294,8 +294,8 @@ export function checkControl({ type, body }: RawPacket): void {
   } else if (fields.left > 0) throw malformed('a packet with too much in it');
 }
 
-/** Most levels of a filter: the library refuses more. */
-const LEVELS_MOST = 100;
+/** Most levels of a topic or filter: the library ends connections for more. */
+export const LEVELS_MOST = 100;
 
 function isFilter(filter: string): boolean {
   const levels = filter.split('/');

@@ -1,6 +1,7 @@
 /**
  * Everyone at the door of the embedded broker, from the first byte of TCP on: how many there may be, in all, for an address, and
- * before they have said who they are.
+ * before they have said who they are. When strangers are too many, the oldest of the address that has most of them goes, so that a
+ * few addresses that say nothing do not keep all others out.
  */
 import type { Socket } from 'node:net';
 import { LIMITS } from '@tocsin/protocol/limits';
@@ -25,7 +26,8 @@ export interface Peer {
 
 interface Count {
   all: number;
-  strangers: number;
+  /** Oldest first. */
+  readonly strangers: Set<Socket>;
 }
 
 /** The peers. */
@@ -46,25 +48,42 @@ export interface Peers {
 /** Creates the count. `isProxy`: many are behind that address. */
 export function createPeers(now: () => number, isProxy: (address: string) => boolean): Peers {
   const peers = new Map<string, Peer & { readonly raw: Socket }>();
-  const counts = new Map<string, Count>();
-  const all: Count = { all: 0, strangers: 0 };
+  const counts = new Map<string | null, Count>();
+  let strangers = 0;
 
-  const change = (key: string | null, part: keyof Count, by: 1 | -1): void => {
-    all[part] += by;
-    if (key === null) return;
-    const count = counts.get(key) ?? { all: 0, strangers: 0 };
-    count[part] += by;
+  /** Those behind proxies count together, and have no bound of their own. */
+  const countOf = (key: string | null): Count => {
+    const count = counts.get(key) ?? { all: 0, strangers: new Set<Socket>() };
+    counts.set(key, count);
+    return count;
+  };
+  const left = (key: string | null, raw: Socket): void => {
+    const count = countOf(key);
+    count.all -= 1;
+    acquainted(key, raw);
     if (count.all === 0) counts.delete(key);
-    else counts.set(key, count);
+  };
+  const acquainted = (key: string | null, raw: Socket): void => {
+    if (countOf(key).strangers.delete(raw)) strangers -= 1;
+  };
+  /** Makes room for a stranger where another address has more than one of them more; false: there is none to be made. */
+  const makeRoom = (own: Count): boolean => {
+    let most = own;
+    for (const count of counts.values()) if (count.strangers.size > most.strangers.size) most = count;
+    if (most.strangers.size <= own.strangers.size + 1) return false;
+    const [oldest] = most.strangers;
+    // It counts until it is closed, which is in this turn of the event loop.
+    oldest?.destroy();
+    return true;
   };
   const hasRoom = (key: string | null): boolean => {
-    const own = (key === null ? undefined : counts.get(key)) ?? { all: 0, strangers: 0 };
-    return (
-      all.all < LIMITS.mqttConnections.value &&
-      own.all < LIMITS.mqttConnectionsPerAddress.value &&
-      all.strangers < STRANGERS_MOST &&
-      own.strangers < STRANGERS_OF_ADDRESS
-    );
+    if (peers.size >= LIMITS.mqttConnections.value) return false;
+    const own = countOf(key);
+    const fits =
+      key === null || (own.all < LIMITS.mqttConnectionsPerAddress.value && own.strangers.size < STRANGERS_OF_ADDRESS);
+    const room = fits && (strangers < STRANGERS_MOST || makeRoom(own));
+    if (own.all === 0 && !room) counts.delete(key);
+    return room;
   };
 
   return {
@@ -78,11 +97,11 @@ export function createPeers(now: () => number, isProxy: (address: string) => boo
       const name = peerName(raw);
       const peer = { address, key, at: now(), connection: null, known: false, raw };
       peers.set(name, peer);
-      change(key, 'all', 1);
-      change(key, 'strangers', 1);
+      countOf(key).all += 1;
+      countOf(key).strangers.add(raw);
+      strangers += 1;
       raw.once('close', () => {
-        if (!peer.known) change(key, 'strangers', -1);
-        change(key, 'all', -1);
+        left(key, raw);
         if (peers.get(name) === peer) peers.delete(name);
       });
       return true;
@@ -92,7 +111,7 @@ export function createPeers(now: () => number, isProxy: (address: string) => boo
       const peer = peers.get(connection.peer);
       if (peer === undefined || peer.known) return;
       peer.known = true;
-      change(peer.key, 'strangers', -1);
+      acquainted(peer.key, peer.raw);
     },
     connections: () => [...peers.values()].flatMap(({ connection }) => connection ?? []),
     expire() {

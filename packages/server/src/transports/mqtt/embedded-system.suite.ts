@@ -97,7 +97,10 @@ export function publishPacket(topic: string, payload: string | Buffer, { qos = 1
 
 /** Starts one on a free port. */
 export async function startBroker(
-  options: Partial<EmbeddedOptions> & { readonly trustedProxies?: readonly string[] } = {},
+  options: Partial<EmbeddedOptions> & {
+    readonly trustedProxies?: readonly string[];
+    readonly filters?: readonly string[];
+  } = {},
 ): Promise<BrokerUnderTest> {
   const clock = options.clock ?? systemClock;
   const bus = createMemoryBus({ clock, instance: 'test' });
@@ -149,7 +152,7 @@ export async function startBroker(
     settings: {
       host: '127.0.0.1',
       port: 0,
-      filters: ['devices/+/metrics', 'devices/+/readings'],
+      filters: options.filters ?? ['devices/+/metrics', 'devices/+/readings'],
       trustedProxies: options.trustedProxies ?? [],
     },
     take: async (message) => {

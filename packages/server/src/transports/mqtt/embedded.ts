@@ -18,6 +18,7 @@ import { holderName } from './embedded-credentials.ts';
 import { createLibrary, type Library } from './embedded-library.ts';
 import { createListener, type Listener } from './embedded-listener.ts';
 import type { EmbeddedOptions, RefusedConnect } from './embedded-options.ts';
+import { LEVELS_MOST } from './embedded-packets.ts';
 import { createPeers, type Peers } from './embedded-peers.ts';
 import { createStandingWatch } from './embedded-standing.ts';
 import { deviceTopic } from './topic.ts';
@@ -92,7 +93,10 @@ function createHome(
   const filters = options.settings.filters.map(deviceTopic);
   return {
     options,
-    deviceOf: (topic) => filters.reduce<string | null>((found, filter) => found ?? filter.deviceOf(topic), null),
+    deviceOf(topic) {
+      if (topic.split('/', LEVELS_MOST + 1).length > LEVELS_MOST) return null;
+      return filters.reduce<string | null>((found, filter) => found ?? filter.deviceOf(topic), null);
+    },
     memory: { held: 0 },
     admit: (connection, connect) => door.admit(connection, connect),
     open: (connection, stream) => parts.library()?.open(connection, stream),

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
-import { type ArrivedMessage, createMqttIntake, MOST_WAITING } from './intake.ts';
+import { throttled } from '../../ops/throttled-log.ts';
+import { type ArrivedMessage, createMqttIntake, MOST_WAITING, refusedUnread } from './intake.ts';
 import type { MqttVerdict } from './message.ts';
 
 const ACKNOWLEDGE = { kind: 'acknowledge' };
@@ -40,11 +41,14 @@ function bench(): {
     takeFrame: door('frame'),
     takeEnvelope: door('envelope'),
     refused: (reason) => refused.push(reason),
-    log: {
-      warn: (fields, message) => void lines.push({ level: 'warn', ...fields, message }),
-      error: (fields, message) => void lines.push({ level: 'error', ...fields, message }),
-    },
-    clock: { now: () => self.time, monotonic: () => self.time },
+    lines: throttled(
+      {
+        warn: (fields, message) => void lines.push({ level: 'warn', ...fields, message }),
+        error: (fields, message) => void lines.push({ level: 'error', ...fields, message }),
+      },
+      1000,
+      { now: () => self.time, monotonic: () => self.time },
+    ),
   });
   const self = {
     asked,
@@ -98,7 +102,28 @@ describe('a message of MQTT', () => {
     expect(await send(topic)).toEqual(ACKNOWLEDGE);
     expect(asked).toEqual([]);
     expect(refused).toEqual([reason]);
-    expect(lines).toEqual([{ level: 'warn', transport: 'mqtt', reason, message: 'message refused' }]);
+    const rule =
+      reason === 'not-found'
+        ? 'The topic fits neither MQTT_TOPIC (devices/+/metrics) nor MQTT_READINGS_TOPIC (devices/+/readings)'
+        : 'The device in the topic must be 1 to 64 of A-Z a-z 0-9 . _ -';
+    expect(lines).toEqual([{ level: 'warn', transport: 'mqtt', rule, reason, message: 'message refused' }]);
+  });
+
+  test('that was refused unread is told with the same rule, and with none where there is none to tell', () => {
+    const told: unknown[] = [];
+    const note = (_reason: string, fields: unknown): boolean => told.push(fields) > 0;
+    const tell = refusedUnread({
+      ...{ frameTopic: 'a/+', envelopeTopic: 'b/+', refused: () => undefined },
+      lines: { warn: note, error: note },
+    });
+    tell('not-found', null);
+    tell('malformed-parameter', null);
+    tell('device-mismatch', 'h1');
+    expect(told).toEqual([
+      { transport: 'mqtt', rule: 'The topic fits neither MQTT_TOPIC (a/+) nor MQTT_READINGS_TOPIC (b/+)' },
+      { transport: 'mqtt' },
+      { transport: 'mqtt', deviceId: 'h1' },
+    ]);
   });
 
   test('that is refused is acknowledged and told with places and rules, never with what may be of the payload', async () => {

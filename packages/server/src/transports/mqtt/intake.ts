@@ -10,11 +10,10 @@
  */
 import type { ErrorCode, Refusal } from '@tocsin/protocol/errors';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
-import type { Clock } from '../../lib/clock.ts';
-import { throttled, type ThrottledInto, type ThrottledLog } from '../../ops/throttled-log.ts';
+import type { ThrottledLog } from '../../ops/throttled-log.ts';
 import { continueTrace } from '../../ops/tracing.ts';
-import type { MqttMessage, MqttVerdict, TakeMqttMessage } from './message.ts';
-import { type DeviceTopic, deviceTopic } from './topic.ts';
+import type { MqttMessage, MqttVerdict, RefusedUnread, TakeMqttMessage } from './message.ts';
+import { type DeviceTopic, deviceTopic, fitsNeither } from './topic.ts';
 
 /** What ingest wants to know of a message. */
 export interface ArrivedMessage {
@@ -42,8 +41,8 @@ export interface MqttIntakeOptions {
   readonly takeEnvelope: TakeArrived;
   /** Counts a refusal that was made here; ingest counts its own. */
   readonly refused: (reason: ErrorCode) => void;
-  readonly log: ThrottledInto;
-  readonly clock: Clock;
+  /** Where refusals are told: a line in a second for each code, those of {@link RefusedUnread} among them. */
+  readonly lines: ThrottledLog;
 }
 
 /** Messages that wait for others of their device at most. */
@@ -51,13 +50,14 @@ export const MOST_WAITING = 10_000;
 /** And their bytes. */
 export const MOST_WAITING_BYTES = 33_554_432;
 
-const LINE_EVERY_MS = 1000;
 const RETRY_AFTER_MS = 1000;
 /** After a failure that nobody foresaw. */
 const FAILED_RETRY_MS = 5000;
 const ACKNOWLEDGE: MqttVerdict = { kind: 'acknowledge' };
 /** Nothing was decided: the same message may be taken in later. */
 const LATER: ReadonlySet<ErrorCode> = new Set(['overloaded', 'store-unavailable', 'starting', 'draining', 'internal']);
+/** What is said of these names settings and rules, and nothing that was sent. */
+const OWN_WORDS: ReadonlySet<ErrorCode> = new Set(['not-found', 'malformed-parameter', 'device-cap']);
 /** A member's name that may stand in the log; another one came from the payload as likely as not. */
 const PLAIN_NAME = /^[a-z][a-z0-9_]{0,31}$/;
 const MOST_VIOLATIONS = 20;
@@ -70,8 +70,9 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
     ['frame', deviceTopic(options.frameTopic), options.takeFrame],
     ['envelope', deviceTopic(options.envelopeTopic), options.takeEnvelope],
   ];
-  const lines = throttled(options.log, LINE_EVERY_MS, options.clock);
+  const { lines } = options;
   const inTurn = createTurns();
+  const nowhere = fitsNeither(options.frameTopic, options.envelopeTopic);
   const here = (refusal: Refusal): MqttVerdict => {
     options.refused(refusal.code);
     tell(lines, refusal, {});
@@ -93,7 +94,7 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
   };
   return async (message) => {
     const found = kindOf(kinds, message.topic);
-    if (found === null) return here({ code: 'not-found', detail: 'The topic is none of those that are listened to' });
+    if (found === null) return here({ code: 'not-found', detail: nowhere });
     const { kind, topicDevice, work } = found;
     if (!isIdentifier(topicDevice))
       return here({
@@ -104,6 +105,24 @@ export function createMqttIntake(options: MqttIntakeOptions): TakeMqttMessage {
       take(kind, arrivedOf(message, topicDevice, entered), work),
     );
     return turn ?? here({ code: 'overloaded', detail: 'Too many messages wait', retryAfterMs: RETRY_AFTER_MS });
+  };
+}
+
+/** Counts and tells what never came to the intake, as the intake does. */
+export function refusedUnread({
+  refused,
+  lines,
+  frameTopic,
+  envelopeTopic,
+}: Pick<MqttIntakeOptions, 'refused' | 'lines' | 'frameTopic' | 'envelopeTopic'>): RefusedUnread {
+  const nowhere = fitsNeither(frameTopic, envelopeTopic);
+  return (reason, deviceId) => {
+    refused(reason);
+    tell(
+      lines,
+      { code: reason, detail: reason === 'not-found' ? nowhere : '' },
+      isIdentifier(deviceId) ? { deviceId } : {},
+    );
   };
 }
 
@@ -134,11 +153,12 @@ function verdictOf({ code, retryAfterMs = RETRY_AFTER_MS }: Refusal): MqttVerdic
 
 function tell(
   lines: ThrottledLog,
-  { code, errors = [] }: Refusal,
+  { code, detail, errors = [] }: Refusal,
   about: { readonly kind?: Kind; readonly deviceId?: string },
 ): void {
-  const violations = errors.slice(0, MOST_VIOLATIONS).map(({ pointer, detail }) => `${plain(pointer)} ${detail}`);
-  const fields = { transport: 'mqtt', ...about, ...(violations.length === 0 ? {} : { violations }) };
+  const violations = errors.slice(0, MOST_VIOLATIONS).map((wrong) => `${plain(wrong.pointer)} ${wrong.detail}`);
+  const rule = OWN_WORDS.has(code) && detail !== '' ? { rule: detail } : {};
+  const fields = { transport: 'mqtt', ...about, ...rule, ...(violations.length === 0 ? {} : { violations }) };
   lines.warn(code, fields, 'message refused');
 }
 

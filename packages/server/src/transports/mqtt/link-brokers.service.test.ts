@@ -1,10 +1,11 @@
 import { writeFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { createAuthority, LOCAL_NAMES, type TestCertificate } from '@tocsin/testkit/certificates';
-import { type MosquittoServer, startMosquitto, tlsLines } from '@tocsin/testkit/mosquitto-server';
+import { type MosquittoServer, passwordLines, startMosquitto, tlsLines } from '@tocsin/testkit/mosquitto-server';
 import { describeWith } from '@tocsin/testkit/needs';
 import { freePort } from '@tocsin/testkit/server-process';
-import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import {
   endAll,
   later,
@@ -56,6 +57,15 @@ describeWith(['mosquitto'], 'the link over TLS', () => {
     await until(() => seen.size === 1);
   });
 
+  it('does not let small packets wait on its socket', async () => {
+    const { port } = await broker((folder) => ['allow_anonymous true', ...tlsLines(folder, server())]);
+    const noDelay = vi.spyOn(Socket.prototype, 'setNoDelay');
+    later(() => noDelay.mockRestore());
+    const link = startLink({ port, ...files }, noting().take);
+    await until(() => link.connected());
+    expect(noDelay.mock.calls).toEqual([[true]]);
+  });
+
   it.each([
     ['of another authority', () => other.issue({ names: LOCAL_NAMES })],
     ['for another name', () => server({ names: ['DNS:elsewhere.example'], subject: '/CN=elsewhere.example' })],
@@ -91,6 +101,45 @@ describeWith(['mosquitto'], 'the link over TLS', () => {
     const { port } = await broker(() => ['allow_anonymous true']);
     const link = startLink({ port, ...files }, noting().take, { times: { connectMs: 1000 } });
     expect(await failureOf(link)).toMatchObject({ reason: expect.stringMatching(/^(tls|closed)$/) });
+  });
+});
+
+describeWith(['mosquitto'], 'the link with a user name', () => {
+  it('says that the password is wrong, never the password, and goes on trying; with the right one messages come', async () => {
+    const { port } = await broker((folder) => passwordLines(folder, 'tocsin', 'right-secret'));
+    const wrong = startLink({ port, username: 'tocsin', password: 'wrong-secret' }, noting().take);
+    expect(await failureOf(wrong)).toMatchObject({
+      reason: 'refused',
+      detail: expect.stringContaining('check MQTT_USERNAME, MQTT_PASSWORD'),
+    });
+    await until(async () => /reconnects_total\{reason="refused"\} [3-9]/.test(await wrong.metrics()));
+    expect(wrong.lines).toHaveLength(1);
+    expect(JSON.stringify(wrong.lines)).not.toContain('secret');
+    const login = { username: 'tocsin', password: 'right-secret' };
+    for (const reached of [port, await oldBroker(port, 'return-code')]) {
+      const { take, seen } = noting();
+      const slots = { ...memorySlots(), installation: async () => `at-${reached}` };
+      const link = startLink({ port: reached, ...login }, take, { slots });
+      await until(() => link.connected());
+      const { send } = await publisher(port, login);
+      await send('devices/h1/metrics', 'x');
+      await until(() => seen.size === 1);
+      await link.stop();
+    }
+  });
+
+  it('may have no password', async () => {
+    const { port } = await broker((folder) => {
+      const rules = 'topic write devices/#\nuser tocsin\ntopic read devices/#\n';
+      writeFileSync(join(folder, 'acl'), rules, { mode: 0o644 });
+      return ['allow_anonymous true', `acl_file ${folder}/acl`];
+    });
+    const { take, seen } = noting();
+    const link = startLink({ port, username: 'tocsin' }, take);
+    await until(() => link.connected());
+    const { send } = await publisher(port);
+    await send('devices/h1/metrics', 'x');
+    await until(() => seen.size === 1);
   });
 });
 
@@ -175,12 +224,16 @@ describeWith(['mosquitto'], 'the link and what brokers answer', () => {
     const { send } = await publisher(port);
     await send('devices/h1/metrics', 'before');
     await send('devices/h1/metrics', Buffer.alloc(3_000_000));
+    await send('devices/h1/metrics', Buffer.alloc(1_000_000));
     await send('devices/h1/metrics', 'after');
     for (const { seen: found } of [{ seen }, five]) {
       await until(() => found.size === 2);
       expect([...found.keys()]).toEqual(['devices/h1/metrics before', 'devices/h1/metrics after']);
     }
-    expect(await link.metrics()).toContain('messages_total{kind="oversize"} 1');
+    expect(await link.metrics()).toContain('messages_total{kind="oversize"} 2');
+    expect(link.unread).toEqual(['body-too-large h1', 'body-too-large h1']);
+    // In MQTT 5 the broker knows what is far too large for us, and drops it.
+    expect(other.unread).toEqual(['body-too-large h1']);
     expect(await link.metrics()).not.toContain('reconnects_total{reason="protocol"}');
   });
 

@@ -1,6 +1,6 @@
 /**
  * One connection to the broker, from CONNECT to its end, over the library `mqtt`; never a second one: the link decides when
- * to connect again. The only module of the link that loads the library.
+ * to connect again.
  *
  * Guarantees: every step ends within its time limit, or the connection does (some calls of the library never settle).
  * PUBACK is sent only for what the window acknowledges, on the connection that brought it, many in one write. The library
@@ -11,24 +11,25 @@
  */
 import type { Duplex } from 'node:stream';
 import { type IClientOptions, type IConnackPacket, type IPublishPacket, MqttClient, type Packet } from 'mqtt';
+import { LIMITS } from '@tocsin/protocol/limits';
 import { createFrameFilter } from './link-frames.ts';
 import { LinkError, linkError } from './link-reason.ts';
 import type { Room } from './link-room.ts';
-import { type LinkTarget, openStream } from './link-stream.ts';
+import { type LinkTarget, loginOf, openStream } from './link-stream.ts';
 import type { MqttVersion } from './link-version.ts';
 import { createWindow, type Window } from './link-window.ts';
 import type { TakeMqttMessage } from './message.ts';
 
 /** Messages that may be on their way at once: the receive maximum of MQTT 5, and what the link keeps in memory. */
 export const WINDOW_MESSAGES = 1000;
-/** Longest packet after its fixed header: a message of 256 KiB, its topic and properties. */
+/** Longest packet after its fixed header that is read: a message of 256 KiB, its topic and properties. */
 const PACKET_BYTES_MOST = 320 * 1024;
-/** Of its fixed header. */
-const HEADER_BYTES_MOST = 5;
 /** The broker keeps our session so long after a connection ended (AWS IoT keeps none for longer), seconds. */
 const SESSION_SECONDS = 7 * 86_400;
 /** CONNACK: unsupported protocol version, in the words of MQTT 5 and of 3.1.1. */
 const VERSION_CODES: readonly number[] = [0x84, 1];
+/** CONNACK: bad user name or password, not authorized; in the words of MQTT 5 and of 3.1.1. */
+const LOGIN_CODES: readonly number[] = [0x86, 0x87, 4, 5];
 /** DISCONNECT: another client with our id. */
 const TAKEN_OVER = 0x8e;
 const SUBACK_QOS_1 = 1;
@@ -43,6 +44,8 @@ export interface LinkTimes {
   /** Of CONNACK, SUBACK, UNSUBACK, PINGRESP. */
   readonly answerMs: number;
   readonly keepAliveSeconds: number;
+  /** Of the question what the broker is, altogether. */
+  readonly askMs: number;
   /** Of the end in good order. */
   readonly closeMs: number;
 }
@@ -65,7 +68,7 @@ export interface ConnectionOptions {
   readonly monotonic: () => number;
   /** Ends the attempt; after CONNACK it says nothing any more. */
   readonly signal: AbortSignal;
-  readonly arrived: (kind: ArrivalKind) => void;
+  readonly arrived: (kind: ArrivalKind, topic: string) => void;
   /** PUBACK goes out, so many ms after the message came. */
   readonly acknowledged: (waitedMs: number) => void;
 }
@@ -103,6 +106,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   const { target, version, times, signal } = options;
   const filter = createFrameFilter(PACKET_BYTES_MOST, version);
   const stream = await openStream(target, filter, times.connectMs, signal);
+  if (stream.destroyed) throw linkError(stream.errored ?? new LinkError('closed', 'the connection ended at once'));
   const connection = new BrokerConnection(options, stream);
   await connection.opened();
   return connection;
@@ -143,7 +147,7 @@ class BrokerConnection implements Connection {
         acknowledged(waitedMs);
         this.#acknowledge(packetId);
       },
-      dropped: () => arrived('dropped'),
+      dropped: (topic) => arrived('dropped', topic),
     });
     this.#client = new MqttClient(() => stream, clientOptions(options));
     this.#client.handleMessage = (packet, next) => this.#arrive(packet, () => next(ACKNOWLEDGED_LATER));
@@ -269,7 +273,7 @@ class BrokerConnection implements Connection {
     if (qos === 2) return this.#fail(new LinkError('protocol', 'a message of QoS 2 on a subscription of QoS 1'));
     const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload);
     const kind = retain ? (payload.length === 0 ? 'oversize' : 'retained') : dup ? 'redelivered' : 'fresh';
-    this.#options.arrived(kind);
+    this.#options.arrived(kind, topic);
     this.#arrivals += 1;
     const traceparent = traceparentOf(properties?.userProperties?.['traceparent']);
     const message = { topic, payload, traceparent };
@@ -316,7 +320,9 @@ class BrokerConnection implements Connection {
     if (typeof code !== 'number') return linkError(error);
     const early = VERSION_CODES.includes(code) ? 'version' : 'refused';
     const detail = `${error.message} (reason code ${code})`;
-    return new LinkError(this.#connack === undefined ? early : 'protocol', detail, { cause: error });
+    if (this.#connack !== undefined) return new LinkError('protocol', detail, { cause: error });
+    const advice = LOGIN_CODES.includes(code) ? ': check MQTT_USERNAME, MQTT_PASSWORD and CLIENT_CERT' : '';
+    return new LinkError(early, `${detail}${advice}`, { cause: error });
   }
 
   async #answered(what: string, ask: (resolve: () => void, reject: (error: LinkError) => void) => void): Promise<void> {
@@ -350,14 +356,16 @@ class BrokerConnection implements Connection {
   }
 }
 
-function clientOptions({ clientId, version, clean, times }: ConnectionOptions): IClientOptions {
+function clientOptions({ target, clientId, version, clean, times }: ConnectionOptions): IClientOptions {
   const properties = {
     sessionExpiryInterval: clean ? 0 : SESSION_SECONDS,
     receiveMaximum: WINDOW_MESSAGES,
-    maximumPacketSize: PACKET_BYTES_MOST + HEADER_BYTES_MOST,
+    // What is larger the broker drops without a word (section 3.1.2.11.4); up to here we see it, and can say so.
+    maximumPacketSize: LIMITS.mqttSkippedBytes.value,
   };
   return {
     clientId,
+    ...loginOf(target),
     protocolVersion: version,
     clean,
     keepalive: times.keepAliveSeconds,

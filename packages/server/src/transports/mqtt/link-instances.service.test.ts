@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { connect } from 'mqtt';
 import { openTestDatabase } from '@tocsin/testkit/database';
 import { guardChild } from '@tocsin/testkit/guard';
@@ -6,12 +8,26 @@ import { startMosquitto } from '@tocsin/testkit/mosquitto-server';
 import { describeWith } from '@tocsin/testkit/needs';
 import { startProxy } from '@tocsin/testkit/proxy';
 import { afterEach, expect, it } from 'vitest';
-import { endAll, later, memorySlots, noting, oldBroker, publisher, startLink, until } from './link-system.suite.ts';
+import {
+  endAll,
+  later,
+  memorySlots,
+  newerBroker,
+  noting,
+  oldBroker,
+  publisher,
+  startLink,
+  until,
+} from './link-system.suite.ts';
 
 afterEach(endAll);
 
+/** One whose ACL keeps `$SYS` back, so that it does not say what it is. */
 async function brokerPort(): Promise<number> {
-  const started = await startMosquitto(() => ['allow_anonymous true', 'max_queued_messages 0']);
+  const started = await startMosquitto((folder) => {
+    writeFileSync(join(folder, 'acl'), 'topic readwrite #\n', { mode: 0o644 });
+    return ['allow_anonymous true', `acl_file ${folder}/acl`, 'max_queued_messages 0'];
+  });
   later(() => started.stop());
   return started.port;
 }
@@ -28,18 +44,19 @@ const [instance, port, url] = process.argv.slice(1);
 const say = (word) => (fields, message) => writeSync(1, word + ' ' + JSON.stringify({ ...fields, message }) + '\\n');
 createBrokerLink({
   settings: {
-    host: '127.0.0.1', port: Number(port), tls: false, caFile: null, certFile: null, keyFile: null,
+    host: '127.0.0.1', port: Number(port), tls: false, caFile: null, certFile: null, keyFile: null, username: null, password: null,
     filters: ['devices/+/metrics'], sharing: true, backoffMinMs: 50, backoffMaxMs: 500, instance,
   },
   take: async ({ topic, payload }) => {
     writeSync(1, 'taken ' + topic + ' ' + payload.toString('utf8') + '\\n');
     return { kind: 'acknowledge' };
   },
+  refused: () => undefined,
   slots: createMqttSlots(openDatabase(url)),
   clock: systemClock,
   log: { info: say('info'), warn: say('warn'), error: say('error') },
   metrics: createMetrics('test'),
-  times: { leaseMs: 1500, renewMs: 300, lookMs: 100, quietMs: 300 },
+  times: { leaseMs: 1500, renewMs: 300, lookMs: 100, quietMs: 300, askMs: 1000 },
 }).start();
 `;
 
@@ -113,6 +130,81 @@ describeWith(['mosquitto'], 'links of several processes', () => {
     expect(await hasSession(port, `tocsin-${name?.value}-0`)).toBe(false);
     await publish(200);
     await until(() => published.every((text) => all().has(text)));
+  });
+
+  it('lose nothing when one freezes beyond its lease and wakes up: another has its session by then, and it works in a slot of its own', async () => {
+    const port = await brokerPort();
+    const { db, url, close } = await openTestDatabase();
+    later(close);
+    const first = startInstance('a', port, url);
+    await until(() => first.lines.some((line) => line.includes('mqtt: connected')));
+    const second = startInstance('b', port, url);
+    await until(() => second.lines.some((line) => line.includes('mqtt: connected')));
+    const { send } = await publisher(port);
+    const published: string[] = [];
+    const publish = async (count: number): Promise<void> => {
+      const begun = published.length;
+      for (let n = begun; n < begun + count; n += 1) published.push(`devices/h${n % 10}/metrics ${n}`);
+      await Promise.all(published.slice(begun).map((text) => send(...(text.split(' ') as [string, string]))));
+    };
+    const going = publish(600);
+    await until(() => first.taken.size > 50);
+    first.child.kill('SIGSTOP');
+    await going;
+    await until(() => second.lines.some((line) => line.includes('ended its session')));
+    await until(() => published.every((text) => first.taken.has(text) || second.taken.has(text)));
+    const before = first.lines.length;
+    first.child.kill('SIGCONT');
+    await until(() => first.lines.slice(before).some((line) => line.includes('mqtt: connected')));
+    await publish(200);
+    await until(() => published.every((text) => first.taken.has(text) || second.taken.has(text)));
+    expect(second.lines.filter((line) => line.includes('no connection'))).toEqual([]);
+    expect(await db.query('SELECT owner FROM mqtt_slots ORDER BY owner')).toEqual([{ owner: 'a' }, { owner: 'b' }]);
+  });
+
+  it('do not share where the broker forgets that at its restart: nothing is lost when it ends in mid-stream', async () => {
+    const lines = ['allow_anonymous true', 'max_queued_messages 0'];
+    const broker = await startMosquitto(() => lines, { persistence: true });
+    later(() => broker.stop());
+    const { db, url, close } = await openTestDatabase();
+    later(close);
+    const first = startInstance('a', broker.port, url);
+    await until(() => first.lines.some((line) => line.includes('mqtt: connected')));
+    const second = startInstance('b', broker.port, url);
+    await until(() => second.lines.some((line) => line.includes('standing by')));
+    const { send } = await publisher(broker.port);
+    const acknowledged: string[] = [];
+    let going = true;
+    const work = async (topic: string): Promise<void> => {
+      for (let n = 0; going; n += 1) {
+        await send(topic, String(n));
+        acknowledged.push(`${topic} ${n}`);
+      }
+    };
+    const all = Promise.all(Array.from({ length: 8 }, (_, n) => work(`devices/h${n}/metrics`)));
+    for (let turn = 0; turn < 3; turn += 1) {
+      const before = acknowledged.length;
+      await until(() => acknowledged.length > before + 200);
+      await broker.end();
+      await broker.restart();
+    }
+    const before = acknowledged.length;
+    await until(() => acknowledged.length > before + 200);
+    going = false;
+    await all;
+    await until(() => first.taken.size >= acknowledged.length);
+    expect([...first.taken].sort()).toEqual([...acknowledged].sort());
+    expect(second.taken.size).toBe(0);
+    await until(async () => (await db.query('SELECT number FROM mqtt_slots')).length === 1);
+    expect(await db.query('SELECT number, shared FROM mqtt_slots')).toEqual([{ number: 0, shared: false }]);
+    for (const { lines: said } of [first, second]) {
+      const why = said.filter((line) => line.includes('forgets shared subscriptions'));
+      expect(why).toHaveLength(1);
+      expect(why[0]).toContain('mosquitto version 2.0.11');
+    }
+    first.child.kill('SIGKILL');
+    await send('devices/h0/metrics', 'last');
+    await until(() => second.taken.has('devices/h0/metrics last'));
   });
 
   it('stand by where the broker does not share; the next one goes on in the session of one killed with SIGKILL', async () => {
@@ -240,6 +332,40 @@ describeWith(['mosquitto'], 'what a link subscribes to', () => {
     await streaming;
     await until(() => sent.every((text) => one.seen.has(text) || two.seen.has(text)));
     expect(second.lines.filter(({ level }) => level === 'warn')).toEqual([]);
+  });
+
+  it('is shared where the broker says that it keeps it', async () => {
+    const { port, stop } = await startMosquitto();
+    later(stop);
+    const newer = await newerBroker(port);
+    const slots = memorySlots();
+    const { take, seen } = noting();
+    const links = ['i1', 'i2'].map((instance) => startLink({ port: newer, instance }, take, { slots }));
+    await until(() => links.every((link) => link.connected()));
+    const filters = (): string[] => [...slots.rows.values()].flatMap((row) => [...row.filters]);
+    await until(() => filters().length === 4 && filters().every((filter) => filter.startsWith('$share/')));
+    const { send } = await publisher(port);
+    await send('devices/h1/metrics', 'x');
+    await until(() => seen.size > 0);
+    expect([...seen.keys()]).toEqual(['devices/h1/metrics x']);
+    for (const link of links) expect(link.lines.filter(({ level }) => level === 'warn')).toEqual([]);
+  });
+
+  it('is plain again where another broker is found after a new connection, one that forgets', async () => {
+    const { port, stop } = await startMosquitto();
+    later(stop);
+    let reached = await newerBroker(port);
+    const proxy = await startProxy(() => ({ port: reached }));
+    later(() => proxy.stop());
+    const slots = memorySlots();
+    const links = ['i1', 'i2'].map((instance) => startLink({ port: proxy.port, instance }, noting().take, { slots }));
+    await until(() => links.every((link) => link.connected()));
+    await until(() => slots.rows.size === 2 && slots.rows.get(1)?.filters[0]?.startsWith('$share/') === true);
+    reached = port;
+    proxy.reset();
+    await until(() => links.some((link) => link.state().kind === 'standby') && slots.rows.get(0)?.shared === false);
+    await until(() => links.some((link) => link.connected()) && slots.rows.size === 1);
+    expect(slots.rows.get(0)?.filters).toEqual(['devices/+/metrics', 'devices/+/readings']);
   });
 
   it('is never shared where the settings say so: the second one stands by', async () => {

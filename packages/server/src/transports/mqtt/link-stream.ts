@@ -13,7 +13,7 @@ import { connect as connectTls } from 'node:tls';
 import type { FrameFilter } from './link-frames.ts';
 import { LinkError, linkError } from './link-reason.ts';
 
-/** Where the broker is. */
+/** Where the broker is, and who we are there. */
 export interface LinkTarget {
   readonly host: string;
   readonly port: number;
@@ -22,6 +22,9 @@ export interface LinkTarget {
   readonly caFile: string | null;
   readonly certFile: string | null;
   readonly keyFile: string | null;
+  /** What we call ourselves in CONNECT; a password only with a user name. */
+  readonly username: string | null;
+  readonly password: string | null;
 }
 
 const KEEP_ALIVE_MS = 30_000;
@@ -35,7 +38,11 @@ export async function openStream(
   signal: AbortSignal,
 ): Promise<Duplex> {
   const socket = await openSocket(target);
-  await new Promise<void>((resolve, reject) => {
+  // Node's `tls.connect` does not look at the options of that name. A PUBACK must not wait for that of TCP.
+  socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS);
+  // Also between two of those who listen below.
+  socket.on('error', () => undefined);
+  return await new Promise<Duplex>((resolve, reject) => {
     const ready = target.tls ? 'secureConnect' : 'connect';
     const finish = (settle: () => void): void => {
       clearTimeout(timer);
@@ -44,8 +51,6 @@ export async function openStream(
       settle();
     };
     const fail = (error: LinkError): void => {
-      // What comes of destroying it is no news.
-      socket.on('error', () => undefined);
       finish(() => reject(error));
       socket.destroy();
     };
@@ -54,22 +59,28 @@ export async function openStream(
     const aborted = (): void => fail(new LinkError('stopped', 'the link ends'));
     const timer = setTimeout(() => fail(new LinkError('timeout', `no connection in ${timeoutMs} ms`)), timeoutMs);
     socket.once('error', failed).once('close', closed);
-    socket.once(ready, () => finish(resolve));
+    // At once, as it may end in this very turn of the event loop.
+    socket.once(ready, () => finish(() => resolve(new BrokerStream(socket, filter))));
     signal.addEventListener('abort', aborted, { once: true });
     if (signal.aborted) aborted();
   });
-  return new BrokerStream(socket, filter);
+}
+
+/** User name and password as the library takes them. */
+export function loginOf({ username, password }: LinkTarget): { username?: string; password?: string } {
+  if (username === null) return {};
+  return password === null ? { username } : { username, password };
 }
 
 async function openSocket({ host, port, tls, caFile, certFile, keyFile }: LinkTarget): Promise<Socket> {
-  const socketOptions = { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS };
-  if (!tls) return connect(socketOptions);
+  if (!tls) return connect({ host, port });
   const read = async (file: string | null): Promise<Buffer | undefined> =>
     file === null ? undefined : await readFile(file);
   try {
     const [ca, cert, key] = await Promise.all([read(caFile), read(certFile), read(keyFile)]);
     return connectTls({
-      ...socketOptions,
+      host,
+      port,
       ...(ca === undefined ? {} : { ca }),
       ...(cert === undefined ? {} : { cert }),
       ...(key === undefined ? {} : { key }),
@@ -89,6 +100,8 @@ class BrokerStream extends Duplex {
   constructor(socket: Socket, filter: FrameFilter) {
     super({ allowHalfOpen: false });
     this.#socket = socket;
+    // Until the reader listens.
+    this.on('error', () => undefined);
     socket.on('data', (chunk: Buffer) => {
       const parts = filter(chunk);
       if (parts === null) return this.destroy(new LinkError('protocol', 'what the broker sends is not MQTT'));

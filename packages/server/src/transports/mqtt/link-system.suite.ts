@@ -83,6 +83,8 @@ export function memorySlots(): MemorySlots {
 /** A link of a test, and what it said. */
 export interface TestLink extends BrokerLink {
   readonly slots: MqttSlots;
+  /** What was refused unread: reason and device. */
+  readonly unread: string[];
   readonly lines: { readonly level: string; readonly message: string; readonly [field: string]: unknown }[];
   metrics(): Promise<string>;
 }
@@ -100,6 +102,7 @@ export function startLink(
       void lines.push(typeof fields === 'string' ? { level, message: fields } : { level, ...fields, message });
   const metrics = createMetrics('test');
   const slots = more.slots ?? memorySlots();
+  const unread: string[] = [];
   const link = createBrokerLink({
     settings: {
       host: '127.0.0.1',
@@ -107,6 +110,8 @@ export function startLink(
       caFile: null,
       certFile: null,
       keyFile: null,
+      username: null,
+      password: null,
       filters: ['devices/+/metrics', 'devices/+/readings'],
       sharing: true,
       backoffMinMs: 20,
@@ -115,11 +120,21 @@ export function startLink(
       ...settings,
     },
     take,
+    refused: (reason, deviceId) => unread.push(`${reason} ${deviceId}`),
     slots,
     clock: systemClock,
     log: { info: write('info'), warn: write('warn'), error: write('error') },
     metrics,
-    times: { leaseMs: 1500, renewMs: 300, lookMs: 50, quietMs: 300, connectMs: 3000, answerMs: 3000, ...more.times },
+    times: {
+      leaseMs: 1500,
+      renewMs: 300,
+      lookMs: 50,
+      quietMs: 300,
+      connectMs: 3000,
+      answerMs: 3000,
+      askMs: 1000,
+      ...more.times,
+    },
   });
   link.start();
   let stopped: Promise<void> | undefined;
@@ -128,7 +143,7 @@ export function startLink(
     return stopped;
   };
   ends.push(() => stop(100));
-  return { ...link, slots, stop, lines, metrics: () => metrics.text() };
+  return { ...link, slots, stop, lines, unread, metrics: () => metrics.text() };
 }
 
 /** How a broker that does not know MQTT 5 says so. */
@@ -142,8 +157,7 @@ const VERSION_AT = 8;
 
 /** A broker of 3.1.1: refuses CONNECT of MQTT 5 so, and passes everything else to the broker at `port`. */
 export async function oldBroker(port: number, how: keyof typeof REFUSALS): Promise<number> {
-  const server = createServer((socket) => {
-    socket.on('error', () => undefined);
+  return between((socket) => {
     socket.once('data', (first: Buffer) => {
       if (first[VERSION_AT + (first[1] !== undefined && first[1] >= 0x80 ? 1 : 0)] === 5)
         return socket.end(REFUSALS[how]);
@@ -154,10 +168,31 @@ export async function oldBroker(port: number, how: keyof typeof REFUSALS): Promi
       return void socket.pipe(upstream).pipe(socket);
     });
   });
+}
+
+/** The mosquitto 2.0.11 at `port`, calling itself 2.0.12. */
+export async function newerBroker(port: number): Promise<number> {
+  const rename = (chunk: Buffer): Buffer => {
+    const at = chunk.indexOf('mosquitto version 2.0.11');
+    if (at !== -1) chunk.write('mosquitto version 2.0.12', at);
+    return chunk;
+  };
+  return between((socket) => {
+    const upstream = connect(port, '127.0.0.1');
+    upstream.on('error', () => socket.destroy()).on('close', () => socket.destroy());
+    socket.on('close', () => upstream.destroy());
+    upstream.on('data', (chunk: Buffer) => socket.write(rename(chunk)));
+    socket.pipe(upstream);
+  });
+}
+
+/** Listens until the end of the test. */
+async function between(serve: (socket: Socket) => void): Promise<number> {
+  const server = createServer(serve);
   const sockets = new Set<Socket>();
   server.on('connection', (socket) => {
     sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
+    socket.on('error', () => undefined).once('close', () => sockets.delete(socket));
   });
   ends.push(() => {
     server.close();

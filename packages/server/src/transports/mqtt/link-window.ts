@@ -31,7 +31,7 @@ export interface WindowOptions {
   /** Sends PUBACK; `waitedMs` since the message arrived. */
   readonly acknowledge: (packetId: number, waitedMs: number) => void;
   /** A message of QoS 0 could not be taken. */
-  readonly dropped: () => void;
+  readonly dropped: (topic: string) => void;
   readonly monotonic: () => number;
 }
 
@@ -163,7 +163,7 @@ class OrderedWindow implements Window {
 
   #wait(entry: Entry, afterMs: number): void {
     if (entry.packetId === null) {
-      this.#options.dropped();
+      this.#options.dropped(entry.message.topic);
       return this.#free(entry);
     }
     const name = this.#options.laneOf(entry.message.topic);

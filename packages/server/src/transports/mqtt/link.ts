@@ -2,9 +2,9 @@
  * The link to an outside MQTT broker: messages of its topics go to `take`, and are acknowledged when `take` says so.
  *
  * Every process holds a slot of the store, that is a client id with a session which outlives connections. Where the broker shares
- * subscriptions all processes are connected, and share the messages when they are several; a single one subscribes plainly,
- * as brokers may forget shared subscriptions when they restart (mosquitto before 2.0.12). Elsewhere the holder of slot 0 is
- * connected, and the others stand by. From plain to shared and back the new subscription comes before the end of the old:
+ * subscriptions all processes are connected, and share the messages when they are several; a single one subscribes plainly.
+ * Elsewhere the holder of slot 0 is connected, and the others stand by; so it is with a broker that forgets shared
+ * subscriptions when it restarts (`link-sharing.ts`): it is asked once for each connection, when several work. From plain to shared and back the new subscription comes before the end of the old:
  * some messages come twice, none is missed.
  * A slot whose process died is adopted by one that is connected: it takes what the broker kept, and ends that session.
  *
@@ -23,11 +23,13 @@ import type { MqttSlot, MqttSlots } from '../../store/ports/mqtt-slots.ts';
 import { createBackoff } from './link-backoff.ts';
 import { type Connection, type LinkTimes, openConnection, WINDOW_MESSAGES } from './link-connection.ts';
 import { holdLease, type Lease, type LeaseTimes } from './link-lease.ts';
+import { askVersion } from './link-inquiry.ts';
 import { LinkError, linkError, type LinkReason } from './link-reason.ts';
 import { createRoom } from './link-room.ts';
+import { forgetsShares } from './link-sharing.ts';
 import type { LinkTarget } from './link-stream.ts';
 import { createVersionChoice, type VersionOutcome } from './link-version.ts';
-import type { TakeMqttMessage } from './message.ts';
+import type { RefusedUnread, TakeMqttMessage } from './message.ts';
 import { deviceTopic } from './topic.ts';
 
 /** Where to connect and what to take. */
@@ -54,6 +56,8 @@ export interface BrokerLinkTimes extends LinkTimes, LeaseTimes {
 export interface BrokerLinkOptions {
   readonly settings: BrokerLinkSettings;
   readonly take: TakeMqttMessage;
+  /** Of a message that is too large to be read. */
+  readonly refused: RefusedUnread;
   readonly slots: MqttSlots;
   readonly clock: Clock;
   readonly log: Pick<Logger, 'info' | 'warn' | 'error'>;
@@ -92,6 +96,7 @@ export const LINK_TIMES: BrokerLinkTimes = {
   connectMs: 10_000,
   answerMs: 10_000,
   keepAliveSeconds: 30,
+  askMs: 3000,
   closeMs: 1000,
   leaseMs: 6000,
   renewMs: 2000,
@@ -100,6 +105,8 @@ export const LINK_TIMES: BrokerLinkTimes = {
 };
 const STOP_MS = 10_000;
 const LOG_EVERY_MS = 30_000;
+const FORGETS =
+  'mqtt: mosquitto before 2.0.12 forgets shared subscriptions when it restarts, so one process is connected and the others stand by; with 2.0.12 or newer they share';
 
 /**
  * Builds a link; nothing happens before `start`.
@@ -133,6 +140,8 @@ class SlottedLink {
   readonly #open = new Set<Connection>();
   #stopMs = STOP_MS;
   #installation = '';
+  /** What the broker last said that it is. */
+  #broker: string | null = null;
   #state: LinkState = { kind: 'waiting', reason: null };
 
   constructor(options: BrokerLinkOptions) {
@@ -174,17 +183,22 @@ class SlottedLink {
 
   /** A slot of our own; null: there is none for us now. */
   async #claim(): Promise<Lease | null> {
-    const { slots, settings, log } = this.#options;
+    const { slots, settings } = this.#options;
     try {
       this.#installation ||= await slots.installation();
       const slot = await slots.claim(settings.instance, this.#times.leaseMs);
       if (slot !== null) return holdLease(slots, slot, this.#times);
-      if (this.#state.kind !== 'standby') log.info({}, 'mqtt: another process is connected to the broker; standing by');
-      this.#state = { kind: 'standby' };
+      this.#standBy();
     } catch (error) {
       this.#failed(linkError(error));
     }
     return null;
+  }
+
+  #standBy(): void {
+    if (this.#state.kind !== 'standby')
+      this.#options.log.info({}, 'mqtt: another process is connected to the broker; standing by');
+    this.#state = { kind: 'standby' };
   }
 
   /** Works in a slot until it is lost, or no slot for us, or the link stops. */
@@ -213,15 +227,20 @@ class SlottedLink {
    */
   async #connected(lease: Lease, until: AbortSignal): Promise<boolean> {
     const connection = await this.#connect(lease, false, until);
-    if (!this.#shares(connection) && lease.number !== 0) {
+    const shares = this.#sharing(lease, connection, until);
+    if (lease.number !== 0 && !(await shares(true))) {
       await this.#drain(lease, connection, until);
+      if (forgetsShares(this.#broker)) {
+        this.#standBy();
+        await this.#beSeen(lease, until);
+      }
       return true;
     }
     const adopting = new AbortController();
     let adoption: Promise<void> | undefined;
     try {
       let several = lease.several();
-      await this.#subscribe(lease, connection, several);
+      await this.#subscribe(lease, connection, several, await shares(several));
       this.#state = { kind: 'connected', slot: lease.number };
       this.#options.log.info(this.#about(lease, connection), 'mqtt: connected to the broker');
       adoption = this.#adopt(AbortSignal.any([until, adopting.signal]));
@@ -232,7 +251,7 @@ class SlottedLink {
         ]);
         if (error !== undefined) throw error;
         several = lease.several();
-        await this.#subscribe(lease, connection, several);
+        await this.#subscribe(lease, connection, several, await shares(several));
       }
     } catch (error) {
       connection.destroy(linkError(error));
@@ -244,8 +263,39 @@ class SlottedLink {
     }
   }
 
-  #shares(connection: Connection): boolean {
-    return connection.shares && this.#options.settings.sharing;
+  /**
+   * Keeps the slot for long enough that the holder of slot 0 sees that several work, and asks the broker too: then there is no
+   * slot but its own. Ends once there is no other: slot 0 is free.
+   */
+  async #beSeen(lease: Lease, until: AbortSignal): Promise<void> {
+    if (!lease.several()) return;
+    const alone = new AbortController();
+    void lease.changed().then(() => alone.abort());
+    await this.#pause(2 * this.#times.renewMs, AbortSignal.any([until, alone.signal]));
+  }
+
+  /**
+   * Tells whether several may share the messages of this connection's broker. It is asked what it is once it matters: when
+   * several work, or when it was one that forgets; without an answer it is what it was last.
+   */
+  #sharing(lease: Lease, connection: Connection, until: AbortSignal): (several: boolean) => Promise<boolean> {
+    const { settings } = this.#options;
+    let asked = false;
+    return async (several) => {
+      if (!connection.shares || !settings.sharing) return false;
+      if (!asked && (several || forgetsShares(this.#broker))) {
+        asked = true;
+        const inquiry = { target: settings, clientId: `${this.#clientId(lease)}-asks`, withinMs: this.#times.askMs };
+        this.#learn(await askVersion({ ...inquiry, signal: until }));
+      }
+      return !forgetsShares(this.#broker);
+    };
+  }
+
+  #learn(version: string | null): void {
+    if (version === null || version === this.#broker) return;
+    this.#broker = version;
+    if (forgetsShares(version)) this.#options.log.warn({ broker: version }, FORGETS);
   }
 
   #about(lease: Lease, { version, sessionPresent: resumed, keepsSeconds }: Connection): object {
@@ -255,10 +305,9 @@ class SlottedLink {
   }
 
   /** Subscribes to what is wanted now, and to nothing that was wanted before. */
-  async #subscribe(lease: Lease, connection: Connection, several: boolean): Promise<void> {
+  async #subscribe(lease: Lease, connection: Connection, several: boolean, shared: boolean): Promise<void> {
     const plain = [...new Set(this.#options.settings.filters)];
     const share = (filter: string): string => `$share/tocsin-${this.#installation}/${filter}`;
-    const shared = this.#shares(connection);
     const wanted = shared && several ? plain.map(share) : plain;
     const stale = lease.filters().filter((filter) => !wanted.includes(filter));
     // Written down before, so that whoever adopts the session knows all of it.
@@ -325,6 +374,7 @@ class SlottedLink {
       // In 3.1.1 only a clean session ends one.
       await this.#close(await this.#connect(lease, true, until), true);
     }
+    if (!connection.sessionPresent) return;
     const fields = { client: this.#clientId(lease), messages: connection.arrivals() - before };
     this.#options.log.info(fields, 'mqtt: took what the broker kept for another process, and ended its session');
   }
@@ -335,11 +385,16 @@ class SlottedLink {
 
   /** Connects in a slot; the connection is gone from `#open` when it has ended. */
   async #connect(lease: Lease, clean: boolean, until: AbortSignal): Promise<Connection> {
-    const { settings, take, clock, metrics } = this.#options;
+    const { settings, take, refused, clock, metrics } = this.#options;
     // What an ended connection left at take comes again on the next one: not before there is room for it.
     await new Promise<void>((resolve) => {
-      this.#room.whenRoom(resolve);
-      until.addEventListener('abort', () => resolve(), { once: true });
+      const go = (): void => {
+        until.removeEventListener('abort', go);
+        resolve();
+      };
+      until.addEventListener('abort', go);
+      if (until.aborted) go();
+      else this.#room.whenRoom(go);
     });
     await lease.sure();
     const version = this.#version.next(clock.monotonic());
@@ -357,7 +412,10 @@ class SlottedLink {
         laneOf: this.#laneOf,
         monotonic: clock.monotonic,
         signal: until,
-        arrived: (kind) => metrics.mqttLinkMessages.add({ kind }),
+        arrived: (kind, topic) => {
+          metrics.mqttLinkMessages.add({ kind });
+          if (kind === 'oversize') refused('body-too-large', this.#laneOf(topic));
+        },
         acknowledged: (waitedMs) => metrics.mqttLinkPuback.observe({}, waitedMs / 1000),
       });
     } catch (error) {

@@ -63,3 +63,8 @@ function meet([one, ...ones]: readonly string[], [other, ...others]: readonly st
   if (one === undefined || other === undefined) return one === other;
   return (one === '+' || other === '+' || one === other) && meet(ones, others);
 }
+
+/** The rule that a topic breaks which fits neither filter, for the log. */
+export function fitsNeither(frameTopic: string, envelopeTopic: string): string {
+  return `The topic fits neither MQTT_TOPIC (${frameTopic}) nor MQTT_READINGS_TOPIC (${envelopeTopic})`;
+}
