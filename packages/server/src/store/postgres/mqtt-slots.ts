@@ -18,15 +18,14 @@ INSERT INTO installation (name, value) VALUES ('mqtt-name', left(replace(gen_ran
 ON CONFLICT (name) DO UPDATE SET value = installation.value
 RETURNING value`;
 
-const STATE = `
-SELECT coalesce(bool_or(number = 0 AND lease_until >= now_ms()), false) AS held,
-  coalesce(bool_or(number = 0 AND shared), false) AS shared
-FROM mqtt_slots`;
-
-/** The lowest number that nobody holds, whether there is a row or not. */
+/**
+ * The lowest number that nobody holds, whether there is a row or not; none while somebody works in slot 0 and the broker does
+ * not share. One statement, as leases are renewed at any time.
+ */
 const LOWEST_FREE = `
 SELECT n AS number FROM generate_series(0, (SELECT count(*) FROM mqtt_slots)) AS n
 WHERE NOT EXISTS (SELECT 1 FROM mqtt_slots s WHERE s.number = n AND s.lease_until >= now_ms())
+  AND NOT EXISTS (SELECT 1 FROM mqtt_slots z WHERE z.number = 0 AND z.lease_until >= now_ms() AND z.shared IS NOT TRUE)
 ORDER BY n LIMIT 1`;
 
 const TAKE = `
@@ -61,11 +60,11 @@ export function createMqttSlots(db: Database): MqttSlots {
       return row?.value ?? '';
     },
     async claim(owner, leaseMs) {
-      // Whoever stands by asks again and again.
-      if (await isOneEnough(db)) return null;
+      // Whoever stands by asks again and again, without the lock.
+      if ((await lowestFree(db)) === null) return null;
       return await db.transaction(async (sql) => {
         await sql.execute(LOCK, [SLOT_LOCK]);
-        return (await isOneEnough(sql)) ? null : take(sql, owner, leaseMs);
+        return take(sql, owner, leaseMs);
       });
     },
     adopt: async (owner, leaseMs) => (await db.query<MqttSlot>(ADOPT, [owner, leaseMs]))[0] ?? null,
@@ -80,16 +79,15 @@ export function createMqttSlots(db: Database): MqttSlots {
   };
 }
 
-/** Somebody works in slot 0, and the broker does not share. */
-async function isOneEnough(sql: Pick<Database, 'query'>): Promise<boolean> {
-  const [state] = await sql.query<{ held: boolean; shared: boolean }>(STATE);
-  return state?.held === true && !state.shared;
+async function lowestFree(sql: Pick<Database, 'query'>): Promise<number | null> {
+  const [found] = await sql.query<{ number: number }>(LOWEST_FREE);
+  return found?.number ?? null;
 }
 
-/** Null: the one that was free is being adopted. */
+/** Null: there is none, or it is being adopted. */
 async function take(sql: Transaction, owner: string, leaseMs: number): Promise<MqttSlot | null> {
-  const [found] = await sql.query<{ number: number }>(LOWEST_FREE);
-  if (found === undefined) return null;
-  const [slot] = await sql.query<MqttSlot>(TAKE, [found.number, owner, leaseMs]);
+  const number = await lowestFree(sql);
+  if (number === null) return null;
+  const [slot] = await sql.query<MqttSlot>(TAKE, [number, owner, leaseMs]);
   return slot ?? null;
 }

@@ -195,6 +195,7 @@ describeWith(['mosquitto'], 'links of several processes', () => {
     await until(() => first.taken.size >= acknowledged.length);
     expect([...first.taken].sort()).toEqual([...acknowledged].sort());
     expect(second.taken.size).toBe(0);
+    await until(async () => (await db.query('SELECT number FROM mqtt_slots')).length === 1);
     expect(await db.query('SELECT number, shared FROM mqtt_slots')).toEqual([{ number: 0, shared: false }]);
     for (const { lines: said } of [first, second]) {
       const why = said.filter((line) => line.includes('forgets shared subscriptions'));
