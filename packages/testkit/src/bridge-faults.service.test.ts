@@ -4,7 +4,7 @@ import { type BridgeBench, openBridgeBench } from './bridge-matrix.ts';
 import { describeWith } from './needs.ts';
 
 /**
- * By hand: BRIDGE_ROWS=all BRIDGE_ROUNDS=3 BRIDGE_SECONDS=20 npm test -- bridge-faults 2> reports; BRIDGE_ROWS takes names
+ * By hand: BRIDGE_ROWS=all BRIDGE_ROUNDS=3 BRIDGE_SECONDS=22 npm test -- bridge-faults 2> reports; BRIDGE_ROWS takes names
  * of rows, too, with `;` between them. What is quick and tells most is part of every run.
  */
 const ROWS = process.env['BRIDGE_ROWS'];
