@@ -4,7 +4,7 @@
  *
  * Guarantees: see `device.ts`. Failure: a DeviceError; nothing stays locked or open when opening fails.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { isProfileName, type ProfileName } from '@tocsin/protocol/envelope';
 import { isIdentifier } from '@tocsin/protocol/identifiers';
@@ -17,6 +17,7 @@ import { createEmitter, type Emitter } from './device-events.ts';
 import type { DeviceState } from './device-state.ts';
 import type { Signer } from './envelope.ts';
 import { type FolderLock, lockFolder } from './folder-lock.ts';
+import { makeFolder } from './make-folder.ts';
 import { openOutbox } from './outbox.ts';
 import { createPace } from './pace.ts';
 import type { Sender } from './sender.ts';
@@ -88,7 +89,7 @@ export function checkReporter({
 export async function openReporter<Held extends Signer>(options: ReporterOptions<Held>): Promise<Reporter<Held>> {
   const folder = resolve(options.folder);
   try {
-    await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+    await makeFolder(folder).catch((error: unknown) => {
       throw diskError(folder, error);
     });
     const lock = await lockFolder(folder);

@@ -7,8 +7,9 @@
  * Failure: CodedError `cluster-secret-unreadable` when the file is there but holds no secret; errors of the file system.
  */
 import { randomBytes } from 'node:crypto';
-import { chmod, link, mkdir, open, readFile, rename, stat, unlink } from 'node:fs/promises';
+import { chmod, link, open, readFile, rename, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolder } from '@tocsin/device/make-folder';
 import type { Announce, GeneratedCredentials } from '../identity/first-start.ts';
 import { CLUSTER_SECRET_LEAST_CHARACTERS } from '../identity/secrets.ts';
 import { CodedError } from '../lib/coded-error.ts';
@@ -43,7 +44,7 @@ export async function ensureClusterSecret(settings: Pick<Settings, 'clusterSecre
 /** Makes DATA_DIR and a file in it; when that cannot be done, a line says of which setting. */
 async function firstFile(dataDir: string, file: string): Promise<string> {
   try {
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await makeFolder(dataDir);
     return await writeAside(file, `${randomBytes(32).toString('base64url')}\n`);
   } catch (error) {
     const why = error instanceof Error ? error.message : 'unknown';
@@ -88,7 +89,7 @@ export function createAnnounce({ dataDir, terminal, log }: ShownWhere): Announce
       return;
     }
     const file = join(dataDir, FIRST_START_FILE);
-    await mkdir(dataDir, { recursive: true, mode: 0o700 });
+    await makeFolder(dataDir);
     await rename(await writeAside(file, describeInFile(generated)), file);
     await syncFolder(dataDir);
     log.warn({ file }, 'first start: generated credentials are in this file; keep them elsewhere and delete it');

@@ -37,6 +37,8 @@ describeWith(['postgres15-postgis'], 'MQTT messages', () => {
   /** What the board heard, in the order of commits. */
   const heard: HostFrame[] = [];
   const counts = new Map<string, number>();
+  /** The pipeline's clock goes so far ahead, ms: a reason is told once a second, and each test wants its own line. */
+  let ahead = 0;
 
   const addDevice = async (
     id: string,
@@ -75,7 +77,8 @@ describeWith(['postgres15-postgis'], 'MQTT messages', () => {
       publicUrl: 'http://127.0.0.1',
       onLost: () => undefined,
     });
-    pipeline = createPipeline(read.settings, ground);
+    const clock = { now: () => ground.clock.now(), monotonic: () => ground.clock.monotonic() + ahead };
+    pipeline = createPipeline(read.settings, { ...ground, clock });
     const { board } = pipeline.live;
     await board.start();
     const hear = board.heard.bind(board);
@@ -96,6 +99,7 @@ describeWith(['postgres15-postgis'], 'MQTT messages', () => {
     await postgres?.stop();
   });
   beforeEach(async () => {
+    ahead += 1000;
     lines.length = 0;
     heard.length = 0;
     counts.clear();

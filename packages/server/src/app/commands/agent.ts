@@ -68,9 +68,9 @@ function mistakeOf(error: unknown): unknown {
 }
 
 async function showKey({ folder }: AgentCommandOptions, { terminal }: CommandContext): Promise<ExitCode> {
-  const { mkdir } = await import('node:fs/promises');
+  const { makeFolder } = await import('@tocsin/device/make-folder');
   const { loadOrCreateKey, publicKeyPem } = await import('@tocsin/device/key');
-  await mkdir(folder, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+  await makeFolder(folder).catch((error: unknown) => {
     throw new SettingsError([`tocsin: ${folder} cannot be made: ${systemCode(error)}`]);
   });
   terminal.out(publicKeyPem(await loadOrCreateKey(join(folder, 'key.pem'))));
