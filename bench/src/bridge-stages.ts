@@ -79,9 +79,9 @@ function stages({ id, text }: Frame): void {
 }
 
 function readingOf({ id, text }: Frame): HostReading {
-  const read = parseFrame(text, id);
-  if (read.kind !== 'frame') throw new Error('a frame was refused');
-  return read.reading;
+  const frame = parseFrame(text, id);
+  if (frame.kind !== 'frame') throw new Error('a frame was refused');
+  return frame.reading;
 }
 
 /** All hosts a frame a second, in batches of their partition, as a worker of the same process has them. */
