@@ -115,7 +115,7 @@ async function startEmbedded(
     const name = host.includes(':') ? `[${host}]` : host;
     address = `${certificates === null ? 'mqtt' : 'mqtts'}://${name}:${got}`;
     certificates?.share((tls) => broker.replaceCertificates(tls));
-    log.info({ address }, 'the embedded MQTT broker listens');
+    log.info({ mqttAddress: address }, 'the embedded MQTT broker listens');
   } catch (error) {
     await broker.stop();
     if (given || !isTakenPort(error)) throw error;
