@@ -145,8 +145,9 @@ describe('the delivery to a destination', () => {
     await begin();
     await raise({}, {});
     await until(() => heard.includes('http-429 30000'));
-    const [row] = await store.list();
-    expect(row).toMatchObject({ notBefore: AT + 30_000, attempts: 1, lastError: 'http-429', position: 0 });
+    // It is told before it is written down.
+    const putOff = { notBefore: AT + 30_000, attempts: 1, lastError: 'http-429', position: 0 };
+    await expect.poll(async () => (await store.list())[0], { timeout: 10_000 }).toMatchObject(putOff);
     ahead = 29_999;
     await raise({});
     expect(deliveries[0]?.standing()).toMatchObject({ delayed: true, held: true });
