@@ -5,6 +5,7 @@
  * `onRefused` hears how many it was refused for: sending it again would tell the others twice.
  */
 import { createTransport } from 'nodemailer';
+import { timeLimit } from '../../lib/time-limit.ts';
 import { codeOf, type Notifier, type Outcome } from '../notifier.ts';
 import { mailOf } from './message.ts';
 import type { MailPlace } from './place.ts';
@@ -52,6 +53,7 @@ export function createEmail({ place, from, to, domain, link, onRefused, ca }: Em
     async post([notice], signal) {
       if (notice === undefined) return { kind: 'sent' };
       const { subject, text, messageId, references } = mailOf(notice, domain, link);
+      const limit = timeLimit(signal, TIMEOUT_MS);
       try {
         const { rejected } = await transport.sendMail({
           from,
@@ -62,12 +64,14 @@ export function createEmail({ place, from, to, domain, link, onRefused, ca }: Em
           ...(references === undefined ? {} : { references, inReplyTo: references }),
           // RFC 3834 section 5; the other is what Exchange reads.
           headers: { 'Auto-Submitted': 'auto-generated', 'X-Auto-Response-Suppress': 'All' },
-          signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+          signal: limit.signal,
         });
         if (rejected.length > 0) onRefused(rejected.length);
         return { kind: 'sent' };
       } catch (error) {
         return outcomeOfError(error);
+      } finally {
+        limit.clear();
       }
     },
     close: () => transport.close(),

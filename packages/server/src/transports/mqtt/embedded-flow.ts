@@ -7,6 +7,7 @@
  * Bound: the caller hands over no more than its window at once.
  */
 import { setMaxListeners } from 'node:events';
+import { setTimeout as pause } from 'node:timers/promises';
 import { LIMITS } from '@tocsin/protocol/limits';
 import type { Clock } from '../../lib/clock.ts';
 import type { MqttMessage, TakeMqttMessage } from './message.ts';
@@ -56,7 +57,7 @@ export function createFlow({ take, clock, kept, cut }: FlowOptions): Flow {
       if (verdict.kind === 'acknowledge') return true;
       const wait = Math.min(Math.max(verdict.retryAfterMs, RETRY_LEAST_MS), RETRY_MOST_MS);
       if (clock.monotonic() + wait > until) return false;
-      await waitFor(wait, ending.signal);
+      await pause(wait, undefined, { signal: ending.signal }).catch(() => undefined);
       // Each message is tried once in any case: what came before the end is not lost by it.
       if (ending.signal.aborted || (isDeaf && qos > 0)) return false;
     }
@@ -91,17 +92,4 @@ export function createFlow({ take, clock, kept, cut }: FlowOptions): Flow {
       }
     },
   };
-}
-
-function waitFor(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    const finish = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', finish);
-      resolve();
-    };
-    const timer = setTimeout(finish, ms);
-    signal.addEventListener('abort', finish);
-  });
 }

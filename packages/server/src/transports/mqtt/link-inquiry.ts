@@ -7,6 +7,7 @@
  * Failure: never rejects. No answer, for whatever reason, is null.
  */
 import { MqttClient } from 'mqtt';
+import { timeLimit } from '../../lib/time-limit.ts';
 import { createFrameFilter } from './link-frames.ts';
 import { type LinkTarget, loginOf, openStream } from './link-stream.ts';
 
@@ -26,16 +27,13 @@ const VERSION = 5;
 
 /** The broker's version in its own words, e.g. `mosquitto version 2.0.11`; null: it does not say. */
 export async function askVersion(inquiry: Inquiry): Promise<string | null> {
-  // Not `AbortSignal.timeout` within `AbortSignal.any`: in Node 20 the garbage collection may take the timer.
-  const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(), inquiry.withinMs);
-  const until = AbortSignal.any([inquiry.signal, limit.signal]);
+  const limit = timeLimit(inquiry.signal, inquiry.withinMs);
   try {
-    return await ask(inquiry, until);
+    return await ask(inquiry, limit.signal);
   } catch {
     return null;
   } finally {
-    clearTimeout(timer);
+    limit.clear();
   }
 }
 
