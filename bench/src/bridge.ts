@@ -16,7 +16,7 @@ import { costOfStages } from './bridge-stages.ts';
 import type { Seen, ViewerAsk } from './bridge-viewer.ts';
 import { monotonicMs } from './frame-reader.ts';
 import { type Helper, startHelper } from './helper.ts';
-import type { BenchResult, ResultRow } from './table.ts';
+import { type BenchResult, median, type ResultRow } from './table.ts';
 
 const PORT = 1883;
 const HOSTS = 10_000;
@@ -221,9 +221,4 @@ async function full(stage: Stage, ours: Entry, rows: ResultRow[], notes: string[
 
 function row(what: string, ours: number, unit: string, limit: number | null, limitIs: string): ResultRow {
   return { what, ours, unit, limit, limitIs, aim: '' };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
 }

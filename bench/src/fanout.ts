@@ -13,7 +13,7 @@ import type { CrowdAsk, CrowdComplete, CrowdCount } from './crowd-process.ts';
 import { monotonicMs } from './frame-reader.ts';
 import { type Helper, startHelper } from './helper.ts';
 import { hasNchan } from './nchan.ts';
-import type { BenchResult, ResultRow } from './table.ts';
+import { type BenchResult, median, type ResultRow } from './table.ts';
 
 /** The most first: the same connections serve both sizes. */
 const SIZES = [5000, 1000] as const;
@@ -67,11 +67,6 @@ const newMeasured = (): Measured => ({
   p99: 0,
   wrong: 0,
 });
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
-}
 
 /** Runs the benchmark. */
 export async function benchFanout(): Promise<BenchResult> {

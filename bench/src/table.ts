@@ -29,6 +29,12 @@ function format(value: number): string {
   return value >= 100 ? Math.round(value).toLocaleString('en-US') : String(Number(value.toPrecision(3)));
 }
 
+/** The middle of some values, the lower one of two; NaN of none. */
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN;
+}
+
 /** The result as JSON, one line. */
 export function toJson(result: BenchResult): string {
   return JSON.stringify({ ...result, rows: result.rows.map((row) => ({ ...row, ratio: ratio(row) })) });

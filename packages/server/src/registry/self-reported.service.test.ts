@@ -1,5 +1,4 @@
 /** What operators see and do of hosts that nobody registered, and how these are forgotten. */
-import { generateKeyPairSync } from 'node:crypto';
 import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
 import { engines } from '@tocsin/testkit/engines';
 import fc from 'fast-check';
@@ -14,16 +13,11 @@ import { createZoneStore } from '../store/postgres/zones.ts';
 import { deviceRoutes } from '../transports/http/devices.ts';
 import { createHttpServer } from '../transports/http/server.ts';
 import { FORGET_AFTER_MS, PORTION, PURGE_AFTER_MS, createForgetting } from './forgetting.ts';
+import { hexOf, newKey } from './keys.suite.ts';
 import { type Registry, createRegistry } from './registry.ts';
 import { createStatistics } from './statistics.ts';
 
 const log = { warn: () => {}, error: () => {}, debug: () => {} };
-const newKey = (): string =>
-  generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'pem', type: 'spki' }) as string;
-const hexOf = (pem: string): string =>
-  Buffer.from(pem.replaceAll(/-----.*?-----|\s/g, ''), 'base64')
-    .subarray(-65)
-    .toString('hex');
 const DAY = 86_400_000;
 
 describe.each(engines)('self-reported hosts on %s', (engine) => {

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect } from 'mqtt';
-import { openTestDatabase } from '@tocsin/testkit/database';
+import { openTestDatabase, type TestDatabase } from '@tocsin/testkit/database';
 import { guardChild } from '@tocsin/testkit/guard';
 import { startMosquitto } from '@tocsin/testkit/mosquitto-server';
 import { describeWith } from '@tocsin/testkit/needs';
@@ -97,22 +97,41 @@ function hasSession(port: number, clientId: string): Promise<boolean> {
   });
 }
 
-describeWith(['mosquitto'], 'links of several processes', () => {
-  it('share the messages; what is left of one killed with SIGKILL is taken by the other, and its session ends', async () => {
-    const port = await brokerPort();
-    const { db, url, close } = await openTestDatabase();
-    later(close);
-    const first = startInstance('a', port, url);
-    await until(() => first.lines.some((line) => line.includes('mqtt: connected')));
-    const second = startInstance('b', port, url);
-    await until(() => second.lines.some((line) => line.includes('mqtt: connected')));
-    const { send } = await publisher(port);
-    const published: string[] = [];
-    const publish = async (count: number): Promise<void> => {
+/** Two processes at one broker, both connected, and hosts that publish messages which can be told apart. */
+async function twoProcesses(): Promise<{
+  readonly port: number;
+  readonly db: TestDatabase['db'];
+  readonly first: Instance;
+  readonly second: Instance;
+  /** `topic payload` of all so far. */
+  readonly published: readonly string[];
+  /** So many more; resolves with their PUBACKs. */
+  publish(count: number): Promise<void>;
+}> {
+  const port = await brokerPort();
+  const { db, url, close } = await openTestDatabase();
+  later(close);
+  const connected = async (name: string): Promise<Instance> => {
+    const instance = startInstance(name, port, url);
+    await until(() => instance.lines.some((line) => line.includes('mqtt: connected')));
+    return instance;
+  };
+  const [first, second] = [await connected('a'), await connected('b')];
+  const { send } = await publisher(port);
+  const published: string[] = [];
+  return {
+    ...{ port, db, first, second, published },
+    async publish(count) {
       const begun = published.length;
       for (let n = begun; n < begun + count; n += 1) published.push(`devices/h${n % 10}/metrics ${n}`);
       await Promise.all(published.slice(begun).map((text) => send(...(text.split(' ') as [string, string]))));
-    };
+    },
+  };
+}
+
+describeWith(['mosquitto'], 'links of several processes', () => {
+  it('share the messages; what is left of one killed with SIGKILL is taken by the other, and its session ends', async () => {
+    const { port, db, first, second, published, publish } = await twoProcesses();
     const all = (): Set<string> => new Set([...first.taken, ...second.taken]);
     await publish(400);
     await until(() => all().size === 400);
@@ -133,20 +152,7 @@ describeWith(['mosquitto'], 'links of several processes', () => {
   });
 
   it('lose nothing when one freezes beyond its lease and wakes up: another has its session by then, and it works in a slot of its own', async () => {
-    const port = await brokerPort();
-    const { db, url, close } = await openTestDatabase();
-    later(close);
-    const first = startInstance('a', port, url);
-    await until(() => first.lines.some((line) => line.includes('mqtt: connected')));
-    const second = startInstance('b', port, url);
-    await until(() => second.lines.some((line) => line.includes('mqtt: connected')));
-    const { send } = await publisher(port);
-    const published: string[] = [];
-    const publish = async (count: number): Promise<void> => {
-      const begun = published.length;
-      for (let n = begun; n < begun + count; n += 1) published.push(`devices/h${n % 10}/metrics ${n}`);
-      await Promise.all(published.slice(begun).map((text) => send(...(text.split(' ') as [string, string]))));
-    };
+    const { db, first, second, published, publish } = await twoProcesses();
     const going = publish(600);
     await until(() => first.taken.size > 50);
     first.child.kill('SIGSTOP');
